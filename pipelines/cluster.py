@@ -1,0 +1,130 @@
+"""The one door to Ray: connect, and turn what Ray raises back into our errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray.exceptions import RayError
+
+from retrieval.errors import ClusterError, RetrievalError
+
+__all__ = ["Resources", "resources", "session"]
+
+# Decoded photos wait here between the stages of `embed`. A fixed size keeps memory flat
+# whatever the number of photos; Ray's own default is 30 % of the machine.
+_LOCAL_OBJECT_STORE_BYTES = 768 * 2**20
+
+# For a Ray that this process starts; a user's own setting wins.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # no ping to anybody
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default; silences its warning
+    # Its C++ side otherwise prints a harmless line per actor pool (ray-project/ray#57733).
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+
+
+@contextmanager
+def session(address: str | None = None) -> Iterator[None]:
+    """Run a job on Ray; leaves a Ray that was already connected as it is.
+
+    Args:
+        address: A cluster, as "ray://HOST:10001", "HOST:6379" or "auto". Default: that of
+            RAY_ADDRESS, which `ray job submit` sets, or else a Ray of this process alone,
+            which ends with it.
+
+    Raises:
+        ClusterError: the cluster cannot be reached, or Ray gave up.
+        RetrievalError: what a worker raised, as if it had been raised here.
+    """
+    if ray.is_initialized():
+        with _our_errors():
+            yield
+        return
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    address = address or os.environ.get("RAY_ADDRESS")
+    try:
+        with _no_native_stderr():
+            _start(address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = address or "on this machine"
+        raise ClusterError(
+            f"Ray {where}: cannot be reached ({str(error).splitlines()[0]}). Check the address, "
+            f"and that RAY_AUTH_MODE and RAY_AUTH_TOKEN are set as on the cluster."
+        ) from error
+    try:
+        with _our_errors():
+            yield
+    finally:
+        ray.shutdown()
+
+
+def _start(address: str | None) -> None:
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if address:
+        ray.init(address=address, **quiet)
+        return
+    # Ray protects a local cluster by a token. One of its own for this process needs no
+    # writable HOME. (The mode itself must be left to ray.init: set here it comes too late.)
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    ray.init(
+        address="local",
+        # CPUs are Ray's units of booking: decoding and the network need one each.
+        num_cpus=max(2, len(os.sched_getaffinity(0))),
+        object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        **quiet,
+    )
+
+
+@contextmanager
+def _no_native_stderr() -> Iterator[None]:
+    """Drop what Ray's C++ side prints while it starts; its errors come as exceptions."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    """Raise the RetrievalError inside what Ray wrapped around it."""
+    try:
+        yield
+    except RayError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, RetrievalError):
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        if cause is not None:
+            raise cause from None
+        raise ClusterError(
+            f"Ray gave up: {str(error).strip().splitlines()[-1]}. Finished work is kept; "
+            f"run the same command again."
+        ) from error
+
+
+class Resources:
+    """What a cluster has: CPUs and GPUs, as Ray counts them."""
+
+    def __init__(self) -> None:
+        total = ray.cluster_resources()
+        self.num_cpus = max(1, int(total.get("CPU", 1)))
+        self.num_gpus = int(total.get("GPU", 0))
+
+
+def resources() -> Resources:
+    """The resources of the cluster that is connected."""
+    return Resources()

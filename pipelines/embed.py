@@ -1,0 +1,245 @@
+"""Embed a gallery of photos into an index.
+
+Reads       every file of a folder or bucket, once.
+Writes      Parquet shards and the rejects, then one commit that makes them the index's whole
+            content. Photos that cannot be embedded are rows of the rejects, with a reason.
+Resources   CPU tasks fetch and decode; actors hold the network, one a GPU, or one per four
+            CPUs. Memory does not grow with the number of photos, but for the listing
+            (about 200 bytes a photo on the driver).
+Resume      a killed run leaves the index as it was; run it again. Its shards are not used.
+Fails when  no photo can be embedded, the weights do not fit, the output cannot be written,
+            or another run commits first. Nothing is committed then.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from pipelines import cluster
+from pipelines.embed_stages import Decode, EmbedPhotos, IndexDatasink, Tally, Written
+from pipelines.progress import progress_line
+from retrieval.catalogue import list_photos
+from retrieval.errors import RetrievalError, StorageError, UsageError
+from retrieval.images import Preprocessing
+from retrieval.index import EmbeddingSpec, commit_index, is_index, open_index
+from retrieval.labels import assign_labels
+from retrieval.storage import absolute_uri, check_writable, list_files
+
+__all__ = ["EmbedConfig", "run"]
+
+# Rows of one decoding task: 128 decoded photos are 19 MB, so that a dozen blocks wait in
+# the object store, and a million photos make 8,000 tasks.
+_BLOCK_ROWS = 128
+_SHARD_BYTES = 64 * 2**20  # of embeddings; scans at full speed, and little is redone
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    """Settings of the job.
+
+    Attributes:
+        backbone: Name of the network, or "package.module:function".
+        weights: "imagenet", "none" or a file.
+        seed: Seed of random weights.
+        labels: Rule of `retrieval.labels`.
+        dtype: Stored type, "float16" or "float32".
+        batch_size: Photos in a forward pass.
+        num_actors: Copies of the network; by default one a GPU, or one per four CPUs.
+    """
+
+    backbone: str = "resnet18"
+    weights: str = "imagenet"
+    seed: int = 0
+    labels: str = "folder"
+    dtype: str = "float16"
+    batch_size: int = 32
+    num_actors: int | None = None
+
+
+def run(
+    photos: str, index: str, config: EmbedConfig, *, address: str | None = None
+) -> dict[str, Any]:
+    """Embed all photos of a gallery and commit them as the index's next version.
+
+    Args:
+        photos: Folder or address of the gallery.
+        index: Folder or address of the index.
+        config: Settings.
+        address: Ray cluster; see `cluster.session`.
+
+    Returns:
+        The report: counts, version, model, seconds of each step.
+
+    Raises:
+        RetrievalError: see the head of this module.
+    """
+    clock = _Clock()
+    photos, index = absolute_uri(photos), absolute_uri(index)
+    seen_version = _check_output(photos, index)
+    catalogue = list_photos(photos)
+    labels = assign_labels(catalogue["image_id"].to_pylist(), config.labels)
+    catalogue = catalogue.append_column("label", labels)
+    clock.lap("list")
+
+    settings, spec = _load_model(config)
+    clock.lap("load_model")
+    with cluster.session(address):
+        clock.lap("start_ray")
+        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+        sink = IndexDatasink(index, spec, run_id, max(1, _SHARD_BYTES // spec.row_bytes))
+        _embed(catalogue, settings, config, sink)
+        clock.lap("embed")
+    clock.lap("stop_ray")
+    counts = _check_counts(photos, catalogue.num_rows, sink.written)
+    version = commit_index(
+        index,
+        spec,
+        [shard for written in sink.written for shard in written.shards],
+        run={"run_id": run_id, "photos": photos, "settings": asdict(config), **counts},
+        seen_version=seen_version,
+    )
+    clock.lap("commit")
+    return {
+        "index": index,
+        "version": version,
+        "run_id": run_id,
+        **counts,
+        "num_unlabelled": labels.null_count,
+        "model": asdict(spec),
+        "photos_per_s": round(counts["num_listed"] / clock.seconds["embed"], 1),
+        "seconds": clock.seconds,
+    }
+
+
+class _Clock:
+    """Seconds of each step."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, step: str) -> None:
+        now = time.monotonic()
+        self.seconds[step] = round(now - self._last, 3)
+        self._last = now
+
+
+def _check_output(photos: str, index: str) -> int | None:
+    """The version that is there now, None for a new index; refuses what is no place for one."""
+    if f"{index}/".startswith(f"{photos}/"):
+        raise UsageError(
+            f"{index}: lies inside the photos' folder {photos}, so that its shards would be "
+            f"taken for photos. Choose a folder elsewhere."
+        )
+    if is_index(index):
+        check_writable(index)
+        return open_index(index).version
+    # What a killed first run leaves behind (shards without a log) is no obstacle.
+    strange = [name for name in list_files(index) if "/shard-" not in name]
+    if strange:
+        raise StorageError(
+            f"{index}: holds files that are no index, such as {strange[0]}. "
+            f"Choose a new folder, or an index to replace its content."
+        )
+    check_writable(index)
+    return None
+
+
+def _load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
+    """The arguments for each worker's Embedder, and what its embeddings will be.
+
+    The driver builds the network once itself: unknown names and unfit weights end the job
+    before Ray starts, and its fingerprint is what every worker must have.
+    """
+    from retrieval.backbones import BackboneSpec  # torch takes seconds to load
+    from retrieval.embedding import Embedder
+
+    settings: dict[str, Any] = {
+        "backbone": BackboneSpec(name=config.backbone, weights=config.weights, seed=config.seed),
+        "preprocessing": Preprocessing(),
+        "batch_size": config.batch_size,
+        "dtype": config.dtype,
+    }
+    spec = Embedder(**settings).spec
+    return {**settings, "expect": spec.fingerprint}, spec
+
+
+def _embed(
+    catalogue: pa.Table, settings: dict[str, Any], config: EmbedConfig, sink: IndexDatasink
+) -> None:
+    """Decode → embed → write, as one streaming Ray Data job."""
+    there = cluster.resources()
+    num_actors = config.num_actors or there.num_gpus or max(1, there.num_cpus // 4)
+    threads = max(1, there.num_cpus // num_actors)
+    tally = Tally.remote()  # type: ignore[attr-defined]
+    blocks = [
+        catalogue.slice(start, _BLOCK_ROWS) for start in range(0, catalogue.num_rows, _BLOCK_ROWS)
+    ]
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # we draw a line of our own
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = 600  # a stuck job ends; Ray's default is 30 min
+    dataset = (
+        ray.data.from_arrow(blocks)
+        .map_batches(
+            Decode(settings["preprocessing"]),
+            batch_size=_BLOCK_ROWS,
+            batch_format="pyarrow",
+            # Differs from the actors' booking, so that Ray does not fuse the two stages and
+            # run decoding and the network one after the other in one process.
+            num_cpus=0.5,
+            udf_modifying_row_count=False,
+        )
+        .map_batches(
+            EmbedPhotos,
+            fn_constructor_args=(settings, threads, tally),
+            batch_size=_BLOCK_ROWS,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=num_actors),
+            # On a GPU node decoding needs the CPUs; on a CPU node leave one per actor to it.
+            num_cpus=0 if there.num_gpus else max(1, threads - 1),
+            num_gpus=1 if there.num_gpus else 0,
+            udf_modifying_row_count=False,
+        )
+    )
+
+    def done() -> int:
+        return int(ray.get(tally.total.remote()))
+
+    with progress_line("embedded", "photos", catalogue.num_rows, done):
+        dataset.write_datasink(sink, ray_remote_args={"num_cpus": 0.25})
+
+
+def _check_counts(photos: str, num_listed: int, written: Sequence[Written]) -> dict[str, Any]:
+    """Every photo listed is embedded or rejected, and at least one is embedded."""
+    num_embedded = sum(shard.num_rows for part in written for shard in part.shards)
+    reasons = sum((part.reasons for part in written), Counter[str]())
+    num_rejected = reasons.total()
+    if num_embedded + num_rejected != num_listed:
+        raise RetrievalError(
+            f"{photos}: {num_listed} photos listed, but {num_embedded} embedded and "
+            f"{num_rejected} rejected. This is a defect of the job; nothing was committed."
+        )
+    if not num_embedded:
+        why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        example = next(part.example for part in written if part.example)
+        raise StorageError(
+            f"{photos}: none of the {num_listed} files can be embedded ({why}; such as {example})."
+            f" A folder that holds photos is needed; nothing was committed."
+        )
+    return {
+        "num_listed": num_listed,
+        "num_embedded": num_embedded,
+        "num_rejected": num_rejected,
+        "reject_reasons": dict(reasons.most_common()),
+    }

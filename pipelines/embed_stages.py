@@ -1,0 +1,218 @@
+"""The three stages of `embed` that run on workers: decode, embed, write.
+
+A row that fails in one stage goes on with its `reason` set, and ends among the rejects. So
+every photo listed is counted once at the end, and one bad file never costs a neighbour.
+
+torch loads in the actors alone: a decoding task starts in a second and stays small.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from ray.actor import ActorHandle
+from ray.data import Datasink
+from ray.data.datasource import WriteResult
+
+from retrieval.errors import ImageError
+from retrieval.images import MAX_FILE_BYTES, Preprocessing, Reason, decode_image
+from retrieval.index import EmbeddingSpec, Shard, index_schema, write_shard
+from retrieval.index.reading import vectors_of
+from retrieval.index.schema import REJECT_SCHEMA
+from retrieval.index.shards import encode_parquet
+from retrieval.storage import first_line, join, read_bytes, write_bytes
+
+__all__ = ["Decode", "EmbedPhotos", "IndexDatasink", "Tally", "Written"]
+
+# Files fetched at a time by one decoding task: hides the latency of an object store, and
+# bounds the encoded bytes in memory.
+_FETCH_AT_ONCE = 16
+
+
+class Decode:
+    """Fetch and decode photos: rows of the catalogue gain pixels or a reason."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._preprocessing = preprocessing
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Add content_sha256, width, height, pixels, reason and message to a batch."""
+        uris, sizes = table["uri"].to_pylist(), table["size_bytes"].to_pylist()
+        with ThreadPoolExecutor(_FETCH_AT_ONCE) as threads:
+            fetched = threads.map(_fetch, uris, sizes)
+            rows = [self._decode(data) for data in fetched]
+        side = self._preprocessing.size
+        pixel_type = pa.binary(side * side * 3)
+        columns = {
+            "content_sha256": pa.array([row.sha256 for row in rows], pa.string()),
+            "width": pa.array([row.width for row in rows], pa.int32()),
+            "height": pa.array([row.height for row in rows], pa.int32()),
+            "pixels": pa.array([row.pixels for row in rows], pixel_type),
+            "reason": pa.array([row.reason for row in rows], pa.string()),
+            "message": pa.array([row.message for row in rows], pa.string()),
+        }
+        for name, column in columns.items():
+            table = table.append_column(name, column)
+        return table
+
+    def _decode(self, data: bytes | ImageError) -> _Decoded:
+        if isinstance(data, ImageError):
+            return _Decoded(reason=data.reason, message=data.message)
+        sha256 = hashlib.sha256(data).hexdigest()
+        try:
+            image = decode_image(data, self._preprocessing)
+        except ImageError as error:
+            return _Decoded(sha256=sha256, reason=error.reason, message=error.message)
+        return _Decoded(sha256, image.width, image.height, image.pixels.tobytes())
+
+
+@dataclass
+class _Decoded:
+    """One photo after decoding; either pixels or a reason is there."""
+
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    pixels: bytes | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+def _fetch(uri: str, size_bytes: int) -> bytes | ImageError:
+    """A file's content, or why there is none; returned, since a thread's errors would mix."""
+    if size_bytes > MAX_FILE_BYTES:
+        return ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; {MAX_FILE_BYTES} at most")
+    try:
+        return read_bytes(uri)
+    except FileNotFoundError:
+        return ImageError(
+            Reason.MISSING, "gone since it was listed, a dangling link, or a name not in UTF-8"
+        )
+    except OSError as error:
+        return ImageError(Reason.UNREADABLE, first_line(error))
+
+
+class EmbedPhotos:
+    """The network, in an actor: pixels become embeddings."""
+
+    def __init__(self, settings: dict[str, Any], num_threads: int, tally: ActorHandle) -> None:
+        """Build the network.
+
+        Args:
+            settings: Arguments of `Embedder`.
+            num_threads: Threads of a forward pass on the CPU.
+            tally: Handle of a `Tally`, for the progress line.
+        """
+        import torch
+
+        from retrieval.embedding import Embedder
+
+        torch.set_num_threads(num_threads)
+        self._embedder = Embedder(**settings)
+        self._side = settings["preprocessing"].size
+        self._tally = tally
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Replace the column `pixels` by `embedding`."""
+        rows = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
+        pixels = vectors_of(table["pixels"].take(rows), self._side**2 * 3, "uint8")
+        vectors = self._embedder.embed(pixels.reshape(-1, self._side, self._side, 3))
+
+        reasons, messages = table["reason"].to_pylist(), table["message"].to_pylist()
+        embeddings: list[bytes | None] = [None] * table.num_rows
+        for row, vector in zip(rows, vectors, strict=True):
+            if vector.any():
+                embeddings[row] = vector.tobytes()
+            else:
+                reasons[row] = Reason.NO_EMBEDDING
+                messages[row] = "the network answers this photo with zeros alone"
+        self._tally.add.remote(table.num_rows)
+        kind = pa.binary(self._embedder.spec.row_bytes)
+        return (
+            table.drop_columns(["pixels", "reason", "message"])
+            .append_column("embedding", pa.array(embeddings, kind))
+            .append_column("reason", pa.array(reasons, pa.string()))
+            .append_column("message", pa.array(messages, pa.string()))
+        )
+
+
+@ray.remote(num_cpus=0)
+class Tally:
+    """Counts finished photos, for the progress line."""
+
+    def __init__(self) -> None:
+        self._total = 0
+
+    def add(self, count: int) -> None:
+        """Count some more."""
+        self._total += count
+
+    def total(self) -> int:
+        """All so far."""
+        return self._total
+
+
+@dataclass
+class Written:
+    """What one write task made.
+
+    Attributes:
+        shards: Its shard, if any photo was good.
+        reasons: How many rejects of each reason.
+        example: One reject in words, if there is any.
+    """
+
+    shards: list[Shard] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+
+
+class IndexDatasink(Datasink[Written]):
+    """Writes shards and rejects into an index's folder; the driver commits them."""
+
+    def __init__(self, index_uri: str, spec: EmbeddingSpec, run_id: str, shard_rows: int) -> None:
+        self._index_uri = index_uri
+        self._spec = spec
+        self._run_id = run_id
+        self._shard_rows = shard_rows
+        self.written: list[Written] = []
+
+    @property
+    def min_rows_per_write(self) -> int:
+        """Rows that Ray gathers for one shard."""
+        return self._shard_rows
+
+    def write(self, blocks: Iterable[pa.Table], ctx: object) -> Written:
+        """Write the rows of one task: one shard, and one file of rejects."""
+        table = pa.concat_tables(blocks)
+        is_good = pc.is_null(table["reason"])
+        good, bad = table.filter(is_good), table.filter(pc.invert(is_good))
+        result = Written()
+        if good.num_rows:
+            schema = index_schema(self._spec)
+            rows = good.select(schema.names).cast(schema)
+            result.shards.append(write_shard(self._index_uri, rows))
+        if bad.num_rows:
+            rejects = bad.select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
+            name = f"part-{uuid.uuid4().hex}.parquet"
+            write_bytes(
+                join(self._index_uri, "_rejects", self._run_id, name), encode_parquet(rejects)
+            )
+            result.reasons.update(rejects["reason"].to_pylist())
+            first = rejects.slice(0, 1).to_pylist()[0]
+            result.example = f"{first['image_id']}: {first['message']}"
+        return result
+
+    def on_write_complete(self, write_result: WriteResult) -> None:
+        """Keep what the tasks returned, for the driver."""
+        self.written = list(write_result.write_returns)

@@ -1,0 +1,227 @@
+"""Networks without their head: photos in, one feature vector each out.
+
+The seven networks of torchvision that the method uses, with the last layer cut off, so that
+what comes out is the average-pooled feature map; or anyone's own, as "package.module:function".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from retrieval.errors import ModelError, UsageError
+from retrieval.images import Preprocessing
+from retrieval.storage import absolute_uri, first_line, read_bytes
+
+__all__ = ["BACKBONES", "BackboneSpec", "build_backbone", "fingerprint"]
+
+# Name → dimensions D of its pooled features.
+BACKBONES: Mapping[str, int] = {
+    "resnet18": 512,
+    "resnet50": 2048,
+    "resnet101": 2048,
+    "resnet152": 2048,
+    "resnext101_32x8d": 2048,
+    "wide_resnet101_2": 2048,
+    "googlenet": 1024,
+}
+
+_POOLING = "average"
+_HEADS = ("fc.", "aux1.", "aux2.")  # GoogLeNet trains with two more heads; none is kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec:
+    """Which network, with which weights. Plain values: each worker builds its own.
+
+    Attributes:
+        name: One of BACKBONES, or "package.module:function" that returns an nn.Module from
+            (B, 3, S, S) float32 to (B, D), or to (B, D, H, W), which is then averaged.
+        weights: "imagenet" (torchvision's, from its cache or downloaded), "none" (random,
+            from `seed`; for one's own function: as it returns it), or the path or address
+            of a state dict as .safetensors or .pth.
+        seed: Seed of the random weights.
+    """
+
+    name: str = "resnet18"
+    weights: str = "imagenet"
+    seed: int = 0
+
+
+def build_backbone(spec: BackboneSpec) -> nn.Module:
+    """Build a network without its head, on the CPU, in evaluation mode.
+
+    Returns:
+        A module from (B, 3, S, S) float32 to features (B, D).
+
+    Raises:
+        UsageError: the name is unknown, or names no function.
+        ModelError: the weights are missing, unsafe to load, or do not fit; it names the
+            file or the layers.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        network = _own_network(spec.name) if ":" in spec.name else _torchvision_network(spec.name)
+    if spec.weights == "imagenet":
+        _load(network, _imagenet_weights(spec.name), f"{spec.name}, weights imagenet")
+    elif spec.weights != "none":
+        _load(network, _read_weights(spec.weights), absolute_uri(spec.weights))
+    return network.eval().requires_grad_(False)
+
+
+def _torchvision_network(name: str) -> nn.Module:
+    if name not in BACKBONES:
+        raise UsageError(
+            f"--backbone {name}: unknown. Use one of {', '.join(BACKBONES)}, or "
+            f"package.module:function for a network of your own."
+        )
+    build = torchvision.models.get_model_builder(name)
+    if name == "googlenet":
+        # transform_input: its ImageNet weights want inputs in [-1, 1], and it converts them.
+        network = build(aux_logits=False, transform_input=True, init_weights=True)
+    else:
+        network = build()
+    network.fc = nn.Identity()
+    return network
+
+
+class _Pooled(nn.Module):
+    """Anyone's network, with a feature map averaged to one vector."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.network(images)
+        return features.mean(dim=(2, 3)) if features.ndim == 4 else features
+
+
+def _own_network(name: str) -> nn.Module:
+    module, _, function = name.partition(":")
+    try:
+        build: Callable[[], Any] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"--backbone {name}: cannot be imported ({first_line(error)}). Name a function that "
+            f"Python can import here and on each worker, as package.module:function."
+        ) from error
+    network = build()
+    if not isinstance(network, nn.Module):
+        raise UsageError(
+            f"--backbone {name}: returned a {type(network).__name__}; a torch.nn.Module is needed."
+        )
+    return _Pooled(network)
+
+
+def _imagenet_weights(name: str) -> dict[str, Tensor]:
+    """The weights that the paper began with: IMAGENET1K_V1, by torchvision's loader."""
+    if name not in BACKBONES:
+        raise UsageError(
+            f"--weights imagenet: not known for {name}. Use --weights none to keep what the "
+            f"function returns, or name a file."
+        )
+    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    cached = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[1])
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise ModelError(
+            f"--weights imagenet: {cached} is missing and cannot be downloaded "
+            f"({first_line(error)}). Put {weights.url} there, or use --weights FILE or none."
+        ) from error
+    return state
+
+
+def _read_weights(weights: str) -> dict[str, Tensor]:
+    """A state dict from a file; the content tells safetensors from a pickle of tensors."""
+    uri = absolute_uri(weights)
+    try:
+        data = read_bytes(uri)
+    except OSError as error:
+        raise ModelError(
+            f"--weights {weights}: cannot be read ({first_line(error)}). "
+            f"Use imagenet, none, or a .safetensors or .pth file."
+        ) from error
+    try:
+        if data[8:9] == b"{":  # a safetensors file: 8 bytes of length, then JSON
+            return dict(safetensors.torch.load(data))
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # the loaders raise a dozen types for broken bytes
+        raise ModelError(
+            f"{uri}: no state dict that can be loaded safely ({first_line(error)}). Save it "
+            f"with safetensors, or with torch.save(model.state_dict(), FILE)."
+        ) from error
+    for key in ("state_dict", "model"):  # how training scripts commonly wrap it
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ModelError(f"{uri}: holds a {type(state).__name__}, no state dict of tensors.")
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Load weights; a head is left out, anything else that does not fit is an error."""
+    inner = network.network if isinstance(network, _Pooled) else network
+    needed = inner.state_dict()
+    body = {
+        name: tensor
+        for name, tensor in state.items()
+        if name in needed or not name.startswith(_HEADS)
+    }
+    # Old files lack the counters of batch normalisation, which no forward pass reads.
+    missing = [
+        name for name in needed if name not in body and not name.endswith("num_batches_tracked")
+    ]
+    unexpected = [name for name in body if name not in needed]
+    misshapen = [
+        f"{name} {tuple(body[name].shape)} instead of {tuple(needed[name].shape)}"
+        for name in needed
+        if name in body and body[name].shape != needed[name].shape
+    ]
+    for what, names in (
+        ("lacks", missing), ("has unknown", unexpected), ("has other sizes:", misshapen)
+    ):  # fmt: skip
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ModelError(
+                f"{where}: {what} {', '.join(names[:3])}{more}. These weights are of another "
+                f"network; name the right --backbone."
+            )
+    inner.load_state_dict(body, strict=False)
+
+
+def fingerprint(spec: BackboneSpec, network: nn.Module, preprocessing: Preprocessing) -> str:
+    """Hash of all that decides an embedding: weights, network, pooling, preprocessing.
+
+    Equal for the same weights whether they came from a file, the cache or a seed.
+
+    Returns:
+        64 hexadecimal digits (sha256).
+
+    Cost: one pass over the weights, about 1 GB/s.
+    """
+    head = {"network": spec.name, "pooling": _POOLING, "images": preprocessing.fingerprint()}
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            continue
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(
+            tensor.contiguous().view(torch.uint8).numpy().data
+            if tensor.ndim
+            else tensor.reshape(1).view(torch.uint8).numpy().data
+        )
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+"""Every error that a user can cause.
+
+RetrievalError
+├── UsageError           a setting that cannot be met (also a ValueError)
+├── StorageError         a folder, file or object store that cannot be read or written
+├── ImageError           one photo that cannot be read; carries a reason code
+├── ModelError           weights or a model folder that cannot be used
+├── IndexFormatError     an index, shard or ranking that is not what it should be
+├── MismatchError        two inputs that must not be used together
+└── ClusterError         a Ray cluster that cannot be reached
+
+A message names the thing, what was found, what is needed and what to do.
+Each class is rebuilt from its arguments alone, so that errors survive worker processes.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ClusterError",
+    "ImageError",
+    "IndexFormatError",
+    "MismatchError",
+    "ModelError",
+    "RetrievalError",
+    "StorageError",
+    "UsageError",
+]
+
+
+class RetrievalError(Exception):
+    """Base of all errors that the command line shows as one line."""
+
+
+class UsageError(RetrievalError, ValueError):
+    """A setting that cannot be met: k above the gallery's size, an unknown backbone."""
+
+
+class StorageError(RetrievalError):
+    """A folder, file or object store that cannot be listed, read or written."""
+
+
+class ImageError(RetrievalError):
+    """A photo that cannot be turned into pixels.
+
+    Attributes:
+        reason: Member of `retrieval.images.Reason`, as text.
+        message: What the decoder said, in one line.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
+class ModelError(RetrievalError):
+    """Weights or a model folder that cannot be loaded into the network."""
+
+
+class IndexFormatError(RetrievalError):
+    """An index, a shard or a ranking whose content is not what it should be."""
+
+
+class MismatchError(RetrievalError):
+    """Two inputs that must not be used together, such as indexes of two models."""
+
+
+class ClusterError(RetrievalError):
+    """A Ray cluster that cannot be reached, or that lost too much to go on."""

@@ -1,0 +1,205 @@
+"""A ranking and the labels of both sides → the figures of `metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from retrieval.errors import IndexFormatError, MismatchError, UsageError
+from retrieval.index import is_index, open_index
+from retrieval.index.reading import read_columns
+from retrieval.metrics import QueryScores, score_queries, summarise
+from retrieval.rankings import Ranking, read_parts
+from retrieval.storage import absolute_uri, first_line, open_input
+from retrieval.vectors import open_source
+
+__all__ = ["DEFAULT_KS", "evaluate", "read_photos"]
+
+DEFAULT_KS = (1, 3, 10)
+
+
+def read_photos(uri: str, ranking: Ranking, side: str) -> pa.Table:
+    """Ids, labels and addresses of the photos of one side of a ranking.
+
+    Args:
+        uri: An index (read at the version that was ranked), or other tools' Parquet.
+        ranking: The ranking.
+        side: "queries" or "gallery".
+
+    Returns:
+        Columns image_id, label and uri, all string; label and uri null where unknown.
+
+    Raises:
+        StorageError, IndexFormatError: nothing is there, or it cannot be read.
+    """
+    uri = absolute_uri(uri)
+    if is_index(uri):
+        ranked = ranking.facts.get(side, {})
+        version = ranked.get("version") if ranked.get("uri") == uri else None
+        return read_columns(open_index(uri, version), ["image_id", "label", "uri"])
+    source = open_source(uri)
+    tables = [_read_foreign(file.ids_uri or file.uri, source.id_column) for file in source.files]
+    return pa.concat_tables(tables)
+
+
+def _read_foreign(uri: str, id_column: str) -> pa.Table:
+    try:
+        with open_input(uri) as stream, pq.ParquetFile(stream) as file:
+            there = [name for name in ("label", "uri") if name in file.schema_arrow.names]
+            table = file.read(columns=[id_column, *there])
+    except (OSError, pa.ArrowException) as error:
+        raise IndexFormatError(f"{uri}: cannot be read ({first_line(error)}).") from error
+    nothing = pa.nulls(table.num_rows, pa.string())
+    columns = {name: table[name] if name in there else nothing for name in ("label", "uri")}
+    return pa.table({"image_id": table[id_column], **columns}).cast(
+        pa.schema([(name, pa.string()) for name in ("image_id", "label", "uri")])
+    )
+
+
+def evaluate(
+    ranking: Ranking, queries: pa.Table, gallery: pa.Table, ks: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Measure a ranking against labels.
+
+    Args:
+        ranking: A finished ranking.
+        queries: Columns image_id and label of all ranked queries, at least.
+        gallery: The same of the gallery.
+        ks: Which k to report; 1, 3 and 10 by default, as far as the ranking goes.
+
+    Returns:
+        `top_1`, `top_3`, `top_10`, `map`, `map_at_K`, `precision_at_K` over all labelled
+        queries (one without any match counts as missed); the same under `with_match_only`
+        without those; counts; and `per_class`, one entry a label, sorted by label.
+
+    Raises:
+        UsageError: no query has a label, or a k is beyond what the ranking lists.
+        MismatchError: the ranking names images that the labels do not know.
+
+    Cost: reads the ranking once, part by part; ids and labels of both sides are in memory.
+    """
+    depth = int(ranking.facts["top_k"])
+    complete = bool(ranking.facts["is_complete"])
+    ks = _check_ks(ks, depth, complete)
+    judge = _Judge(queries, gallery, exclude_self=bool(ranking.facts["exclude_self"]))
+    names, scores = [], []
+    for part in read_parts(ranking, ["query_id", "rank", "gallery_id"]):
+        ids, hits = judge.hits(part)
+        names.append(ids)
+        scores.append(score_queries(hits, judge.num_relevant(ids), ks))
+    return judge.report(np.concatenate(names), QueryScores.concatenate(scores), depth, complete)
+
+
+def _check_ks(ks: Sequence[int] | None, depth: int, complete: bool) -> list[int]:
+    if ks is None:
+        return [k for k in DEFAULT_KS if complete or k <= depth]
+    wrong = [k for k in ks if k < 1 or (k > depth and not complete)]
+    if wrong:
+        raise UsageError(
+            f"--k {wrong[0]}: the ranking lists {depth} images a query. "
+            f"Use 1 to {depth}, or rank again with a larger --top-k."
+        )
+    return sorted(set(ks))
+
+
+class _Judge:
+    """Labels of both sides as numbers; equal numbers are equal labels, -1 is none."""
+
+    def __init__(self, queries: pa.Table, gallery: pa.Table, *, exclude_self: bool) -> None:
+        labels = pa.chunked_array([*queries["label"].chunks, *gallery["label"].chunks], pa.string())
+        self._names = pc.unique(labels.drop_null())
+        self._query_ids = queries["image_id"].combine_chunks()
+        self._gallery_ids = gallery["image_id"].combine_chunks()
+        self._query_labels = self._codes(queries["label"])
+        self._gallery_labels = self._codes(gallery["label"])
+        if not (self._query_labels >= 0).any():
+            raise UsageError(
+                f"None of the {len(self._query_ids)} queries has a label, so there is nothing to "
+                f"measure. Embed them again with --labels."
+            )
+        known = self._gallery_labels[self._gallery_labels >= 0]
+        self._class_sizes = np.bincount(known, minlength=len(self._names))
+        self._exclude_self = exclude_self
+
+    def _codes(self, labels: pa.ChunkedArray) -> NDArray[np.int64]:
+        codes = pc.index_in(labels, value_set=self._names, skip_nulls=True)
+        return np.asarray(pc.fill_null(codes, -1).combine_chunks(), np.int64)
+
+    def _rows(self, ids: pa.Array, known: pa.Array, side: str) -> NDArray[np.int64]:
+        """Row of each id among those of a side."""
+        rows = pc.index_in(ids, value_set=known)
+        if rows.null_count:
+            strange = ids.filter(pc.is_null(rows))[0].as_py()
+            raise MismatchError(
+                f"The ranking names {strange!r}, which is not among the {side}. "
+                f"Name the {side} that were ranked."
+            )
+        return np.asarray(rows, np.int64)
+
+    def hits(self, part: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Rows of a part's queries, and bool (Q, K) whether the image at a rank is relevant."""
+        part = part.combine_chunks()
+        query_rows = self._rows(part["query_id"].combine_chunks(), self._query_ids, "queries")
+        found = self._rows(part["gallery_id"].combine_chunks(), self._gallery_ids, "gallery")
+        wanted, got = self._query_labels[query_rows], self._gallery_labels[found]
+        starts = np.flatnonzero(np.diff(query_rows, prepend=-1))
+        ranks = part["rank"].to_numpy()
+        numbers = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(query_rows)))
+        hits = np.zeros((len(starts), int(ranks.max(initial=1))), np.bool_)
+        hits[numbers, ranks - 1] = (wanted == got) & (wanted >= 0)
+        return query_rows[starts], hits
+
+    def num_relevant(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Relevant gallery images of some queries."""
+        labels = self._query_labels[rows]
+        sizes = np.where(labels >= 0, self._class_sizes[labels], 0)
+        if self._exclude_self:
+            itself = pc.index_in(self._query_ids.take(pa.array(rows)), value_set=self._gallery_ids)
+            place = np.asarray(pc.fill_null(itself, -1), np.int64)
+            is_listed = (place >= 0) & (labels >= 0)
+            sizes = sizes - (is_listed & (self._gallery_labels[place] == labels))
+        return sizes
+
+    def report(
+        self, rows: NDArray[np.int64], scores: QueryScores, depth: int, complete: bool
+    ) -> dict[str, Any]:
+        """All figures."""
+        labels = self._query_labels[rows]
+        labelled, scores = labels[labels >= 0], scores.take(labels >= 0)
+        has_match = scores.num_relevant > 0
+        names = self._names.to_pylist()
+        present = sorted(np.unique(labelled), key=lambda code: names[code])
+        return {
+            **summarise(scores),
+            "num_queries": len(labelled),
+            "num_queries_without_match": int((~has_match).sum()),
+            "num_queries_unlabelled": int((labels < 0).sum()),
+            "num_gallery": len(self._gallery_ids),
+            "num_distractors": int((~np.isin(self._gallery_labels, labelled)).sum()),
+            "depth": depth,
+            # A ranking that stops early counts what it does not list as never found.
+            "map_is_lower_bound": not complete,
+            "with_match_only": summarise(scores.take(has_match)),
+            "per_class": [
+                self._class(names[code], labelled == code, int(self._class_sizes[code]), scores)
+                for code in present
+            ],
+        }
+
+    @staticmethod
+    def _class(
+        name: str, mask: NDArray[np.bool_], num_gallery: int, scores: QueryScores
+    ) -> Mapping[str, Any]:
+        figures = summarise(scores.take(mask))
+        return {
+            "label": name,
+            "num_queries": int(mask.sum()),
+            "num_gallery": num_gallery,
+            **figures,
+        }

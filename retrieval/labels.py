@@ -1,0 +1,122 @@
+"""Labels: which building a photo shows, from its folder, its name or a file.
+
+A photo without a label stays in the gallery: there it is a distractor, and as a query it
+is ranked but not scored.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from retrieval.errors import IndexFormatError, StorageError, UsageError
+from retrieval.storage import absolute_uri, first_line, read_bytes
+
+__all__ = ["assign_labels"]
+
+_PATTERN = "pattern:"
+
+
+def assign_labels(image_ids: Sequence[str], rule: str) -> pa.Array:
+    r"""Give each photo its label.
+
+    Args:
+        image_ids: Ids of the catalogue, relative paths with "/".
+        rule: "folder": the first folder of the id ("12/a/b.jpg" has label "12"; a photo
+            outside any folder has none). "none": no labels. "pattern:REGEX": the group
+            called `label`, or else the first group, of the expression searched for in the
+            file's name (not its folders). Anything else: a CSV or Parquet file with the
+            columns `image_id` and `label`.
+
+    Returns:
+        string (N,), null where the rule gives no label.
+
+    Raises:
+        UsageError: the expression is invalid, has no group, or the rule labels no photo.
+        StorageError, IndexFormatError: the file is missing or lacks the columns.
+
+    Example:
+        >>> assign_labels(["a/1.jpg", "b/c/2.jpg", "3.jpg"], "folder").to_pylist()
+        ['a', 'b', None]
+        >>> assign_labels(["x/class_7_no_1.jpg"], r"pattern:class_(\d+)").to_pylist()
+        ['7']
+    """
+    if rule == "none":
+        return pa.nulls(len(image_ids), pa.string())
+    if rule == "folder":
+        labels = [_folder(image_id) for image_id in image_ids]
+        return pa.array(labels, pa.string())
+    if rule.startswith(_PATTERN):
+        labels = _by_pattern(image_ids, rule.removeprefix(_PATTERN))
+    else:
+        table = _read_table(rule)
+        labels = [table.get(image_id) for image_id in image_ids]
+    if image_ids and not any(label is not None for label in labels):
+        raise UsageError(
+            f"--labels {rule}: gives a label to none of the {len(image_ids)} photos, such as "
+            f"{image_ids[0]!r}. Mend the rule, or use --labels none."
+        )
+    return pa.array(labels, pa.string())
+
+
+def _folder(image_id: str) -> str | None:
+    folder, slash, _ = image_id.partition("/")
+    return folder if slash else None
+
+
+def _by_pattern(image_ids: Sequence[str], expression: str) -> list[str | None]:
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise UsageError(
+            f"--labels pattern:{expression}: no valid regular expression ({error})."
+        ) from error
+    if not pattern.groups:
+        raise UsageError(
+            f"--labels pattern:{expression}: has no group. Put the label into brackets, "
+            f"as in pattern:class_([0-9]+)_"
+        )
+    group = "label" if "label" in pattern.groupindex else 1
+    labels = []
+    for image_id in image_ids:
+        match = pattern.search(image_id.rpartition("/")[2])
+        labels.append(match[group] if match else None)
+    return labels
+
+
+def _read_table(rule: str) -> dict[str, str]:
+    """image_id → label of a CSV or Parquet file; the content tells which of the two it is."""
+    try:
+        data = read_bytes(absolute_uri(rule))
+    except OSError as error:
+        raise StorageError(
+            f"--labels {rule}: cannot be read ({first_line(error)}). "
+            f"Use folder, none, pattern:REGEX or the name of a CSV or Parquet file."
+        ) from error
+    try:
+        if data[:4] == b"PAR1":
+            table = pq.read_table(pa.BufferReader(data))
+        else:
+            # Every column as text: "007" is a label, not the number 7.
+            names = data.split(b"\n", 1)[0].decode("utf-8-sig").strip().split(",")
+            types = {name.strip('"'): pa.string() for name in names}
+            options = pacsv.ConvertOptions(column_types=types)
+            table = pacsv.read_csv(io.BytesIO(data), convert_options=options)
+        columns = [table.column(name).cast(pa.string()) for name in ("image_id", "label")]
+    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        raise IndexFormatError(
+            f"--labels {rule}: the columns image_id and label are needed ({first_line(error)})."
+        ) from error
+    ids, labels = (column.to_pylist() for column in columns)
+    (commonest, count), *_ = Counter(ids).most_common(1) or [("", 0)]
+    if count > 1:
+        raise IndexFormatError(
+            f"--labels {rule}: {commonest!r} has {count} rows; one row a photo is needed."
+        )
+    return dict(zip(ids, labels, strict=True))

@@ -1,0 +1,151 @@
+"""The files of a ranking: Parquet parts in long form, and ranking.json.
+
+ranking.json is written last and names the parts, so a folder without it is no ranking and a
+part that it does not name is none of its own. Replacing a ranking writes new parts first,
+then ranking.json, then removes the old parts: a reader sees the old ranking or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retrieval.errors import IndexFormatError, StorageError
+from retrieval.storage import (
+    absolute_uri,
+    file_exists,
+    first_line,
+    join,
+    list_files,
+    open_input,
+    read_bytes,
+    remove_file,
+    write_bytes,
+)
+
+__all__ = ["RANKING_SCHEMA", "Ranking", "RankingWriter", "open_ranking", "read_parts"]
+
+MANIFEST = "ranking.json"
+
+RANKING_SCHEMA = pa.schema(
+    [
+        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("gallery_id", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A finished ranking.
+
+    Attributes:
+        uri: Its folder.
+        parts: Names of its Parquet files, in the order of the queries.
+        facts: The rest of ranking.json: inputs, metric, k, counts, settings, timings.
+    """
+
+    uri: str
+    parts: tuple[str, ...]
+    facts: Mapping[str, Any]
+
+
+class RankingWriter:
+    """Writes the parts of a ranking, then makes them visible at once."""
+
+    def __init__(self, uri: str) -> None:
+        """Prepare a folder.
+
+        Raises:
+            StorageError: it holds something that is no ranking, or cannot be written.
+        """
+        self.uri = absolute_uri(uri)
+        self._run = uuid.uuid4().hex[:12]
+        self._parts: list[str] = []
+        self._before = list_files(self.uri) if not file_exists(self.uri) else [self.uri]
+        strange = [name for name in self._before if not _is_ours(self.uri, name)]
+        if strange:
+            raise StorageError(
+                f"{self.uri}: holds {strange[0].rsplit('/', 1)[-1]}, which is no part of a "
+                f"ranking. Choose a new folder, or one that holds a ranking to replace."
+            )
+
+    def write_part(self, table: pa.Table) -> None:
+        """Write the next part: rows of RANKING_SCHEMA, sorted by query and rank."""
+        name = f"part-{len(self._parts):05d}-{self._run}.parquet"
+        sink = pa.BufferOutputStream()
+        pq.write_table(
+            table.cast(RANKING_SCHEMA),
+            sink,
+            compression="zstd",
+            use_dictionary=["query_id", "gallery_id"],
+            write_page_checksum=True,
+        )
+        write_bytes(join(self.uri, name), sink.getvalue())
+        self._parts.append(name)
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Publish: write ranking.json, then remove what the folder held before."""
+        manifest = {**facts, "parts": self._parts}
+        write_bytes(join(self.uri, MANIFEST), (json.dumps(manifest, indent=2) + "\n").encode())
+        for old in self._before:
+            if not old.endswith(MANIFEST):
+                remove_file(old)
+
+    def abandon(self) -> None:
+        """Remove the parts of a run that failed; what was there before stays."""
+        for name in self._parts:
+            remove_file(join(self.uri, name))
+
+
+def _is_ours(folder: str, file: str) -> bool:
+    name = file[len(folder) + 1 :]
+    return name == MANIFEST or (name.startswith("part-") and name.endswith(".parquet"))
+
+
+def open_ranking(uri: str) -> Ranking:
+    """Open a finished ranking.
+
+    Raises:
+        StorageError: there is none, or its job has not finished.
+        IndexFormatError: ranking.json is damaged.
+    """
+    uri = absolute_uri(uri)
+    try:
+        facts = json.loads(read_bytes(join(uri, MANIFEST)))
+        parts = tuple(str(name) for name in facts.pop("parts"))
+    except OSError as error:
+        raise StorageError(
+            f"{uri}: no finished ranking there (no {MANIFEST}). "
+            f"Make one: retrieval-cli rank QUERIES GALLERY {uri}"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IndexFormatError(
+            f"{join(uri, MANIFEST)}: cannot be read ({first_line(error)}). Rank again."
+        ) from error
+    return Ranking(uri, parts, facts)
+
+
+def read_parts(ranking: Ranking, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The parts of a ranking, one table at a time, sorted by query and rank.
+
+    Raises:
+        IndexFormatError: a part is missing or damaged; the message names it.
+    """
+    for name in ranking.parts:
+        uri = join(ranking.uri, name)
+        try:
+            with open_input(uri) as stream:
+                yield pq.read_table(stream, columns=columns, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise IndexFormatError(
+                f"{uri}: this part cannot be read ({first_line(error)}). Rank again."
+            ) from error

@@ -1,0 +1,73 @@
+"""The k best of many (query, id, score) triples.
+
+Order: nearer score first, then the gallery id, bytewise. That order is total, so the best k
+of a union are the best k of the parts' best k, in whatever groups and order the parts come:
+the rule that makes a sharded search exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Candidates", "best"]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Triples in flat arrays of length M; a query may have any number of them.
+
+    Attributes:
+        query: int32 (M,), number of the query in its block.
+        ids: bytes (M,), gallery ids, UTF-8.
+        scores: float64 (M,), canonical.
+    """
+
+    query: NDArray[np.int32]
+    ids: NDArray[np.bytes_]
+    scores: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    @classmethod
+    def none(cls) -> Candidates:
+        """No candidates."""
+        return cls(np.empty(0, np.int32), np.empty(0, "S1"), np.empty(0, np.float64))
+
+
+def best(parts: Sequence[Candidates], k: int, *, smaller_is_nearer: bool) -> Candidates:
+    """Keep the k nearest of many candidates for each query.
+
+    Args:
+        parts: Candidates in any order.
+        k: How many to keep of each query, at least 1; a query with fewer keeps them all.
+        smaller_is_nearer: True for distances.
+
+    Returns:
+        Sorted by query, then nearest first, equal scores by id.
+
+    Cost: O(M log M).
+
+    Example:
+        >>> ids, scores = np.array([b"c", b"b", b"a"]), np.array([0.5, 0.9, 0.5])
+        >>> found = Candidates(np.zeros(3, np.int32), ids, scores)
+        >>> best([found], k=2, smaller_is_nearer=False).ids.tolist()
+        [b'b', b'a']
+    """
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return Candidates.none()
+    query = np.concatenate([part.query for part in parts])
+    ids = np.concatenate([part.ids for part in parts])
+    scores = np.concatenate([part.scores for part in parts])
+    order = np.lexsort((ids, scores if smaller_is_nearer else -scores, query))
+    query = query[order]
+    starts = np.flatnonzero(np.diff(query, prepend=-1))  # where the next query begins
+    counts = np.diff(starts, append=len(query))
+    rank = np.arange(len(query)) - np.repeat(starts, counts)
+    kept = order[rank < k]
+    return Candidates(query[rank < k], ids[kept], scores[kept])

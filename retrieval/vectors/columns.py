@@ -1,0 +1,202 @@
+"""Arrow columns of ids and of vectors → NumPy arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from retrieval.errors import IndexFormatError, UsageError
+
+__all__ = [
+    "VectorColumns",
+    "find_id_column",
+    "find_vector_column",
+    "id_array",
+    "vector_array",
+    "vector_dim",
+]
+
+# Names that common tools give these columns, the likeliest first.
+ID_NAMES = ("image_id", "id", "key", "path", "image_path", "uri", "url", "file_name", "filename")
+VECTOR_NAMES = ("embedding", "embeddings", "image_embedding", "vector", "vectors", "features")
+FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
+
+
+@dataclass(frozen=True)
+class VectorColumns:
+    """Which columns to read; None means to find them by name and type.
+
+    Attributes:
+        id_column: Column of the ids, text or integers.
+        vector_column: Column of the vectors.
+        binary_dtype: Type of a component where vectors are bare bytes: "float16", "float32"
+            or "float64". Our own index says it itself.
+    """
+
+    id_column: str | None = None
+    vector_column: str | None = None
+    binary_dtype: str | None = None
+
+
+def find_id_column(schema: pa.Schema, wanted: str | None, where: str) -> str:
+    """Name of the column of ids.
+
+    Raises:
+        UsageError: the column asked for is missing, or none fits by name and type.
+    """
+    fitting = [field.name for field in schema if _is_id(field.type)]
+    return _choose("id", wanted, fitting, ID_NAMES, schema, where)
+
+
+def find_vector_column(schema: pa.Schema, wanted: VectorColumns, where: str) -> tuple[str, str]:
+    """Name of the column of vectors and the dtype of a component.
+
+    Raises:
+        UsageError: the column asked for is missing, none fits by name and type, or it holds
+            bytes that do not say their type.
+    """
+    fitting = [field.name for field in schema if _component(field, "?")]
+    name = _choose("vector", wanted.vector_column, fitting, VECTOR_NAMES, schema, where)
+    dtype = _component(schema.field(name), wanted.binary_dtype or "")
+    if not dtype:
+        raise UsageError(
+            f"{where}: the column {name!r} holds bare bytes, which do not say their type. "
+            f"Name it: --vector-dtype float16, float32 or float64."
+        )
+    return name, dtype
+
+
+def _choose(
+    role: str,
+    wanted: str | None,
+    fitting: list[str],
+    usual: tuple[str, ...],
+    schema: pa.Schema,
+    where: str,
+) -> str:
+    if wanted is None:
+        named = [name for name in usual if name in fitting]
+        if named or len(fitting) == 1:
+            return (named or fitting)[0]
+    elif wanted in fitting:
+        return wanted
+    columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    found = f"no column {wanted!r} that can be it" if wanted else "none that fits by name and type"
+    raise UsageError(
+        f"{where}: the {role} column is needed; found {found} among: {columns}. "
+        f"Name it: --{role}-column NAME."
+    )
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return text or pa.types.is_integer(kind) or pa.types.is_string_view(kind)
+
+
+def _is_extension(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.BaseExtensionType)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _component(field: pa.Field, binary_dtype: str) -> str:
+    """Type of a vector's components; "" where the column cannot hold vectors."""
+    kind = field.type.storage_type if _is_extension(field.type) else field.type
+    if _is_list(kind):
+        return FLOATS.get(kind.value_type, "")
+    if _is_bytes(kind) or pa.types.is_large_binary(kind):
+        metadata = field.metadata or {}
+        return metadata.get(b"dtype", b"").decode() or binary_dtype
+    return ""
+
+
+def id_array(column: pa.ChunkedArray, where: str) -> NDArray[np.bytes_]:
+    """Ids as UTF-8 bytes, whose order is the order of the ids.
+
+    Args:
+        column: Text or integers, no nulls. Integers become decimal text.
+        where: The file, for the error.
+
+    Returns:
+        bytes (N,), of the width of the longest id.
+    """
+    text = column.cast(pa.string())
+    if text.null_count:
+        raise IndexFormatError(f"{where}: {text.null_count} rows have no id; each row needs one.")
+    # NumPy pads with NUL bytes and could not tell such an id from a shorter one.
+    if pc.any(pc.match_substring(text, "\0")).as_py():
+        raise IndexFormatError(f"{where}: an id holds a NUL character; rename it.")
+    return np.array(text.cast(pa.binary()).to_pylist(), dtype="S")
+
+
+def vector_dim(chunk: pa.Array, dtype: str) -> int:
+    """Dimensions of the first vector of a chunk that holds at least one row."""
+    first = _flat_storage(chunk)[0]
+    if _is_bytes(first.type):
+        return len(first.as_py() or b"") // np.dtype(dtype).itemsize
+    return len(first.as_py() or ())
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_binary(kind) or pa.types.is_binary(kind))
+
+
+def _flat_storage(chunk: pa.Array) -> pa.Array:
+    """A chunk without extension type; tensors lie flat in their storage."""
+    if isinstance(chunk, pa.ExtensionArray):
+        chunk = chunk.storage
+    return chunk.cast(pa.binary()) if pa.types.is_large_binary(chunk.type) else chunk
+
+
+def vector_array(chunk: pa.Array, dim: int, dtype: str, where: str, first_row: int) -> NDArray[Any]:
+    """Vectors of one chunk, without a copy where they lie back to back.
+
+    Args:
+        chunk: Lists, tensors or bytes.
+        dim: Dimensions D that each row needs.
+        dtype: Type of a component.
+        where: The file, for the error.
+        first_row: Number of the chunk's first row in that file, for the error.
+
+    Returns:
+        (N, D) of `dtype`.
+
+    Raises:
+        IndexFormatError: a row is null or of another length.
+    """
+    array = _flat_storage(chunk)
+    itemsize = np.dtype(dtype).itemsize
+    if _is_bytes(array.type):
+        lengths = pc.binary_length(array).to_numpy(zero_copy_only=False)
+        needed, unit = dim * itemsize, "bytes"
+    else:
+        lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+        needed, unit = dim, "dimensions"
+    wrong = np.flatnonzero(lengths != needed)  # a null's length is NaN
+    if wrong.size:
+        row = int(wrong[0])
+        found = "no vector" if array[row].as_py() is None else f"{int(lengths[row])} {unit}"
+        raise IndexFormatError(
+            f"{where}, row {first_row + row}: {found}; {needed} {unit} are needed, as in the "
+            f"first row of the first file."
+        )
+    if not _is_bytes(array.type):
+        return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    if pa.types.is_fixed_size_binary(array.type):
+        start, data = array.offset * needed, array.buffers()[1]
+    else:
+        offsets = np.frombuffer(array.buffers()[1], dtype=np.int32)
+        start, data = int(offsets[array.offset]), array.buffers()[2]
+    if not len(array):
+        return np.empty((0, dim), dtype)
+    kind = np.dtype(dtype).newbyteorder("<")
+    return np.frombuffer(data, kind, len(array) * dim, offset=start).reshape(-1, dim)

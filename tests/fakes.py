@@ -1,0 +1,36 @@
+"""A network whose answers are known by hand, importable in worker processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class MeanColour(nn.Module):
+    """(B, 3, S, S) → the mean of each channel, plus 3 so that no photo gives zeros."""
+
+    def forward(self, images):
+        return images.mean(dim=(2, 3)) + 3
+
+
+def mean_colour():
+    return MeanColour()
+
+
+class OneWeight(nn.Module):
+    """A convolution, so that there are weights; gives a feature map, not a vector."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 8, stride=8)
+
+    def forward(self, images):
+        return torch.relu(self.conv(images))
+
+
+def one_weight():
+    return OneWeight()
+
+
+def not_a_network():
+    return 7
