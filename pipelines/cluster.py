@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
+import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import ray
 from ray.exceptions import RayError
@@ -49,6 +53,9 @@ def session(address: str | None = None) -> Iterator[None]:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        _check_port(address)
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         with _no_native_stderr():
             _start(address)
@@ -59,10 +66,26 @@ def session(address: str | None = None) -> Iterator[None]:
             f"and that RAY_AUTH_MODE and RAY_AUTH_TOKEN are set as on the cluster."
         ) from error
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray's own prints a stack and exits
         with _our_errors():
             yield
     finally:
         ray.shutdown()
+
+
+def _check_port(address: str) -> None:
+    """Fail in seconds where nobody listens; ray.init would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # "auto", "local"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise ClusterError(
+            f"Ray {address}: nobody answers there ({error.strerror or error}). Check the address: "
+            f"HOST:6379, or ray://HOST:10001 from outside the cluster."
+        ) from error
 
 
 def _start(address: str | None) -> None:
@@ -106,7 +129,10 @@ def _our_errors() -> Iterator[None]:
         yield
     except RayError as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, RetrievalError):
+        # Ray's wrapper poses as a subclass of what it wraps; only the inner one is ours.
+        while cause is not None and (
+            isinstance(cause, RayError) or not isinstance(cause, RetrievalError)
+        ):
             cause = getattr(cause, "cause", None) or cause.__cause__
         if cause is not None:
             raise cause from None
@@ -116,15 +142,32 @@ def _our_errors() -> Iterator[None]:
         ) from error
 
 
+@dataclass(frozen=True)
 class Resources:
-    """What a cluster has: CPUs and GPUs, as Ray counts them."""
+    """What a cluster has, as Ray counts it.
 
-    def __init__(self) -> None:
-        total = ray.cluster_resources()
-        self.num_cpus = max(1, int(total.get("CPU", 1)))
-        self.num_gpus = int(total.get("GPU", 0))
+    Attributes:
+        node_cpus: CPUs of each node that has any.
+        num_gpus: GPUs of all nodes.
+    """
+
+    node_cpus: tuple[int, ...]
+    num_gpus: int
+
+    @property
+    def num_cpus(self) -> int:
+        """CPUs of all nodes."""
+        return sum(self.node_cpus)
 
 
 def resources() -> Resources:
-    """The resources of the cluster that is connected."""
-    return Resources()
+    """The resources of the cluster that is connected.
+
+    Raises:
+        ClusterError: no node has a CPU.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    node_cpus = tuple(int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1)
+    if not node_cpus:
+        raise ClusterError("Ray: no node of the cluster has a CPU to work with. Add workers.")
+    return Resources(node_cpus, int(sum(node.get("GPU", 0) for node in nodes)))

@@ -178,9 +178,7 @@ def _embed(
     catalogue: pa.Table, settings: dict[str, Any], config: EmbedConfig, sink: IndexDatasink
 ) -> None:
     """Decode → embed → write, as one streaming Ray Data job."""
-    there = cluster.resources()
-    num_actors = config.num_actors or there.num_gpus or max(1, there.num_cpus // 4)
-    threads = max(1, there.num_cpus // num_actors)
+    place = _place_actors(cluster.resources(), config.num_actors)
     tally = Tally.remote()  # type: ignore[attr-defined]
     blocks = [
         catalogue.slice(start, _BLOCK_ROWS) for start in range(0, catalogue.num_rows, _BLOCK_ROWS)
@@ -195,20 +193,20 @@ def _embed(
             Decode(settings["preprocessing"]),
             batch_size=_BLOCK_ROWS,
             batch_format="pyarrow",
-            # Differs from the actors' booking, so that Ray does not fuse the two stages and
-            # run decoding and the network one after the other in one process.
             num_cpus=0.5,
+            # Usual need of a task. As the actors book none, Ray also cannot fuse the two
+            # stages, which would decode and embed one after the other in one process.
+            memory=2**28,
             udf_modifying_row_count=False,
         )
         .map_batches(
             EmbedPhotos,
-            fn_constructor_args=(settings, threads, tally),
+            fn_constructor_args=(settings, place.num_threads, tally),
             batch_size=_BLOCK_ROWS,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=num_actors),
-            # On a GPU node decoding needs the CPUs; on a CPU node leave one per actor to it.
-            num_cpus=0 if there.num_gpus else max(1, threads - 1),
-            num_gpus=1 if there.num_gpus else 0,
+            compute=ray.data.ActorPoolStrategy(size=place.num_actors),
+            num_cpus=place.num_cpus,
+            num_gpus=place.num_gpus,
             udf_modifying_row_count=False,
         )
     )
@@ -218,6 +216,34 @@ def _embed(
 
     with progress_line("embedded", "photos", catalogue.num_rows, done):
         dataset.write_datasink(sink, ray_remote_args={"num_cpus": 0.25})
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """How many actors there are, and what each of them books."""
+
+    num_actors: int
+    num_threads: int
+    num_cpus: float
+    num_gpus: float
+
+
+def _place_actors(there: cluster.Resources, num_actors: int | None) -> _Placement:
+    """One actor a GPU, or one per four CPUs of a node; always leaves CPUs for decoding.
+
+    More actors than that share the same room: they book less each, so that no wish can book
+    every CPU and leave the job waiting for its own decoding.
+    """
+    if there.num_gpus:
+        wanted = num_actors or there.num_gpus
+        # The CPUs of a GPU node are for decoding.
+        return _Placement(wanted, 1, 0, min(1.0, there.num_gpus / wanted))
+    wanted = num_actors or sum(max(1, cpus // 4) for cpus in there.node_cpus)
+    share = min(cpus // max(1, cpus // 4) for cpus in there.node_cpus)
+    share = min(share, max(1, there.num_cpus // wanted))
+    room = there.num_cpus - len(there.node_cpus)  # one CPU a node for decoding
+    booked = min(max(share - 1, 0.5), max(room, 0.5) / wanted)
+    return _Placement(wanted, share, int(booked) if booked >= 1 else round(booked - 0.005, 2), 0)
 
 
 def _check_counts(photos: str, num_listed: int, written: Sequence[Written]) -> dict[str, Any]:

@@ -49,6 +49,9 @@ from retrieval.vectors import (
 
 __all__ = ["RankConfig", "run"]
 
+# Products of components that keep an actor busy for about a second, which is what starting
+# one costs: little work is done by few actors.
+_PRODUCTS_PER_ACTOR = 2e10
 _SHARES_PER_ACTOR = 4  # cut finer than actors, so that none waits long for the last
 
 
@@ -61,7 +64,7 @@ class RankConfig:
         metric: "cosine", "ip", "l2" or "l1".
         exclude_self: Leave out the gallery image with the query's own id.
         num_actors: Actors that share the gallery; by default one per CPU, as far as there
-            are files to share.
+            are files and work to share.
         memory_bytes: What one actor may hold.
         columns: Where other tools' files keep ids and vectors.
     """
@@ -240,11 +243,10 @@ def _shares(files: Sequence[VectorFile], num_shares: int) -> list[list[VectorFil
 def _rank(task: _Task, ids: NDArray[np.bytes_], writer: RankingWriter) -> int:
     """Rank block by block of queries; returns the number of rows written."""
     k, config, query_rows = task.k, task.config, task.plan.query_rows
-    num_actors = config.num_actors or cluster.resources().num_cpus
-    actors = [
-        Scorer.remote(task)  # type: ignore[attr-defined]
-        for _ in range(min(num_actors, len(task.gallery.files)))
-    ]
+    products = len(ids) * task.gallery.num_rows * task.gallery.dim
+    useful = min(len(task.gallery.files), 1 + int(products / _PRODUCTS_PER_ACTOR))
+    num_actors = config.num_actors or min(useful, cluster.resources().num_cpus)
+    actors = [Scorer.remote(task) for _ in range(num_actors)]  # type: ignore[attr-defined]
     shares = _shares(task.gallery.files, _SHARES_PER_ACTOR * len(actors))
     pool = ray.util.ActorPool(actors)
     num_blocks = -(-len(ids) // query_rows)

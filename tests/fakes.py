@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -34,3 +38,17 @@ def one_weight():
 
 def not_a_network():
     return 7
+
+
+class Endless(MeanColour):
+    """Makes the file named by ENDLESS_FLAG when it meets a real photo, then never answers."""
+
+    def forward(self, images):
+        if images[0].std(dim=(1, 2)).max() > 0.01:  # the probe at the start is of one colour
+            Path(os.environ["ENDLESS_FLAG"]).touch()
+            time.sleep(3600)
+        return super().forward(images)
+
+
+def endless():
+    return Endless()

@@ -3,60 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from retrieval.drawn.buildings import DESIGNS, design_of
-from retrieval.drawn.odd_files import ODD_FILES, OddFile
-from retrieval.drawn.photo import draw_photo, jpeg_quality
+import numpy as np
+from PIL import ExifTags, Image, ImageEnhance
+
+from retrieval.drawn.buildings import BUILDINGS
+from retrieval.drawn.photo import draw_distractor, draw_photo
 from retrieval.errors import StorageError, UsageError
 
-__all__ = ["NUM_CLASSES", "DrawnGallery", "draw_gallery"]
-
-NUM_CLASSES = len(DESIGNS)
-
+NUM_CLASSES = len(BUILDINGS)
 SETTINGS_FILE = "drawn.json"
-DRAWING_VERSION = 1  # raise it when the same settings give other pictures
+DRAWING_VERSION = 2  # raise it when the same settings give other pictures
+# Photos 0, 1, 2 ... of a building are the gallery's: more of them never move a query.
+FIRST_QUERY_PHOTO, FIRST_ODD_PHOTO = 1_000_000, 2_000_000
 
-# Photos 0, 1, 2 ... of a building are the gallery's, so queries and odd files start far off:
-# more gallery photos then never move a query.
-FIRST_QUERY_PHOTO = 1_000_000
-FIRST_ODD_PHOTO = 2_000_000
-FIRST_DISTRACTOR = 1_000_000  # as building
+Record = dict[str, int]  # the settings of a gallery
+Files = dict[str, tuple[int, int]]  # building and photo in each file, by its path
 
 
 @dataclass(frozen=True)
 class DrawnGallery:
-    """A gallery in a folder.
+    """A gallery in a folder."""
 
-    Attributes:
-        queries: Folder of the photos to search with, one folder a class.
-        gallery: Folder of the photos to search in: one folder a class, and distractors, which
-            have no class, beside these folders.
-        num_queries: Files under `queries`.
-        num_gallery: Files under `gallery`: photos, odd files and distractors.
-        num_distractors: How many of these show a building of no class.
-        unreadable: Ids, relative to `gallery`, of the files without a whole picture in them.
-    """
-
-    queries: Path
-    gallery: Path
-    num_queries: int
-    num_gallery: int
-    num_distractors: int
-    unreadable: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Settings:
-    num_classes: int
-    num_gallery_per_class: int
-    num_queries_per_class: int
-    num_distractors: int
-    with_odd_files: bool
-    seed: int
+    queries: Path  # folder of the photos to search with, one folder a class
+    gallery: Path  # folder of those to search in; distractors lie beside the folders of classes
+    num_queries: int  # files under `queries`
+    num_gallery: int  # files under `gallery`: photos, odd files and distractors
+    num_distractors: int  # of which show a building of no class
+    unreadable: tuple[str, ...]  # ids, relative to `gallery`, of files without a whole picture
 
 
 def draw_gallery(  # noqa: PLR0913  (each is one number of the gallery; all but the folder named)
@@ -73,137 +53,144 @@ def draw_gallery(  # noqa: PLR0913  (each is one number of the gallery; all but 
 
     Args:
         folder: Where to draw; new, empty, or drawn with the same settings.
-        num_classes: Buildings; beyond the 12 designed ones, random houses.
+        num_classes: Buildings, at most 12.
         num_gallery_per_class: Photos of each building in the gallery.
         num_queries_per_class: Further photos of each building, to search with.
         num_distractors: Photos of other houses in the gallery, without a class.
         with_odd_files: Add nine broken or unusual files, spread over the classes.
         seed: Another seed gives other photos.
 
-    Returns:
-        Where it is and what it counts.
-
     Raises:
-        UsageError: A number is negative, or there is no class.
+        UsageError: A number is negative or too large, or there is no class.
         StorageError: The folder holds something else, or cannot be written.
-
-    Cost: about 0.05 s a photo on one core.
     """
-    settings = _Settings(
-        num_classes,
-        num_gallery_per_class,
-        num_queries_per_class,
-        num_distractors,
-        with_odd_files,
-        seed,
-    )
-    _check(settings)
-    plan = dict(_plan(folder, settings))
+    record = {
+        "drawing_version": DRAWING_VERSION,
+        "num_classes": num_classes,
+        "num_gallery_per_class": num_gallery_per_class,
+        "num_queries_per_class": num_queries_per_class,
+        "num_distractors": num_distractors,
+        "with_odd_files": with_odd_files,
+        "seed": seed,
+    }
+    _check(record)
+    files = _plan(record)
     try:
-        if not _is_drawn(folder, settings, plan):
-            _draw(folder, settings, plan)
+        if not _is_drawn(folder, record, files):
+            _draw(folder, record, files)
     except OSError as error:
         raise StorageError(
             f"{folder}: could not be drawn into, found: {error}. "
             "A folder that can be written is needed: give another one."
         ) from error
-    odd_files = _odd_files(settings)
-    return DrawnGallery(
-        queries=folder / "queries",
-        gallery=folder / "gallery",
-        num_queries=num_classes * num_queries_per_class,
-        num_gallery=num_classes * num_gallery_per_class + len(odd_files) + num_distractors,
-        num_distractors=num_distractors,
-        unreadable=tuple(sorted(id_ for id_, _, odd in odd_files if not odd.is_readable)),
-    )
+    ids = sorted(path[len("gallery/") :] for path in files if path.startswith("gallery/"))
+    unreadable = tuple(id_ for id_ in ids if id_.endswith(UNREADABLE))
+    queries, gallery, num_queries = folder / "queries", folder / "gallery", len(files) - len(ids)
+    return DrawnGallery(queries, gallery, num_queries, len(ids), num_distractors, unreadable)
 
 
-def _check(settings: _Settings) -> None:
-    for name, value in asdict(settings).items():
+def _check(record: Record) -> None:
+    for name, value in record.items():
         least = 1 if name == "num_classes" else 0
+        problem = f"draw_gallery: {name}: found {value}, needed at"
         if value < least:
-            raise UsageError(
-                f"draw_gallery: {name}: found {value}, needed at least {least}. "
-                "Give a larger number."
-            )
+            raise UsageError(f"{problem} least {least}. Give a larger number.")
+        if name == "num_classes" and value > NUM_CLASSES:
+            raise UsageError(f"{problem} most {NUM_CLASSES}. Give a smaller number.")
 
 
-def _odd_files(settings: _Settings) -> list[tuple[str, int, OddFile]]:
-    """Id in the gallery, building and kind of each odd file, one building after the other."""
-    odd_files = []
-    for index, odd in enumerate(ODD_FILES if settings.with_odd_files else ()):
-        building = index % settings.num_classes
-        name = design_of(building).name
-        odd_files.append((f"{name}/{name}-{odd.ending}", building, odd))
-    return odd_files
+def _plan(record: Record) -> Files:
+    names, files = list(BUILDINGS)[: record["num_classes"]], {}
+    for building, name in enumerate(names):
+        for index in range(record["num_queries_per_class"]):
+            path = f"queries/{name}/{name}-query-{index:02d}.jpg"
+            files[path] = (building, FIRST_QUERY_PHOTO + index)
+        for index in range(record["num_gallery_per_class"]):
+            files[f"gallery/{name}/{name}-{index:02d}.jpg"] = (building, index)
+    for index in range(record["num_distractors"]):
+        files[f"gallery/distractor-{index:02d}.jpg"] = (NUM_CLASSES, index)
+    for index, ending in enumerate(ODD_FILES if record["with_odd_files"] else ()):
+        name = names[index % len(names)]
+        files[f"gallery/{name}/{name}-{ending}"] = (index % len(names), FIRST_ODD_PHOTO + index)
+    return files
 
 
-def _plan(folder: Path, settings: _Settings) -> Iterator[tuple[Path, Callable[[Path], None]]]:
-    """Every file of the gallery, and what writes it."""
-    queries, gallery, seed = folder / "queries", folder / "gallery", settings.seed
-    for building in range(settings.num_classes):
-        name = design_of(building).name
-        for photo in range(settings.num_queries_per_class):
-            yield (
-                queries / name / f"{name}-query-{photo:02d}.jpg",
-                partial(_write, building, FIRST_QUERY_PHOTO + photo, seed),
-            )
-        for photo in range(settings.num_gallery_per_class):
-            yield gallery / name / f"{name}-{photo:02d}.jpg", partial(_write, building, photo, seed)
-    for index in range(settings.num_distractors):
-        yield (
-            gallery / f"distractor-{index:02d}.jpg",
-            partial(_write, FIRST_DISTRACTOR + index, 0, seed),
-        )
-    for index, (id_, building, odd) in enumerate(_odd_files(settings)):
-        yield gallery / id_, partial(_write_odd, odd, building, FIRST_ODD_PHOTO + index, seed)
+def _content(path: str, building: int, photo: int, seed: int) -> bytes:
+    draw = draw_distractor if building == NUM_CLASSES else partial(draw_photo, building)
+    image = draw(photo, seed=seed)
+    for ending, spoil in ODD_FILES.items():
+        if path.endswith(f"-{ending}"):
+            return spoil(image)
+    rng = np.random.default_rng([seed, building, photo, 1])
+    quality = rng.integers(35, 60) if rng.random() < 0.2 else rng.integers(75, 95)
+    return _encoded(image, "JPEG", quality=int(quality))
 
 
-def _write(building: int, photo: int, seed: int, path: Path) -> None:
-    image = draw_photo(building, photo, seed=seed)
-    image.save(path, "JPEG", quality=jpeg_quality(building, photo, seed=seed))
+def _encoded(image: Image.Image, format_: str, **options: Any) -> bytes:  # noqa: ANN401  (Pillow's)
+    content = BytesIO()
+    image.save(content, format_, **options)
+    return content.getvalue()
 
 
-def _write_odd(odd: OddFile, building: int, photo: int, seed: int, path: Path) -> None:
-    odd.write(draw_photo(building, photo, seed=seed), path)
+def _rotated(photo: Image.Image) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # the viewer must turn it a quarter clockwise
+    return _encoded(photo.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=90, exif=exif)
 
 
-def _record(settings: _Settings) -> dict[str, int]:
-    return {"drawing_version": DRAWING_VERSION, **asdict(settings)}
+def _transparent(photo: Image.Image) -> Image.Image:
+    return Image.merge("RGBA", (*photo.split(), Image.linear_gradient("L").resize(photo.size)))
 
 
-def _draw(folder: Path, settings: _Settings, plan: dict[Path, Callable[[Path], None]]) -> None:
-    for path, write in plan.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path)
+def _sixteen_bit(photo: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(photo.convert("L"), np.uint16) * np.uint16(257))
+
+
+def _animated(photo: Image.Image) -> bytes:
+    frames = [ImageEnhance.Brightness(photo).enhance(share) for share in (0.8, 0.6)]
+    return _encoded(photo, "GIF", save_all=True, append_images=frames, duration=400)
+
+
+# What turns a photo into a broken or unusual file, by what follows the building in its name.
+ODD_FILES: dict[str, Callable[[Image.Image], bytes]] = {
+    "truncated.jpg": lambda photo: _encoded(photo, "JPEG")[:-2000],
+    "text.jpg": lambda _: b"404 Not Found: the photo was moved.\n",
+    "empty.jpg": lambda _: b"",
+    "cmyk.jpg": lambda photo: _encoded(photo.convert("CMYK"), "JPEG"),
+    "16-bit.png": lambda photo: _encoded(_sixteen_bit(photo), "PNG"),
+    "transparent.png": lambda photo: _encoded(_transparent(photo), "PNG"),
+    "exif-rotated.jpg": _rotated,
+    "animated.gif": _animated,
+    "png-inside.jpg": lambda photo: _encoded(photo, "PNG"),
+}
+UNREADABLE = ("-truncated.jpg", "-text.jpg", "-empty.jpg")
+
+
+def _draw(folder: Path, record: Record, files: Files) -> None:
+    for path, (building, photo) in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(_content(path, building, photo, record["seed"]))
     # Written last: a drawing that was stopped half-way has no such file, and is not reused.
-    (folder / SETTINGS_FILE).write_text(json.dumps(_record(settings), indent=2), encoding="utf-8")
+    (folder / SETTINGS_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
-def _is_drawn(folder: Path, settings: _Settings, plan: dict[Path, Callable[[Path], None]]) -> bool:
+def _is_drawn(folder: Path, record: Record, files: Files) -> bool:
     """Whether the folder holds this gallery already; False if it is new or empty."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
-    found, needed = _read_record(folder / SETTINGS_FILE), _record(settings)
-    others = [name for name, value in needed.items() if found.get(name) != value]
+    try:
+        found = dict(json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        found = {}
+    others = [name for name, value in record.items() if found.get(name) != value]
     if not found:
         problem = f"found files but no valid {SETTINGS_FILE}, needed a gallery drawn to its end"
     elif others:
         before = ", ".join(f"{name} {found.get(name)}" for name in others)
-        now = ", ".join(f"{name} {needed[name]}" for name in others)
+        now = ", ".join(f"{name} {record[name]}" for name in others)
         problem = f"found a gallery drawn with {before}, needed {now}"
+    elif missing := [Path(path).name for path in files if not (folder / path).is_file()]:
+        problem = f"found {len(missing)} of {len(files)} files missing, first {missing[0]}"
     else:
-        missing = [path for path in plan if not path.is_file()]
-        if not missing:
-            return True
-        problem = f"found {len(missing)} of {len(plan)} files missing, first {missing[0].name}"
+        return True
     raise StorageError(f"{folder}: {problem}. Delete the folder, or give a new or empty one.")
-
-
-def _read_record(path: Path) -> dict[str, object]:
-    """Settings of the drawing in a folder; none if it was stopped, or is something else."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}

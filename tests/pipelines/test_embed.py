@@ -1,0 +1,202 @@
+"""`embed`: every listed photo is in the index or among the rejects, in one commit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from pipelines.embed import EmbedConfig, run
+from retrieval.backbones import BackboneSpec
+from retrieval.embedding import Embedder
+from retrieval.errors import MismatchError, StorageError, UsageError
+from retrieval.images import Preprocessing, decode_image
+from retrieval.index import open_index, read_index
+from tests.conftest import COLOURS, make_index, photo_bytes
+from tests.fakes import one_weight
+
+FAKE = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none")
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def rejects_of(index, run_id):
+    return pq.read_table(index / "_rejects" / run_id).to_pylist()
+
+
+def test_every_photo_is_in_the_index_or_among_the_rejects(photos, tmp_path):
+    report = run(str(photos), str(tmp_path / "index"), FAKE)
+    rows = read_index(str(tmp_path / "index"))
+    colours = [f"{name}/{name}-{number}.jpg" for name in COLOURS for number in range(3)]
+    assert rows.ids == sorted([*colours, "grey.png"])
+    assert rows.labels == [None if "/" not in row else row.split("/")[0] for row in rows.ids]
+    rejects = {row["image_id"]: row for row in rejects_of(tmp_path / "index", report["run_id"])}
+    assert {name: row["reason"] for name, row in rejects.items()} == {
+        "notes.txt": "unknown_format",
+        "red/broken.jpg": "truncated",
+    }
+    assert rejects["notes.txt"]["uri"] == str(photos / "notes.txt")
+    assert report["num_listed"] == 12
+    assert report["num_embedded"] == 10
+    assert report["num_rejected"] == 2
+    assert report["reject_reasons"] == {"truncated": 1, "unknown_format": 1}
+    assert report["num_unlabelled"] == 2  # grey.png and notes.txt lie in no folder
+
+
+def test_embeddings_are_those_of_the_library_s_plain_loop(photos, tmp_path):
+    run(str(photos), str(tmp_path / "index"), FAKE)
+    rows = read_index(str(tmp_path / "index"))
+    embedder = Embedder(BackboneSpec(name=FAKE.backbone, weights="none"), Preprocessing())
+    assert rows.index.spec == embedder.spec
+    for image_id, embedding in zip(rows.ids, rows.embeddings, strict=True):
+        image = decode_image((photos / image_id).read_bytes(), Preprocessing())
+        assert embedding.tobytes() == embedder.embed(image.pixels[None])[0].tobytes()
+
+
+def test_rows_describe_their_files(photos, tmp_path):
+    run(str(photos), str(tmp_path / "index"), FAKE)
+    index = open_index(str(tmp_path / "index"))
+    table = pq.read_table([f"{index.uri}/{shard.path}" for shard in index.shards])
+    row = next(row for row in table.to_pylist() if row["image_id"] == "grey.png")
+    file = photos / "grey.png"
+    assert (row["width"], row["height"]) == (32, 24)
+    assert row["size_bytes"] == file.stat().st_size
+    assert row["modified_at"].timestamp() == pytest.approx(file.stat().st_mtime, abs=1e-5)
+    assert row["uri"] == str(file)
+    assert row["label"] is None
+    assert index.run["photos"] == str(photos)
+    assert index.run["num_rejected"] == 2
+
+
+def test_running_again_replaces_the_content_and_readers_keep_their_version(photos, tmp_path):
+    index = str(tmp_path / "index")
+    assert run(str(photos), index, FAKE)["version"] == 0
+    before = open_index(index)
+    shutil.rmtree(photos / "blue")
+    (photos / "green" / "new.jpg").write_bytes(photo_bytes((10, 90, 10)))
+    assert run(str(photos), index, FAKE)["version"] == 1
+    ids = read_index(index).ids
+    assert "green/new.jpg" in ids
+    assert not any(row.startswith("blue/") for row in ids)
+    assert len(ids) == 8
+    assert len(read_index(index, version=before.version).ids) == 10
+
+
+def test_another_model_replaces_the_index_as_a_whole(photos, tmp_path):
+    make_index(tmp_path / "index", ["a"], np.ones((1, 4), np.float16))
+    run(str(photos), str(tmp_path / "index"), FAKE)
+    rows = read_index(str(tmp_path / "index"))
+    assert rows.index.version == 1
+    assert rows.index.spec.dim == 3
+    assert len(rows.ids) == 10
+
+
+def test_labels_come_from_the_rule(photos, tmp_path):
+    config = EmbedConfig(
+        backbone=FAKE.backbone, weights="none", labels=r"pattern:-([0-9]+)\.jpg$", dtype="float32"
+    )
+    run(str(photos), str(tmp_path / "index"), config)
+    rows = read_index(str(tmp_path / "index"))
+    assert dict(zip(rows.ids, rows.labels, strict=True))["green/green-2.jpg"] == "2"
+    assert rows.embeddings.dtype == np.float32
+
+
+def test_a_photo_that_the_network_answers_with_zeros_is_a_reject(tmp_path):
+    # All weights zero but the bias of -1 before a ReLU: nothing but zeros comes out.
+    network = one_weight()
+    state = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
+    state["conv.weight"][0, 0] = 1.0  # the first feature is the sum of red
+    torch.save(state, tmp_path / "weights.pth")
+    (tmp_path / "photos").mkdir()
+    for name, colour in (("black", (0, 0, 0)), ("white", (255, 255, 255))):
+        Image.new("RGB", (50, 50), colour).save(tmp_path / "photos" / f"{name}.png")
+    config = EmbedConfig(
+        backbone="tests.fakes:one_weight", weights=str(tmp_path / "weights.pth"), labels="none"
+    )
+    report = run(str(tmp_path / "photos"), str(tmp_path / "index"), config)
+    assert read_index(str(tmp_path / "index")).ids == ["white.png"]
+    assert report["reject_reasons"] == {"no_embedding": 1}
+    assert rejects_of(tmp_path / "index", report["run_id"])[0]["image_id"] == "black.png"
+
+
+def test_more_photos_than_a_block_and_several_actors_give_the_same_index(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(300):
+        colour = (number % 250, 30, 250 - number % 250)
+        (folder / f"{number}.jpg").write_bytes(photo_bytes(colour, size=(9, 9)))
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    run(str(folder), one, FAKE)
+    several = EmbedConfig(backbone=FAKE.backbone, weights="none", num_actors=2, batch_size=7)
+    report = run(str(folder), two, several)
+    assert report["num_embedded"] == 300
+    assert read_index(one).ids == read_index(two).ids
+    assert read_index(one).embeddings.tobytes() == read_index(two).embeddings.tobytes()
+
+
+def test_no_photo_at_all_is_an_error_and_commits_nothing(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.txt").write_text("a")
+    (tmp_path / "photos" / "b.txt").write_text("")
+    with pytest.raises(StorageError) as caught:
+        run(str(tmp_path / "photos"), str(tmp_path / "index"), FAKE)
+    assert re.fullmatch(
+        rf"{tmp_path}/photos: none of the 2 files can be embedded "
+        r"\(1 [a-z_]+, 1 [a-z_]+; such as [ab]\.txt: .*\)\. "
+        r"A folder that holds photos is needed; nothing was committed\.",
+        str(caught.value),
+    )
+    assert not (tmp_path / "index" / "_delta_log").exists()
+
+
+def test_an_index_inside_the_photos_is_refused(photos):
+    with pytest.raises(UsageError, match="lies inside the photos' folder"):
+        run(str(photos), str(photos / "index"), FAKE)
+
+
+def test_a_folder_of_something_else_is_no_place_for_an_index(photos, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(StorageError, match=r"holds files that are no index, such as .*"):
+        run(str(photos), str(tmp_path), FAKE)
+
+
+def test_what_a_killed_first_run_left_is_no_obstacle(photos, tmp_path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "shard-0123.parquet").write_bytes(b"half")
+    run(str(photos), str(tmp_path / "index"), FAKE)
+    assert len(read_index(str(tmp_path / "index")).ids) == 10
+
+
+def test_a_commit_by_another_run_meanwhile_wins(photos, tmp_path, monkeypatch):
+    index = tmp_path / "index"
+    make_index(index, ["a"], np.ones((1, 3), np.float16))
+    listing = run.__globals__["list_photos"]
+
+    def list_while_another_run_commits(gallery):
+        run.__globals__["list_photos"] = listing
+        run(gallery, str(index), FAKE)
+        return listing(gallery)
+
+    monkeypatch.setitem(run.__globals__, "list_photos", list_while_another_run_commits)
+    with pytest.raises(MismatchError, match="another run has committed version 1 meanwhile"):
+        run(str(photos), str(index), FAKE)
+    assert open_index(str(index)).version == 1
+
+
+def test_photos_and_index_on_an_object_store(photos, s3):
+    import boto3
+
+    client = boto3.client("s3")
+    bucket = s3.removeprefix("s3://")
+    for file in photos.rglob("*.*"):
+        client.upload_file(str(file), bucket, f"gallery/{file.relative_to(photos)}")
+    report = run(f"{s3}/gallery", f"{s3}/index", FAKE)
+    assert report["num_embedded"] == 10
+    rows = read_index(f"{s3}/index")
+    assert "blue/blue-1.jpg" in rows.ids
+    assert rows.labels[rows.ids.index("blue/blue-1.jpg")] == "blue"
