@@ -90,7 +90,8 @@ def _check_port(address: str) -> None:
 
 def _start(address: str | None) -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Its errors are raised as well, without the pages of stack that it logs.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     if address:
         ray.init(address=address, **quiet)
         return
@@ -127,19 +128,26 @@ def _our_errors() -> Iterator[None]:
     """Raise the RetrievalError inside what Ray wrapped around it."""
     try:
         yield
+        return
     except RayError as error:
-        cause: BaseException | None = error
-        # Ray's wrapper poses as a subclass of what it wraps; only the inner one is ours.
-        while cause is not None and (
-            isinstance(cause, RayError) or not isinstance(cause, RetrievalError)
-        ):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is not None:
-            raise cause from None
-        raise ClusterError(
-            f"Ray gave up: {str(error).strip().splitlines()[-1]}. Finished work is kept; "
-            f"run the same command again."
-        ) from error
+        ours = _inner_error(error)
+    # Outside the handler: as its context the old error would keep the job's frames alive, and
+    # through them actors that book CPUs which the next job on this Ray needs.
+    raise ours
+
+
+def _inner_error(error: RayError) -> RetrievalError:
+    cause: BaseException | None = error
+    # Ray's wrapper poses as a subclass of what it wraps; only the inner one is ours.
+    while cause is not None:
+        if isinstance(cause, RetrievalError) and not isinstance(cause, RayError):
+            # Ray appends lines of advice on retries to the message of what it wrapped.
+            return type(cause)(str(cause).splitlines()[0])
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return ClusterError(
+        f"Ray gave up: {str(error).strip().splitlines()[-1]} Finished work is kept; run the "
+        f"same command again."
+    )
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,7 @@ def _embed(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # we draw a line of our own
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # ours, not Ray's wrapper, which loses it
     context.execution_no_progress_timeout_s = 600  # a stuck job ends; Ray's default is 30 min
     dataset = (
         ray.data.from_arrow(blocks)

@@ -24,7 +24,7 @@ from ray.actor import ActorHandle
 from ray.data import Datasink
 from ray.data.datasource import WriteResult
 
-from retrieval.errors import ImageError
+from retrieval.errors import ImageError, RetrievalError
 from retrieval.images import MAX_FILE_BYTES, Preprocessing, Reason, decode_image
 from retrieval.index import EmbeddingSpec, Shard, index_schema, write_shard
 from retrieval.index.reading import vectors_of
@@ -118,12 +118,18 @@ class EmbedPhotos:
         from retrieval.embedding import Embedder
 
         torch.set_num_threads(num_threads)
-        self._embedder = Embedder(**settings)
+        self._error: RetrievalError | None = None
+        try:
+            self._embedder = Embedder(**settings)
+        except RetrievalError as error:  # of a constructor's error Ray keeps the text alone
+            self._error = error
         self._side = settings["preprocessing"].size
         self._tally = tally
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Replace the column `pixels` by `embedding`."""
+        if self._error:
+            raise self._error
         rows = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
         pixels = vectors_of(table["pixels"].take(rows), self._side**2 * 3, "uint8")
         vectors = self._embedder.embed(pixels.reshape(-1, self._side, self._side, 3))

@@ -115,7 +115,7 @@ def run(
         "gallery": _describe(gallery_source),
         "metric": config.metric,
         "top_k": k,
-        "is_complete": config.top_k is None or k == gallery_source.num_rows,
+        "is_complete": config.top_k is None or k == _most(gallery_source, config),
         "exclude_self": config.exclude_self,
         "num_queries": len(ids),
         "num_gallery": gallery_source.num_rows,
@@ -140,6 +140,8 @@ def _describe(source: VectorSource) -> dict[str, Any]:
         "num_files": len(source.files),
         "dim": source.dim,
         "dtype": source.dtype,
+        "id_column": source.id_column,
+        "vector_column": source.vector_column,
         "spec": source.spec and asdict(source.spec),
     }
 
@@ -160,7 +162,7 @@ def _check(queries: VectorSource, gallery: VectorSource, config: RankConfig) -> 
             f"{theirs.fingerprint[:12]}, but {queries.uri} by {ours.backbone} with "
             f"{ours.fingerprint[:12]}. Embed both with the same model, weights and preprocessing."
         )
-    most = gallery.num_rows - config.exclude_self
+    most = _most(gallery, config)
     k = gallery.num_rows if config.top_k is None else config.top_k
     if config.top_k is not None and not 1 <= k <= most:
         without = " other than the query itself" if config.exclude_self else ""
@@ -168,6 +170,11 @@ def _check(queries: VectorSource, gallery: VectorSource, config: RankConfig) -> 
             f"--top-k {k}: {gallery.uri} has {most} images{without}. Use 1 to {most}, or all."
         )
     return k
+
+
+def _most(gallery: VectorSource, config: RankConfig) -> int:
+    """Images that a query which is in the gallery can have listed."""
+    return gallery.num_rows - config.exclude_self
 
 
 @dataclass(frozen=True)

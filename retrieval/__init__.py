@@ -18,3 +18,21 @@ Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `p
 
 Letters of shapes: B batch, H W pixels, D dimensions, Q queries, N gallery rows, K neighbours.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from retrieval.index import IndexRows, read_index
+
+__all__ = ["IndexRows", "read_index"]
+
+
+def __getattr__(name: str) -> object:
+    """Load what notebooks use only when it is asked for, so that --help stays fast."""
+    if name in __all__:
+        from retrieval import index
+
+        return getattr(index, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,9 +12,9 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import safetensors.torch
 import torch
@@ -100,12 +100,20 @@ def _torchvision_network(name: str) -> nn.Module:
 class _Pooled(nn.Module):
     """Anyone's network, with a feature map averaged to one vector."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, name: str) -> None:
         super().__init__()
         self.network = network
+        self._name = name
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.network(images)
+        is_tensor = isinstance(features, Tensor)
+        if not is_tensor or features.ndim not in (2, 4):
+            found = f"shape {tuple(features.shape)}" if is_tensor else type(features).__name__
+            raise UsageError(
+                f"--backbone {self._name}: gives features of {found}; a tensor of (B, D) or "
+                f"(B, D, H, W) is needed."
+            )
         return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
 
@@ -113,17 +121,22 @@ def _own_network(name: str) -> nn.Module:
     module, _, function = name.partition(":")
     try:
         build: Callable[[], Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UsageError(
             f"--backbone {name}: cannot be imported ({first_line(error)}). Name a function that "
-            f"Python can import here and on each worker, as package.module:function."
+            f"Python can import here and on each worker (PYTHONPATH), as package.module:function."
         ) from error
+    if not callable(build) or isinstance(build, nn.Module):
+        raise UsageError(
+            f"--backbone {name}: is a {type(build).__name__}; a function without arguments that "
+            f"returns a torch.nn.Module is needed."
+        )
     network = build()
     if not isinstance(network, nn.Module):
         raise UsageError(
             f"--backbone {name}: returned a {type(network).__name__}; a torch.nn.Module is needed."
         )
-    return _Pooled(network)
+    return _Pooled(network.cpu(), name)
 
 
 def _imagenet_weights(name: str) -> dict[str, Tensor]:
@@ -133,16 +146,20 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
             f"--weights imagenet: not known for {name}. Use --weights none to keep what the "
             f"function returns, or name a file."
         )
-    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
-    cached = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[1])
+    address = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
+    cached = Path(torch.hub.get_dir(), "checkpoints", address.rsplit("/", 1)[1])
     try:
-        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
+        if not cached.exists():
+            # Not get_state_dict(): it prints on stdout, where reports go, and runs pickles.
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            hash_prefix = cached.stem.rpartition("-")[2]
+            torch.hub.download_url_to_file(address, str(cached), hash_prefix, progress=False)
+    except (OSError, HTTPException, RuntimeError) as error:
         raise ModelError(
             f"--weights imagenet: {cached} is missing and cannot be downloaded "
-            f"({first_line(error)}). Put {weights.url} there, or use --weights FILE or none."
+            f"({first_line(error)}). Put {address} there, or use --weights FILE or none."
         ) from error
-    return state
+    return _read_weights(str(cached))
 
 
 def _read_weights(weights: str) -> dict[str, Tensor]:
@@ -157,30 +174,36 @@ def _read_weights(weights: str) -> dict[str, Tensor]:
         ) from error
     try:
         if data[8:9] == b"{":  # a safetensors file: 8 bytes of length, then JSON
-            return dict(safetensors.torch.load(data))
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            state = safetensors.torch.load(data)
+        else:
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # the loaders raise a dozen types for broken bytes
+        # Not what torch says: it recommends to load the file without its safeguard.
         raise ModelError(
-            f"{uri}: no state dict that can be loaded safely ({first_line(error)}). Save it "
-            f"with safetensors, or with torch.save(model.state_dict(), FILE)."
+            f"{uri}: cannot be loaded safely ({type(error).__name__}): it is damaged, or holds "
+            f"more than tensors. Fetch it again, or save the weights anew, with safetensors or "
+            f"with torch.save(model.state_dict(), FILE)."
         ) from error
     for key in ("state_dict", "model"):  # how training scripts commonly wrap it
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"{uri}: holds a {type(state).__name__}, no state dict of tensors.")
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise ModelError(
+            f"{uri}: holds a {type(state).__name__}, but no state dict of names and tensors. "
+            f"Save one with torch.save(model.state_dict(), FILE)."
+        )
+    return dict(state)
 
 
 def _load(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Load weights; a head is left out, anything else that does not fit is an error."""
     inner = network.network if isinstance(network, _Pooled) else network
     needed = inner.state_dict()
-    body = {
-        name: tensor
-        for name, tensor in state.items()
-        if name in needed or not name.startswith(_HEADS)
-    }
+    # Training on several devices puts "module." before all names.
+    named = {n if n in needed else n.removeprefix("module."): state[n] for n in state}
+    body = {n: tensor for n, tensor in named.items() if n in needed or not n.startswith(_HEADS)}
     # Old files lack the counters of batch normalisation, which no forward pass reads.
     missing = [
         name for name in needed if name not in body and not name.endswith("num_batches_tracked")
@@ -219,9 +242,7 @@ def fingerprint(spec: BackboneSpec, network: nn.Module, preprocessing: Preproces
         if name.endswith("num_batches_tracked"):
             continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(
-            tensor.contiguous().view(torch.uint8).numpy().data
-            if tensor.ndim
-            else tensor.reshape(1).view(torch.uint8).numpy().data
-        )
+        # A copy, since even contiguous() keeps odd strides where a side is 1, as in 1 × 1 filters.
+        plain = tensor.clone(memory_format=torch.contiguous_format).reshape(-1)
+        digest.update(plain.view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
-from retrieval.index import is_index, open_index
+from retrieval.index import open_index
 from retrieval.index.reading import read_columns
 from retrieval.metrics import QueryScores, score_queries, summarise
 from retrieval.rankings import Ranking, read_parts
 from retrieval.storage import absolute_uri, first_line, open_input
-from retrieval.vectors import open_source
+from retrieval.vectors import VectorColumns, open_source
 
 __all__ = ["DEFAULT_KS", "evaluate", "read_photos"]
 
@@ -39,13 +39,20 @@ def read_photos(uri: str, ranking: Ranking, side: str) -> pa.Table:
         StorageError, IndexFormatError: nothing is there, or it cannot be read.
     """
     uri = absolute_uri(uri)
-    if is_index(uri):
-        ranked = ranking.facts.get(side, {})
-        version = ranked.get("version") if ranked.get("uri") == uri else None
-        return read_columns(open_index(uri, version), ["image_id", "label", "uri"])
-    source = open_source(uri)
-    tables = [_read_foreign(file.ids_uri or file.uri, source.id_column) for file in source.files]
-    return pa.concat_tables(tables)
+    ranked = ranking.facts.get(side, {})
+    ranked = ranked if ranked.get("uri") == uri else {}
+    version = ranked.get("version")
+    if version is None:
+        columns = (
+            ranked.get("id_column"),
+            ranked.get("vector_column") or None,
+            ranked.get("dtype"),
+        )
+        source = open_source(uri, VectorColumns(*columns))
+        if source.spec is None:  # no index
+            names = [file.ids_uri or file.uri for file in source.files]
+            return pa.concat_tables([_read_foreign(name, source.id_column) for name in names])
+    return read_columns(open_index(uri, version), ["image_id", "label", "uri"])
 
 
 def _read_foreign(uri: str, id_column: str) -> pa.Table:
@@ -53,13 +60,15 @@ def _read_foreign(uri: str, id_column: str) -> pa.Table:
         with open_input(uri) as stream, pq.ParquetFile(stream) as file:
             there = [name for name in ("label", "uri") if name in file.schema_arrow.names]
             table = file.read(columns=[id_column, *there])
+        nothing = pa.nulls(table.num_rows, pa.string())
+        columns = {name: table[name] if name in there else nothing for name in ("label", "uri")}
+        return pa.table({"image_id": table[id_column], **columns}).cast(
+            pa.schema([(name, pa.string()) for name in ("image_id", "label", "uri")])
+        )
     except (OSError, pa.ArrowException) as error:
-        raise IndexFormatError(f"{uri}: cannot be read ({first_line(error)}).") from error
-    nothing = pa.nulls(table.num_rows, pa.string())
-    columns = {name: table[name] if name in there else nothing for name in ("label", "uri")}
-    return pa.table({"image_id": table[id_column], **columns}).cast(
-        pa.schema([(name, pa.string()) for name in ("image_id", "label", "uri")])
-    )
+        raise IndexFormatError(
+            f"{uri}: its ids and labels cannot be read as text ({first_line(error)})."
+        ) from error
 
 
 def evaluate(
@@ -81,6 +90,7 @@ def evaluate(
     Raises:
         UsageError: no query has a label, or a k is beyond what the ranking lists.
         MismatchError: the ranking names images that the labels do not know.
+        IndexFormatError: a gallery image has two labels.
 
     Cost: reads the ranking once, part by part; ids and labels of both sides are in memory.
     """
@@ -125,11 +135,23 @@ class _Judge:
             )
         known = self._gallery_labels[self._gallery_labels >= 0]
         self._class_sizes = np.bincount(known, minlength=len(self._names))
+        self._num_copies = self._count_copies()
         self._exclude_self = exclude_self
 
     def _codes(self, labels: pa.ChunkedArray) -> NDArray[np.int64]:
         codes = pc.index_in(labels, value_set=self._names, skip_nulls=True)
         return np.asarray(pc.fill_null(codes, -1).combine_chunks(), np.int64)
+
+    def _count_copies(self) -> NDArray[np.int64]:
+        """At the first row of each gallery id, how many rows have it: other tools' may repeat."""
+        first = self._rows(self._gallery_ids, self._gallery_ids, "gallery")
+        torn = np.flatnonzero(self._gallery_labels != self._gallery_labels[first])
+        if torn.size:
+            raise IndexFormatError(
+                f"The gallery holds {self._gallery_ids[int(torn[0])].as_py()!r} more than once, "
+                f"with different labels. Give each image one label."
+            )
+        return np.bincount(first, minlength=len(first))
 
     def _rows(self, ids: pa.Array, known: pa.Array, side: str) -> NDArray[np.int64]:
         """Row of each id among those of a side."""
@@ -138,7 +160,7 @@ class _Judge:
             strange = ids.filter(pc.is_null(rows))[0].as_py()
             raise MismatchError(
                 f"The ranking names {strange!r}, which is not among the {side}. "
-                f"Name the {side} that were ranked."
+                "Name the index that was ranked."
             )
         return np.asarray(rows, np.int64)
 
@@ -163,7 +185,8 @@ class _Judge:
             itself = pc.index_in(self._query_ids.take(pa.array(rows)), value_set=self._gallery_ids)
             place = np.asarray(pc.fill_null(itself, -1), np.int64)
             is_listed = (place >= 0) & (labels >= 0)
-            sizes = sizes - (is_listed & (self._gallery_labels[place] == labels))
+            is_own = is_listed & (self._gallery_labels[place] == labels)
+            sizes = sizes - is_own * self._num_copies[place]
         return sizes
 
     def report(

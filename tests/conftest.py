@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import io
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,8 +22,53 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 40, 210)}
 
 
 @pytest.fixture(scope="session")
-def ray_session():
-    """A Ray that the jobs of all tests use, since starting one takes seconds."""
+def s3():
+    """A bucket on an S3 server of our own, as s3://bucket-…; clients find it by the environment.
+
+    In a process of its own, since deltalake holds the interpreter's lock while it waits.
+    """
+    import boto3
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    url, bucket = f"http://127.0.0.1:{port}", f"bucket-{uuid.uuid4().hex[:8]}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **quiet) as server, pytest.MonkeyPatch.context() as patch:
+        try:
+            for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+                patch.delenv(name, raising=False)
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                patch.setenv(name, "test")
+            patch.setenv("AWS_ENDPOINT_URL", url)
+            patch.setenv("AWS_ALLOW_HTTP", "true")  # deltalake refuses http:// without it
+            patch.setenv("AWS_REGION", "us-east-1")
+            wait_for_server(server, url)
+            boto3.client("s3").create_bucket(Bucket=bucket)
+            yield f"s3://{bucket}"
+        finally:
+            server.terminate()
+
+
+def wait_for_server(server, url):
+    deadline = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"moto does not answer at {url} (exit code {server.poll()})")
+
+
+@pytest.fixture(scope="session")
+def ray_session(s3):
+    """A Ray that the jobs of all tests use, since starting one takes seconds.
+
+    After the S3 server, since workers find that by the environment that Ray was started with.
+    """
     from pipelines import cluster
 
     with cluster.session():
@@ -54,7 +105,9 @@ def make_spec(dim, dtype="float16", fingerprint="f" * 64):
     )
 
 
-def make_index(path, ids, vectors, *, labels=None, num_shards=1, fingerprint="f" * 64):
+def make_index(
+    path, ids, vectors, *, labels=None, num_shards=1, fingerprint="f" * 64, folder="/nowhere"
+):
     """An index of given vectors, dealt out to shards like cards."""
     vectors = np.asarray(vectors)
     spec = make_spec(vectors.shape[1], vectors.dtype.name, fingerprint)
@@ -66,7 +119,7 @@ def make_index(path, ids, vectors, *, labels=None, num_shards=1, fingerprint="f"
         table = pa.table(
             {
                 "image_id": [ids[row] for row in rows],
-                "uri": [f"/nowhere/{ids[row]}" for row in rows],
+                "uri": [f"{folder}/{ids[row]}" for row in rows],
                 "content_sha256": ["0" * 64 for _ in rows],
                 "size_bytes": [1 for _ in rows],
                 "modified_at": [now for _ in rows],

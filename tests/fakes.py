@@ -52,3 +52,21 @@ class Endless(MeanColour):
 
 def endless():
     return Endless()
+
+
+def drifting():
+    """Other weights in every process, as if each machine had a file of its own."""
+    torch.manual_seed(os.getpid())
+    return OneWeight()
+
+
+class Fragile(MeanColour):
+    """NaN for photos that are mostly red, as a network that diverged in training gives."""
+
+    def forward(self, images):
+        is_red = images[:, :1].mean(dim=(2, 3)) > 1
+        return torch.where(is_red, torch.nan, super().forward(images))
+
+
+def fragile():
+    return Fragile()

@@ -82,8 +82,6 @@ def test_every_error_of_ours_is_one_line_and_exit_code_1(tmp_path):
         (["evaluate", tmp_path / "a", "--queries", "q", "--gallery", "g"], f"{tmp_path}/a: no"),
         (["report", tmp_path / "a", tmp_path / "r.html"], f"{tmp_path}/a: no finished ranking"),
         (["report", tmp_path / "a", tmp_path / "r.txt"], f"{tmp_path}/r.txt: the page is an HTML"),
-        (["rank", tmp_path / "a", tmp_path / "a", tmp_path / "r", "--top-k", "1",
-          "--address", "127.0.0.1:1"], "Ray 127.0.0.1:1: nobody answers there"),
     ]  # fmt: skip
     for arguments, message in cases:
         result = invoke(*arguments)
@@ -93,6 +91,19 @@ def test_every_error_of_ours_is_one_line_and_exit_code_1(tmp_path):
         assert result.stdout == ""
     # Nothing was made on the way.
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "empty", "file"]
+
+
+def test_a_cluster_that_does_not_answer_is_an_error_within_seconds(tmp_path):
+    make_index(tmp_path / "a", ["x"], np.ones((1, 4), np.float16))
+    command = [CLI, "rank", "a", "a", "r", "--top-k", "1", "--address", "127.0.0.1:1"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: Ray 127.0.0.1:1: nobody answers there (Connection refused). Check the address: "
+        "HOST:6379, or ray://HOST:10001 from outside the cluster.\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines.embed import EmbedConfig, run
 from retrieval.backbones import BackboneSpec
 from retrieval.embedding import Embedder
-from retrieval.errors import MismatchError, StorageError, UsageError
+from retrieval.errors import MismatchError, ModelError, StorageError, UsageError
 from retrieval.images import Preprocessing, decode_image
 from retrieval.index import open_index, read_index
 from tests.conftest import COLOURS, make_index, photo_bytes
@@ -186,6 +186,20 @@ def test_a_commit_by_another_run_meanwhile_wins(photos, tmp_path, monkeypatch):
     with pytest.raises(MismatchError, match="another run has committed version 1 meanwhile"):
         run(str(photos), str(index), FAKE)
     assert open_index(str(index)).version == 1
+
+
+def test_an_error_in_a_worker_arrives_as_if_it_had_been_raised_here(photos, tmp_path):
+    drifting = EmbedConfig(backbone="tests.fakes:drifting", weights="none")
+    with pytest.raises(MismatchError, match="this worker has weights [0-9a-f]{12}, the job began"):
+        run(str(photos), str(tmp_path / "index"), drifting)
+    fragile = EmbedConfig(backbone="tests.fakes:fragile", weights="none")
+    with pytest.raises(ModelError) as caught:
+        run(str(photos), str(tmp_path / "index"), fragile)
+    assert str(caught.value) == (
+        "tests.fakes:fragile: gives features that are not finite. The weights are damaged or "
+        "diverged in training; use others."
+    )
+    assert not (tmp_path / "index" / "_delta_log").exists()
 
 
 def test_photos_and_index_on_an_object_store(photos, s3):
