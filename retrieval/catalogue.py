@@ -9,8 +9,8 @@ desktops leave (LITTER).
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,15 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from retrieval.errors import StorageError
-from retrieval.storage import absolute_uri, first_line, is_local, join, open_store
+from retrieval.storage import (
+    absolute_uri,
+    as_utf8,
+    first_line,
+    is_local,
+    join,
+    open_store,
+    walk,
+)
 
 __all__ = ["CATALOGUE_SCHEMA", "LITTER", "list_photos"]
 
@@ -40,7 +48,7 @@ class ListedFile(NamedTuple):
     image_id: str
     uri: str
     size_bytes: int
-    modified_at: datetime
+    modified_at: int  # microseconds since 1970: a datetime ends with the year 9999
 
 
 def list_photos(gallery: str) -> pa.Table:
@@ -78,57 +86,25 @@ def _is_left_out(name: str) -> bool:
 
 
 def _list_local(root: str) -> Iterator[ListedFile]:
-    """Walk a local folder with os.scandir.
-
-    Not with pyarrow: that fails on a name that is not UTF-8 and follows a link to its own
-    parent forty levels deep.
-    """
     if not Path(root).is_dir():
         what = "a file, not a folder" if Path(root).exists() else "missing"
         raise StorageError(f"{root}: {what}. A folder that holds photos is needed.")
-    pending: list[tuple[str, str, frozenset[str]]] = [
-        (root, "", frozenset({os.path.realpath(root)}))
-    ]
-    while pending:
-        folder, prefix, parents = pending.pop()
-        for entry in _scan(folder):
-            image_id = prefix + entry.name
-            if entry.is_dir():
-                real = os.path.realpath(entry.path)
-                if real not in parents:
-                    pending.append((entry.path, f"{image_id}/", parents | {real}))
-            elif listed := _local_file(entry, image_id):
-                yield listed
+    for image_id, entry in walk(root, _is_left_out):
+        status = _status(entry)
+        if status and (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+            modified_at = status.st_mtime_ns // 1000
+            yield ListedFile(as_utf8(image_id), as_utf8(entry.path), status.st_size, modified_at)
 
 
-def _scan(folder: str) -> list[os.DirEntry[str]]:
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Of what a link leads to, or of the link if that is nowhere: a reject, not a silence."""
     try:
-        return [entry for entry in os.scandir(folder) if not _is_left_out(entry.name)]
-    except OSError as error:
-        raise StorageError(
-            f"{folder}: cannot be listed ({first_line(error)}). Its photos would be taken for "
-            f"deleted; allow reading it, or move it out of the gallery."
-        ) from error
-
-
-def _local_file(entry: os.DirEntry[str], image_id: str) -> ListedFile | None:
-    """A row for a file or a dangling link; None for a socket, pipe or device."""
-    if not entry.is_file() and not entry.is_symlink():
-        return None
-    try:
-        status = entry.stat()
+        return entry.stat()
     except OSError:
-        status = entry.stat(follow_symlinks=False)  # a dangling link is a reject, not a silence
-    modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
-    return ListedFile(_as_utf8(image_id), _as_utf8(entry.path), status.st_size, modified_at)
-
-
-def _as_utf8(name: str) -> str:
-    """Write bytes that are not UTF-8 as %XX, so that the name fits a Parquet string."""
-    return "".join(
-        f"%{ord(letter) - 0xDC00:02X}" if 0xDC80 <= ord(letter) <= 0xDCFF else letter
-        for letter in name
-    )
+        try:
+            return entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None  # removed since the folder was listed
 
 
 def _list_store(root: str) -> Iterator[ListedFile]:
@@ -146,5 +122,5 @@ def _list_store(root: str) -> Iterator[ListedFile]:
         if info.type != pafs.FileType.File or any(map(_is_left_out, image_id.split("/"))):
             continue
         # A store without time stamps gives none; then size and content alone tell a change.
-        modified_at = info.mtime or datetime.fromtimestamp(0, UTC)
+        modified_at = (info.mtime_ns or 0) // 1000
         yield ListedFile(image_id, join(root, image_id), info.size, modified_at)

@@ -57,7 +57,8 @@ def assign_labels(image_ids: Sequence[str], rule: str) -> pa.Array:
     else:
         table = _read_table(rule)
         labels = [table.get(image_id) for image_id in image_ids]
-    if image_ids and not any(label is not None for label in labels):
+    labels = [label or None for label in labels]  # an empty cell or match is no label
+    if image_ids and not any(labels):
         raise UsageError(
             f"--labels {rule}: gives a label to none of the {len(image_ids)} photos, such as "
             f"{image_ids[0]!r}. Mend the rule, or use --labels none."
@@ -100,18 +101,18 @@ def _read_table(rule: str) -> dict[str, str]:
             f"Use folder, none, pattern:REGEX or the name of a CSV or Parquet file."
         ) from error
     try:
-        if data[:4] == b"PAR1":
-            table = pq.read_table(pa.BufferReader(data))
-        else:
-            # Every column as text: "007" is a label, not the number 7.
-            names = data.split(b"\n", 1)[0].decode("utf-8-sig").strip().split(",")
-            types = {name.strip('"'): pa.string() for name in names}
-            options = pacsv.ConvertOptions(column_types=types)
-            table = pacsv.read_csv(io.BytesIO(data), convert_options=options)
+        table = _parse_table(data)
+        if not {"image_id", "label"} <= set(table.column_names):
+            names = ", ".join(map(repr, table.column_names))
+            raise IndexFormatError(
+                f"--labels {rule}: has the columns {names}; 'image_id' and 'label' are needed. "
+                f"In a CSV file, separate columns by commas."
+            )
         columns = [table.column(name).cast(pa.string()) for name in ("image_id", "label")]
-    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise IndexFormatError(
-            f"--labels {rule}: the columns image_id and label are needed ({first_line(error)})."
+            f"--labels {rule}: cannot be read as CSV or Parquet ({first_line(error)}). "
+            f"Write it again, as UTF-8, with one row a photo."
         ) from error
     ids, labels = (column.to_pylist() for column in columns)
     (commonest, count), *_ = Counter(ids).most_common(1) or [("", 0)]
@@ -120,3 +121,11 @@ def _read_table(rule: str) -> dict[str, str]:
             f"--labels {rule}: {commonest!r} has {count} rows; one row a photo is needed."
         )
     return dict(zip(ids, labels, strict=True))
+
+
+def _parse_table(data: bytes) -> pa.Table:
+    if data[:4] == b"PAR1":
+        return pq.read_table(pa.BufferReader(data))
+    # As text: "007" is a label, not the number 7.
+    as_text = pacsv.ConvertOptions(column_types={"image_id": pa.string(), "label": pa.string()})
+    return pacsv.read_csv(io.BytesIO(data), convert_options=as_text)

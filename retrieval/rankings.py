@@ -8,6 +8,7 @@ then ranking.json, then removes the old parts: a reader sees the old ranking or 
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError, StorageError
 from retrieval.storage import (
+    DAMAGED_PARQUET,
     absolute_uri,
+    check_writable,
     file_exists,
     first_line,
     join,
@@ -32,6 +35,8 @@ from retrieval.storage import (
 __all__ = ["RANKING_SCHEMA", "Ranking", "RankingWriter", "open_ranking", "read_parts"]
 
 MANIFEST = "ranking.json"
+# Parts as write_part names them: other tools' part-00000-….parquet must never be removed.
+_PART = re.compile(r"part-\d{5,}-[0-9a-f]{12}\.parquet")
 
 RANKING_SCHEMA = pa.schema(
     [
@@ -70,13 +75,17 @@ class RankingWriter:
         self.uri = absolute_uri(uri)
         self._run = uuid.uuid4().hex[:12]
         self._parts: list[str] = []
-        self._before = list_files(self.uri) if not file_exists(self.uri) else [self.uri]
-        strange = [name for name in self._before if not _is_ours(self.uri, name)]
+        advice = "Choose a new folder, or one that holds a ranking to replace."
+        if file_exists(self.uri):
+            raise StorageError(f"{self.uri}: is a file. {advice}")
+        self._before = list_files(self.uri)
+        names = [file[len(self.uri) + 1 :] for file in self._before]
+        strange = [name for name in names if name != MANIFEST and not _PART.fullmatch(name)]
         if strange:
             raise StorageError(
-                f"{self.uri}: holds {strange[0].rsplit('/', 1)[-1]}, which is no part of a "
-                f"ranking. Choose a new folder, or one that holds a ranking to replace."
+                f"{self.uri}: holds {strange[0]}, which is no part of a ranking. {advice}"
             )
+        check_writable(self.uri)
 
     def write_part(self, table: pa.Table) -> None:
         """Write the next part: rows of RANKING_SCHEMA, sorted by query and rank."""
@@ -104,11 +113,6 @@ class RankingWriter:
         """Remove the parts of a run that failed; what was there before stays."""
         for name in self._parts:
             remove_file(join(self.uri, name))
-
-
-def _is_ours(folder: str, file: str) -> bool:
-    name = file[len(folder) + 1 :]
-    return name == MANIFEST or (name.startswith("part-") and name.endswith(".parquet"))
 
 
 def open_ranking(uri: str) -> Ranking:
@@ -145,7 +149,7 @@ def read_parts(ranking: Ranking, columns: Sequence[str] | None = None) -> Iterat
         try:
             with open_input(uri) as stream:
                 yield pq.read_table(stream, columns=columns, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
+        except DAMAGED_PARQUET as error:
             raise IndexFormatError(
                 f"{uri}: this part cannot be read ({first_line(error)}). Rank again."
             ) from error

@@ -13,6 +13,8 @@ from __future__ import annotations
 import glob
 import os
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,7 +24,9 @@ import pyarrow.fs as pafs
 from retrieval.errors import StorageError, UsageError
 
 __all__ = [
+    "DAMAGED_PARQUET",
     "absolute_uri",
+    "as_utf8",
     "check_writable",
     "expand",
     "file_exists",
@@ -33,8 +37,15 @@ __all__ = [
     "open_store",
     "read_bytes",
     "remove_file",
+    "walk",
     "write_bytes",
 ]
+
+# What pyarrow raises for a Parquet file that is missing, torn, or lacks a column.
+DAMAGED_PARQUET = (OSError, pa.ArrowException, UnicodeDecodeError, KeyError)
+
+_CHECK_ADDRESS = "Check the address and the credentials of this machine."
+_CHECK_FOLDER = "Its files would be taken for deleted; allow reading it, or move it elsewhere."
 
 
 def is_local(uri: str) -> bool:
@@ -55,6 +66,8 @@ def absolute_uri(uri: str) -> str:
     if not uri.strip():
         raise UsageError("An empty path was given; a folder, file or s3:// address is needed.")
     if not is_local(uri):
+        if not uri.partition("://")[2].partition("/")[0]:
+            raise UsageError(f"{uri}: names no bucket; scheme://bucket/key is needed.")
         return uri.rstrip("/")
     local = uri.removeprefix("file://")
     return str(Path(local).expanduser().absolute())
@@ -66,9 +79,15 @@ def join(uri: str, *names: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _object_store(scheme_and_bucket: str) -> pafs.FileSystem:
-    """One client per bucket and process; making one costs a look-up of credentials."""
-    return pafs.FileSystem.from_uri(scheme_and_bucket)[0]
+def _object_store(scheme_and_bucket: str) -> tuple[pafs.FileSystem, str]:
+    """One client per bucket and process; making one costs a look-up of credentials.
+
+    S3 takes its settings from the environment at that moment, as deltalake does at each
+    call: AWS_ENDPOINT_URL and AWS_REGION, and for deltalake AWS_ALLOW_HTTP=true if the
+    endpoint is http://.
+    """
+    filesystem, root = pafs.FileSystem.from_uri(scheme_and_bucket)
+    return filesystem, root.rstrip("/")
 
 
 def open_store(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -81,22 +100,23 @@ def open_store(uri: str) -> tuple[pafs.FileSystem, str]:
     if is_local(uri):
         return pafs.LocalFileSystem(), absolute_uri(uri)
     scheme, _, rest = uri.partition("://")
+    bucket, slash, key = rest.partition("/")
     try:
-        filesystem = _object_store(f"{scheme}://{rest.split('/', 1)[0]}")
+        filesystem, root = _object_store(f"{scheme}://{bucket}")
     except pa.ArrowInvalid as error:
         raise UsageError(
-            f"{uri}: no file system for {scheme}://. Use a local path, s3://, gs:// or another "
-            f"address that pyarrow knows."
+            f"{uri}: no file system for it ({first_line(error)}). Use a local path, s3://, gs:// "
+            f"or another address that pyarrow knows."
         ) from error
     except OSError as error:
         raise StorageError(f"{uri}: the store cannot be reached ({first_line(error)}).") from error
-    return filesystem, rest
+    return filesystem, f"{root}{slash}{key}"
 
 
 def first_line(error: BaseException) -> str:
     """What went wrong, in one line without the path (the caller names that)."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)  # pyarrow's own text names the path once more
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -125,18 +145,21 @@ def write_bytes(uri: str, data: bytes | memoryview | pa.Buffer) -> None:
     Raises:
         StorageError: the folder cannot be made or written.
     """
-    try:
+    with _storage_error(uri, "written", "Choose a folder that you may write to and that has room."):
         if is_local(uri):
             _write_local(Path(absolute_uri(uri)), data)
             return
         filesystem, path = open_store(uri)
         with filesystem.open_output_stream(path) as stream:
             stream.write(data)
+
+
+@contextmanager
+def _storage_error(uri: str, done: str, advice: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise StorageError(
-            f"{uri}: cannot be written ({first_line(error)}). "
-            f"Choose a folder that you may write to and that has room."
-        ) from error
+        raise StorageError(f"{uri}: cannot be {done} ({first_line(error)}). {advice}") from error
 
 
 def _write_local(path: Path, data: bytes | memoryview | pa.Buffer) -> None:
@@ -163,38 +186,97 @@ def check_writable(folder: str) -> None:
     Raises:
         StorageError: it cannot be made, or a file cannot be written in it.
     """
-    probe = join(folder, f".writable-{uuid.uuid4().hex}")
-    write_bytes(probe, b"")
-    remove_file(probe)
+    probe = join(absolute_uri(folder), f".writable-{uuid.uuid4().hex}")
+    missing = [path for path in Path(probe).parents if is_local(folder) and not path.exists()]
+    try:
+        write_bytes(probe, b"")
+        remove_file(probe)
+    except StorageError as error:
+        raise StorageError(str(error).replace(probe, folder)) from error
+    for path in missing:  # a job that fails later leaves no empty folder behind
+        path.rmdir()
 
 
 def file_exists(uri: str) -> bool:
-    """Whether a file (not a folder) is there."""
+    """Whether a file (not a folder) is there; StorageError if the store does not say."""
     filesystem, path = open_store(uri)
-    return bool(filesystem.get_file_info(path).type == pafs.FileType.File)
+    with _storage_error(uri, "looked up", _CHECK_ADDRESS):
+        return bool(filesystem.get_file_info(path).type == pafs.FileType.File)
 
 
 def remove_file(uri: str) -> None:
-    """Remove a file; a file that is gone already is no error."""
+    """Remove a file, or raise StorageError; a file that is gone already is no error."""
     filesystem, path = open_store(uri)
-    if filesystem.get_file_info(path).type == pafs.FileType.File:
-        filesystem.delete_file(path)
+    with _storage_error(uri, "removed", "Allow removing files there."):
+        if filesystem.get_file_info(path).type == pafs.FileType.File:
+            filesystem.delete_file(path)
 
 
 def list_files(folder: str) -> list[str]:
     """URIs of the files directly and deeper inside a folder, sorted; hidden ones left out.
 
     Hidden is what pyarrow, Spark and DuckDB skip too: a name that begins with "." or "_".
+
+    Raises:
+        StorageError: a folder cannot be listed. One that is missing holds no file.
     """
+    if is_local(folder):
+        root = absolute_uri(folder)
+        if not Path(root).is_dir():
+            return []
+        entries = walk(root, _is_hidden)
+        return sorted(join(folder, as_utf8(path)) for path, at in entries if Path(at).is_file())
     filesystem, path = open_store(folder)
     selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
-    found = []
-    for info in filesystem.get_file_info(selector):
-        inside = info.path[len(path.rstrip("/")) + 1 :]
-        hidden = any(part[0] in "._" for part in inside.split("/") if part)
-        if info.type == pafs.FileType.File and not hidden:
-            found.append(join(folder, inside))
-    return sorted(found)
+    with _storage_error(folder, "listed", _CHECK_ADDRESS):
+        infos = filesystem.get_file_info(selector)
+    start = len(path.rstrip("/")) + 1
+    inside = [info.path[start:] for info in infos if info.type == pafs.FileType.File]
+    return sorted(join(folder, at) for at in inside if not any(map(_is_hidden, at.split("/"))))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
+
+
+def walk(root: str, is_left_out: Callable[[str], bool]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All that lies in a local folder and is no folder: path inside it, and entry.
+
+    Links are followed; a folder that contains itself through a link is entered once. Not by
+    pyarrow: that fails on a name that is not UTF-8 and follows such a link forty levels deep.
+
+    Args:
+        root: The folder.
+        is_left_out: Tells by its name what to pass over.
+
+    Raises:
+        StorageError: a folder cannot be listed.
+    """
+    pending = [(root, "", frozenset({os.path.realpath(root)}))]
+    while pending:
+        folder, prefix, parents = pending.pop()
+        with _storage_error(as_utf8(folder), "listed", _CHECK_FOLDER), os.scandir(folder) as scan:
+            entries = [entry for entry in scan if not is_left_out(entry.name)]
+        for entry in entries:
+            if not _is_folder(entry):
+                yield prefix + entry.name, entry
+            elif (real := os.path.realpath(entry)) not in parents:
+                pending.append((entry.path, f"{prefix}{entry.name}/", parents | {real}))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself
+
+
+def as_utf8(name: str) -> str:
+    """Write bytes of a file's name that are not UTF-8 as %XX, so that it fits a Parquet string."""
+    return "".join(
+        f"%{ord(letter) - 0xDC00:02X}" if 0xDC80 <= ord(letter) <= 0xDCFF else letter
+        for letter in name
+    )
 
 
 def expand(pattern: str) -> list[str]:
@@ -206,7 +288,7 @@ def expand(pattern: str) -> list[str]:
     if is_local(pattern) and glob.has_magic(pattern) and not Path(absolute_uri(pattern)).exists():
         # Not Path.glob, which wants a relative pattern.
         matches = glob.glob(absolute_uri(pattern), recursive=True)  # noqa: PTH207
-        found = sorted(match for match in matches if Path(match).is_file())
+        found = sorted(as_utf8(match) for match in matches if Path(match).is_file())
     else:
         uri = absolute_uri(pattern)
         found = [uri] if file_exists(uri) else list_files(uri)

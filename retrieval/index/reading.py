@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError
+from retrieval.index.schema import index_schema
+from retrieval.index.shards import Shard
 from retrieval.index.table import Index, open_index
-from retrieval.storage import first_line, join, open_input
+from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input
 
 __all__ = ["IndexRows", "read_columns", "read_index", "vectors_of"]
 
@@ -65,21 +67,31 @@ def read_columns(index: Index, columns: list[str]) -> pa.Table:
     """Some columns of all shards of an index, in the order of the shards.
 
     Raises:
-        IndexFormatError: a shard is missing or damaged; the message names it.
+        IndexFormatError: a shard is missing, damaged or not of this index; the message names
+            it.
     """
-    tables = [_read_shard(join(index.uri, shard.path), columns) for shard in index.shards]
-    return pa.concat_tables(tables)
+    schema = index_schema(index.spec)
+    schema = pa.schema([schema.field(name) for name in columns])
+    tables = [_read_shard(index.uri, shard, schema) for shard in index.shards]
+    return pa.concat_tables([schema.empty_table(), *tables])
 
 
-def _read_shard(uri: str, columns: list[str]) -> pa.Table:
+def _read_shard(index_uri: str, shard: Shard, schema: pa.Schema) -> pa.Table:
+    uri = join(index_uri, shard.path)
     try:
         with open_input(uri) as source:
             file = pq.ParquetFile(source, page_checksum_verification=True)
-            return file.read(columns=columns)
-    except (OSError, pa.ArrowException) as error:
+            table = file.read(columns=schema.names).select(schema.names)
+    except DAMAGED_PARQUET as error:
         raise IndexFormatError(
             f"{uri}: this shard cannot be read ({first_line(error)}). Embed the photos again."
         ) from error
+    if table.schema != schema or table.num_rows != shard.num_rows:
+        raise IndexFormatError(
+            f"{uri}: not the shard that the index names; its columns or its number of rows "
+            f"differ. Embed the photos again."
+        )
+    return table
 
 
 def vectors_of(column: pa.ChunkedArray, dim: int, dtype: str) -> NDArray[Any]:

@@ -67,6 +67,9 @@ def write_shard(index_uri: str, table: pa.Table) -> Shard:
         index_uri: The index's folder.
         table: Rows of `index_schema`.
 
+    Raises:
+        StorageError: the folder cannot be written.
+
     Cost: holds the encoded file in memory, about as much as the table itself.
     """
     data = encode_parquet(table)

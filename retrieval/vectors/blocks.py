@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError
-from retrieval.storage import first_line, open_input
+from retrieval.storage import DAMAGED_PARQUET, first_line, open_input
 from retrieval.vectors.columns import id_array, vector_array
 from retrieval.vectors.source import VectorFile, VectorSource, npy_header
 
 __all__ = ["VectorBlock", "read_blocks"]
+
+_READ_BYTES = 4 * 2**20  # one request to an object store
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,20 @@ def read_blocks(source: VectorSource, file: VectorFile, max_rows: int) -> Iterat
             _check(vectors, where, first_row)
             first_row += len(ids)
             yield VectorBlock(ids, vectors)
-    except (OSError, pa.ArrowException) as error:
+    except DAMAGED_PARQUET as error:
         raise IndexFormatError(
             f"{where}: this shard cannot be read ({first_line(error)}). "
             f"Write it again, or rank another version."
         ) from error
     if first_row != file.num_rows:
-        raise IndexFormatError(
-            f"{where}: {first_row} rows, but {file.num_rows} when the job began. A shard must "
-            f"not change while it is ranked: run the job again."
-        )
+        raise _changed(where, f"{first_row} rows", f"{file.num_rows}")
+
+
+def _changed(where: str, found: str, before: str) -> IndexFormatError:
+    return IndexFormatError(
+        f"{where}: {found}, but {before} when the job began. A shard must not change while it is "
+        f"ranked: run the job again."
+    )
 
 
 def _read_parquet(
@@ -74,10 +79,16 @@ def _read_parquet(
     row = 0
     with (
         open_input(file.uri) as stream,
-        pq.ParquetFile(stream, page_checksum_verification=is_ours) as table,
+        pq.ParquetFile(
+            stream,
+            page_checksum_verification=is_ours,
+            # pyarrow's default keeps the whole file in memory; this is as fast.
+            buffer_size=_READ_BYTES,
+            pre_buffer=False,
+        ) as table,
     ):
         for batch in table.iter_batches(batch_size=max_rows, columns=columns):
-            ids = id_array(pa.chunked_array([batch.column(columns[0])]), file.uri)
+            ids = id_array(batch.column(columns[0]), file.uri, row)
             vectors = batch.column(columns[1])
             yield ids, vector_array(vectors, source.dim, source.dtype, file.uri, row)
             row += len(ids)
@@ -87,15 +98,21 @@ def _read_npy(
     source: VectorSource, file: VectorFile, max_rows: int
 ) -> Iterator[tuple[NDArray[np.bytes_], NDArray[Any]]]:
     with open_input(file.uri) as stream, open_input(file.ids_uri) as ids_stream:
-        _, dtype, start = npy_header(stream, file.uri)
+        shape, dtype, start = npy_header(stream, file.uri)
+        if (*shape, dtype.name) != (file.num_rows, source.dim, source.dtype):
+            found = f"{shape[0]} × {shape[1]} × {dtype.name}"
+            raise _changed(file.uri, found, f"{file.num_rows} × {source.dim} × {source.dtype}")
         stream.seek(start)
+        row = 0
         table = pq.ParquetFile(ids_stream)
         for batch in table.iter_batches(batch_size=max_rows, columns=[source.id_column]):
-            ids = id_array(pa.chunked_array([batch.column(0)]), file.ids_uri)
+            ids = id_array(batch.column(source.id_column), file.ids_uri, row)
+            row += len(ids)
             data = stream.read(len(ids) * source.dim * dtype.itemsize)
             if len(data) < len(ids) * source.dim * dtype.itemsize:
                 raise OSError("the file ends early")
-            yield ids, np.frombuffer(data, dtype).reshape(-1, source.dim)
+            vectors = np.frombuffer(data, dtype).reshape(-1, source.dim)
+            yield ids, vectors.astype(source.dtype, copy=False)  # NumPy may store either order
 
 
 def _check(vectors: NDArray[Any], where: str, first_row: int) -> None:

@@ -114,36 +114,44 @@ def _component(field: pa.Field, binary_dtype: str) -> str:
     if _is_list(kind):
         return FLOATS.get(kind.value_type, "")
     if _is_bytes(kind) or pa.types.is_large_binary(kind):
-        metadata = field.metadata or {}
-        return metadata.get(b"dtype", b"").decode() or binary_dtype
+        stated = (field.metadata or {}).get(b"dtype", b"").decode(errors="replace")
+        return stated if stated in FLOATS.values() else binary_dtype
     return ""
 
 
-def id_array(column: pa.ChunkedArray, where: str) -> NDArray[np.bytes_]:
+def id_array(column: pa.Array, where: str, first_row: int) -> NDArray[np.bytes_]:
     """Ids as UTF-8 bytes, whose order is the order of the ids.
 
     Args:
         column: Text or integers, no nulls. Integers become decimal text.
         where: The file, for the error.
+        first_row: Number of the column's first row in that file, for the error.
 
     Returns:
         bytes (N,), of the width of the longest id.
     """
     text = column.cast(pa.string())
-    if text.null_count:
-        raise IndexFormatError(f"{where}: {text.null_count} rows have no id; each row needs one.")
+    text.validate(full=True)  # Parquet does not promise that text is UTF-8
     # NumPy pads with NUL bytes and could not tell such an id from a shorter one.
-    if pc.any(pc.match_substring(text, "\0")).as_py():
-        raise IndexFormatError(f"{where}: an id holds a NUL character; rename it.")
+    for problem, is_wrong, advice in (
+        ("no id", pc.is_null(text), "each row needs one"),
+        ("the id holds a NUL character", pc.match_substring(text, "\0"), "rename it"),
+    ):
+        wrong = pc.indices_nonzero(is_wrong)
+        if len(wrong):
+            raise IndexFormatError(
+                f"{where}, row {first_row + wrong[0].as_py()}: {problem}; {advice}."
+            )
     return np.array(text.cast(pa.binary()).to_pylist(), dtype="S")
 
 
 def vector_dim(chunk: pa.Array, dtype: str) -> int:
-    """Dimensions of the first vector of a chunk that holds at least one row."""
-    first = _flat_storage(chunk)[0]
-    if _is_bytes(first.type):
-        return len(first.as_py() or b"") // np.dtype(dtype).itemsize
-    return len(first.as_py() or ())
+    """Dimensions of the first vector of a chunk; 0 if that is null or there is none."""
+    first = next(iter(_flat_storage(chunk[:1])), None)
+    if first is None or not first.is_valid:
+        return 0
+    size = len(first.as_py())
+    return size // np.dtype(dtype).itemsize if _is_bytes(first.type) else size
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -171,9 +179,11 @@ def vector_array(chunk: pa.Array, dim: int, dtype: str, where: str, first_row: i
         (N, D) of `dtype`.
 
     Raises:
-        IndexFormatError: a row is null or of another length.
+        IndexFormatError: a row is null or of another length, or components are of another type.
     """
     array = _flat_storage(chunk)
+    if not len(array):
+        return np.empty((0, dim), dtype)
     itemsize = np.dtype(dtype).itemsize
     if _is_bytes(array.type):
         lengths = pc.binary_length(array).to_numpy(zero_copy_only=False)
@@ -190,13 +200,16 @@ def vector_array(chunk: pa.Array, dim: int, dtype: str, where: str, first_row: i
             f"first row of the first file."
         )
     if not _is_bytes(array.type):
-        return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+        values = array.flatten().to_numpy(zero_copy_only=False)
+        if values.dtype != dtype:
+            raise IndexFormatError(
+                f"{where}: components of {values.dtype}; {dtype} is needed, as in the first file."
+            )
+        return values.reshape(-1, dim)
     if pa.types.is_fixed_size_binary(array.type):
         start, data = array.offset * needed, array.buffers()[1]
     else:
         offsets = np.frombuffer(array.buffers()[1], dtype=np.int32)
         start, data = int(offsets[array.offset]), array.buffers()[2]
-    if not len(array):
-        return np.empty((0, dim), dtype)
     kind = np.dtype(dtype).newbyteorder("<")
     return np.frombuffer(data, kind, len(array) * dim, offset=start).reshape(-1, dim)

@@ -6,7 +6,7 @@ Opening a source reads the log of an index, or the footer of each foreign file; 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,9 +15,18 @@ import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError, StorageError
 from retrieval.index.schema import EmbeddingSpec
-from retrieval.index.table import is_index, open_index
-from retrieval.storage import absolute_uri, expand, first_line, is_local, join, open_input
+from retrieval.index.table import is_index, may_hold_index, open_index
+from retrieval.storage import (
+    DAMAGED_PARQUET,
+    absolute_uri,
+    expand,
+    first_line,
+    is_local,
+    join,
+    open_input,
+)
 from retrieval.vectors.columns import (
+    FLOATS,
     VectorColumns,
     find_id_column,
     find_vector_column,
@@ -81,7 +90,8 @@ def open_source(uri: str, columns: VectorColumns | None = None) -> VectorSource:
 
     Raises:
         StorageError: nothing is there.
-        IndexFormatError: a file is damaged, empty of vectors, or of another width or type.
+        IndexFormatError: a file is damaged, empty of vectors, or of another width or type;
+            it is not clear which ids belong to an array.
         UsageError: the columns cannot be told apart.
 
     Cost: one small read a file; for an index, its log alone.
@@ -100,8 +110,9 @@ def open_source(uri: str, columns: VectorColumns | None = None) -> VectorSource:
 
 
 def _may_be_index(uri: str) -> bool:
-    # deltalake takes a glob for a folder's name, and a file for an error.
-    return not uri.endswith((".parquet", ".npy")) and not (is_local(uri) and "*" in uri)
+    # deltalake takes a glob for a folder's name.
+    is_glob = is_local(uri) and "*" in uri
+    return not uri.endswith((".parquet", ".npy")) and not is_glob and may_hold_index(uri)
 
 
 def _open_index(uri: str) -> VectorSource:
@@ -141,18 +152,27 @@ def _open_parquet(uri: str, names: Sequence[str], wanted: VectorColumns) -> Vect
 def _inspect_parquet(name: str, wanted: VectorColumns) -> VectorSource:
     """A source of this file alone; its dim is 0 where the file has no row."""
     try:
-        with open_input(name) as stream, pq.ParquetFile(stream) as file:
+        # Buffered, so that one page is read; pyarrow's default is the whole column chunk.
+        with (
+            open_input(name) as stream,
+            pq.ParquetFile(stream, buffer_size=2**16, pre_buffer=False) as file,
+        ):
             schema = file.schema_arrow
             id_column = find_id_column(schema, wanted.id_column, name)
             vector_column, dtype = find_vector_column(schema, wanted, name)
             batch = next(file.iter_batches(batch_size=1, columns=[vector_column]), None)
-            dim = vector_dim(batch.column(0), dtype) if batch is not None else 0
+            dim = vector_dim(batch.column(vector_column), dtype) if batch is not None else 0
             num_rows = file.metadata.num_rows
-    except (OSError, pa.ArrowException) as error:
+    except DAMAGED_PARQUET as error:
         raise IndexFormatError(
             f"{name}: cannot be read as Parquet ({first_line(error)}). "
             f"Write this shard again, or leave it out."
         ) from error
+    if num_rows and not dim:
+        raise IndexFormatError(
+            f"{name}, row 0: no vector; the first row must tell how many dimensions there are. "
+            f"Leave it out."
+        )
     return VectorSource(
         uri=name,
         files=(VectorFile(name, num_rows),),
@@ -178,10 +198,10 @@ def npy_header(stream: pa.NativeFile, where: str) -> tuple[tuple[int, ...], np.d
         shape, is_fortran, dtype = read(stream)
     except (ValueError, KeyError, EOFError) as error:
         raise IndexFormatError(f"{where}: no .npy file ({first_line(error)}).") from error
-    if len(shape) != 2 or is_fortran or dtype.kind != "f":
+    if len(shape) != 2 or is_fortran or dtype.name not in FLOATS.values() or not shape[1]:
         raise IndexFormatError(
-            f"{where}: an array of shape {shape} and type {dtype}; (rows, dimensions) of "
-            f"float16, float32 or float64, row by row, is needed."
+            f"{where}: an array of shape {shape}{' by column' if is_fortran else ''} and type "
+            f"{dtype}; (rows, dimensions) of float16, float32 or float64, row by row, is needed."
         )
     return shape, dtype, stream.tell()
 
@@ -190,24 +210,21 @@ def _open_npy(uri: str, names: Sequence[str], wanted: VectorColumns) -> VectorSo
     """Pairs as clip-retrieval writes them: img_emb/img_emb_0.npy, metadata/metadata_0.parquet."""
     arrays = [name for name in names if name.endswith(".npy")]
     arrays = [name for name in arrays if "/img_emb/" in name] or arrays
-    tables = {_pair_key(name): name for name in names if name.endswith(".parquet")}
+    tables: dict[str, list[str]] = {}  # by their names and by their numbers
+    for name in (name for name in names if name.endswith(".parquet")):
+        for key in {name, _number(name)}:
+            tables.setdefault(key, []).append(name)
     files, dims, dtypes = [], set(), set()
-    id_column = ""
     for name in arrays:
-        ids_uri = tables.get(_pair_key(name))
-        if ids_uri is None:
-            raise IndexFormatError(
-                f"{name}: no Parquet file with its ids. A pair ends in the same number, as in "
-                f"img_emb/img_emb_0.npy and metadata/metadata_0.parquet."
-            )
-        with open_input(name) as stream:
-            (num_rows, dim), dtype, _ = npy_header(stream, name)
+        ids_uri = _ids_of(name, tables)
+        (num_rows, dim), dtype = _inspect_npy(name)
         id_column, num_ids = _inspect_ids(ids_uri, wanted)
         if num_ids != num_rows:
             raise IndexFormatError(
                 f"{name}: {num_rows} vectors, but {ids_uri} has {num_ids} rows. "
                 f"The n-th row of one belongs to the n-th of the other: write the pair again."
             )
+        wanted = VectorColumns(id_column)
         files.append(VectorFile(name, num_rows, ids_uri))
         dims.add(dim)
         dtypes.add(dtype.name)
@@ -221,16 +238,38 @@ def _open_npy(uri: str, names: Sequence[str], wanted: VectorColumns) -> VectorSo
         files=tuple(files),
         dim=dims.pop(),
         dtype=dtypes.pop(),
-        id_column=id_column,
+        id_column=wanted.id_column or "",
         vector_column="",
     )
 
 
-def _pair_key(name: str) -> str:
-    """What both files of a pair share: the number at the end, or else the name."""
-    stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    number = re.search(r"\d+$", stem)
-    return str(int(number[0])) if number else stem
+def _inspect_npy(name: str) -> tuple[tuple[int, ...], np.dtype]:
+    try:
+        with open_input(name) as stream:
+            shape, dtype, _ = npy_header(stream, name)
+    except OSError as error:
+        raise IndexFormatError(f"{name}: cannot be read ({first_line(error)}).") from error
+    return shape, dtype
+
+
+def _ids_of(array: str, tables: Mapping[str, list[str]]) -> str:
+    """The Parquet file of an array: of its name in its folder, or else of its number."""
+    beside = f"{array.removesuffix('.npy')}.parquet"
+    found = tables.get(beside if beside in tables else _number(array), [])
+    found = [name for name in found if "/metadata/" in name] or found
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} Parquet files with its number" if found else "no Parquet file"
+    raise IndexFormatError(
+        f"{array}: {what} with its ids. A pair has one name, as in a.npy and a.parquet, or ends "
+        f"in one number, as in img_emb/img_emb_0.npy and metadata/metadata_0.parquet."
+    )
+
+
+def _number(name: str) -> str:
+    """The number at the end of a file's name, without zeros before it, or else the name."""
+    found = re.search(r"(\d+)\.\w+$", name)
+    return str(int(found[1])) if found else name
 
 
 def _inspect_ids(uri: str, wanted: VectorColumns) -> tuple[str, int]:
@@ -238,7 +277,7 @@ def _inspect_ids(uri: str, wanted: VectorColumns) -> tuple[str, int]:
         with open_input(uri) as stream, pq.ParquetFile(stream) as file:
             id_column = find_id_column(file.schema_arrow, wanted.id_column, uri)
             return id_column, file.metadata.num_rows
-    except (OSError, pa.ArrowException) as error:
+    except DAMAGED_PARQUET as error:
         raise IndexFormatError(
             f"{uri}: cannot be read as Parquet ({first_line(error)})."
         ) from error

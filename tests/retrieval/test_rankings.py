@@ -1,0 +1,269 @@
+"""A ranking is there whole or not at all, and nothing else is ever removed for it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from retrieval import rankings
+from retrieval.errors import IndexFormatError, StorageError
+from retrieval.rankings import RANKING_SCHEMA, RankingWriter, open_ranking, read_parts
+from retrieval.storage import list_files, write_bytes
+
+FACTS = {
+    "metric": "cosine",
+    "top_k": 2,
+    "queries": {"uri": "/é", "version": None},
+    "s": [0.1, True],
+}
+ADVICE = "Choose a new folder, or one that holds a ranking to replace."
+
+
+def line(text):
+    """A pattern for pytest.raises that matches the whole message."""
+    return f"^{re.escape(text)}$"
+
+
+def part(query, scores=(1.0, 0.5)):
+    """The neighbours of one query."""
+    return pa.table(
+        {
+            "query_id": [query] * len(scores),
+            "rank": np.arange(1, len(scores) + 1),
+            "gallery_id": [f"{query}-{n}" for n in range(len(scores))],
+            "score": pa.array(scores, pa.float64()),
+        }
+    )
+
+
+def write(uri, queries, facts=FACTS):
+    writer = RankingWriter(str(uri))
+    for query in queries:
+        writer.write_part(part(query))
+    writer.finish(facts)
+
+
+def queries_of(uri):
+    tables = read_parts(open_ranking(str(uri)))
+    return [query for table in tables for query in table["query_id"].to_pylist()[::2]]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_ranking_comes_back_in_its_order_bit_for_bit(tmp_path):
+    scores = [1.0, np.nextafter(0.5, 1), 5e-324, 0.0, -0.0, -1e300]
+    writer = RankingWriter(f"{tmp_path}/ranking/")
+    tables = [part(query, scores) for query in ("é/ü", "b", "a")]
+    for table in tables:
+        writer.write_part(table)
+    writer.finish(FACTS)
+    ranking = open_ranking(f"{tmp_path}/ranking/")
+    assert (ranking.uri, ranking.facts) == (f"{tmp_path}/ranking", FACTS)
+    assert [name[:11] for name in ranking.parts] == ["part-00000-", "part-00001-", "part-00002-"]
+    for table, expected in zip(read_parts(ranking), tables, strict=True):
+        assert table.schema.equals(RANKING_SCHEMA)
+        assert table.equals(expected.cast(RANKING_SCHEMA))
+        assert np.asarray(table["score"]).tobytes() == np.array(scores).tobytes()
+    assert [table.column_names for table in read_parts(ranking, ["rank"])] == [["rank"]] * 3
+    assert not list(tmp_path.glob("ranking/.*"))
+
+
+def test_a_ranking_of_no_query_is_a_ranking(tmp_path):
+    write(tmp_path, [])
+    assert open_ranking(str(tmp_path)).parts == ()
+    assert queries_of(tmp_path) == []
+
+
+def test_the_manifest_is_what_a_person_can_read(tmp_path):
+    write(tmp_path, ["a"])
+    manifest = json.loads((tmp_path / "ranking.json").read_text())
+    assert manifest == FACTS | {"parts": list(open_ranking(str(tmp_path)).parts)}
+
+
+def test_a_new_ranking_replaces_the_old_one_and_its_files(tmp_path):
+    write(tmp_path, ["a", "b", "c"])
+    write(tmp_path, ["x"], {"n": 2})
+    assert queries_of(tmp_path) == ["x"]
+    assert open_ranking(str(tmp_path)).facts == {"n": 2}
+    assert names(tmp_path) == [*open_ranking(str(tmp_path)).parts, "ranking.json"]
+
+
+def test_until_the_new_ranking_is_finished_the_old_one_is_whole(tmp_path, monkeypatch):
+    write(tmp_path, ["a", "b"])
+    RankingWriter(str(tmp_path)).write_part(part("killed"))  # never finished
+    assert queries_of(tmp_path) == ["a", "b"]
+
+    steps = []
+
+    def spy(step, real):
+        def call(uri, *rest):
+            steps.append((step, uri.rsplit("/", 1)[-1][:5], queries_of(tmp_path)))
+            return real(uri, *rest)
+
+        return call
+
+    monkeypatch.setattr(rankings, "write_bytes", spy("write", rankings.write_bytes))
+    monkeypatch.setattr(rankings, "remove_file", spy("remove", rankings.remove_file))
+    write(tmp_path, ["x"])
+    assert steps == [
+        ("write", "part-", ["a", "b"]),
+        ("write", "ranki", ["a", "b"]),
+        *[("remove", "part-", ["x"])] * 3,  # those of the killed run too
+    ]
+    assert names(tmp_path) == [*open_ranking(str(tmp_path)).parts, "ranking.json"]
+
+
+def test_a_reader_that_opened_the_old_ranking_is_told_that_it_has_gone(tmp_path):
+    write(tmp_path, ["a"])
+    old = open_ranking(str(tmp_path))
+    write(tmp_path, ["b"])
+    message = (
+        f"{tmp_path}/{old.parts[0]}: this part cannot be read (No such file or directory). "
+        f"Rank again."
+    )
+    with pytest.raises(IndexFormatError, match=line(message)):
+        list(read_parts(old))
+
+
+def test_abandoning_removes_the_parts_of_that_run_alone(tmp_path):
+    write(tmp_path, ["a"])
+    before = names(tmp_path)
+    writer, other = RankingWriter(str(tmp_path)), RankingWriter(str(tmp_path))
+    for query in ("x", "y"):
+        writer.write_part(part(query))
+    other.write_part(part("z"))
+    assert len(names(tmp_path)) == len(before) + 3
+    writer.abandon()
+    assert len(names(tmp_path)) == len(before) + 1
+    other.abandon()
+    assert names(tmp_path) == before
+    assert queries_of(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        "notes.txt",
+        "ranking.json.bak",
+        "sub/ranking.json",
+        # As Spark, pandas and Ray name shards: a gallery must never be taken for a ranking.
+        "part-00000-36b2f1f0-6a2c-4c5e-9b1e-0123456789ab-c000.snappy.parquet",
+        "part-00000-36b2f1f0-6a2c-4c5e-9b1e-0123456789ab-c000.parquet",
+        "part-0.parquet",
+        "part-00000.parquet",
+        "part-00000-0123456789ab/photo.parquet",
+        "part-00000-0123456789ab.parquet.crc",
+    ],
+)
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, strange):
+    folder = tmp_path / "folder"
+    write(folder, ["a"])
+    (folder / strange).parent.mkdir(exist_ok=True)
+    (folder / strange).write_bytes(b"precious")
+    message = f"{folder}: holds {strange}, which is no part of a ranking. {ADVICE}"
+    with pytest.raises(StorageError, match=line(message)):
+        RankingWriter(str(folder))
+    assert (folder / strange).read_bytes() == b"precious"
+    assert queries_of(folder) == ["a"]
+
+
+def test_hidden_files_beside_a_ranking_stay(tmp_path):
+    (tmp_path / ".gitignore").write_bytes(b"*")
+    write(tmp_path, ["a"])
+    write(tmp_path, ["b"])
+    assert names(tmp_path)[0] == ".gitignore"
+
+
+def test_a_place_that_cannot_hold_a_ranking_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(StorageError, match=line(f"{tmp_path}/file: is a file. {ADVICE}")):
+        RankingWriter(f"{tmp_path}/file")
+    message = (
+        f"{tmp_path}/file/below: cannot be written (Not a directory). Choose a folder that you may "
+        f"write to and that has room."
+    )
+    with pytest.raises(StorageError, match=line(message)):
+        RankingWriter(f"{tmp_path}/file/below")
+    assert names(tmp_path) == ["file"]
+
+
+def none_there(uri):
+    return line(
+        f"{uri}: no finished ranking there (no ranking.json). Make one: retrieval-cli rank "
+        f"QUERIES GALLERY {uri}"
+    )
+
+
+def test_what_is_no_finished_ranking_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    RankingWriter(f"{tmp_path}/half").write_part(part("a"))
+    for name in ("missing", "file", "half"):
+        with pytest.raises(StorageError, match=none_there(f"{tmp_path}/{name}")):
+            open_ranking(f"{tmp_path}/{name}")
+    write(tmp_path / "half", ["b"])  # the next run finishes it
+    assert queries_of(tmp_path / "half") == ["b"]
+    assert len(names(tmp_path / "half")) == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"parts": ["a"', b"[]", b"7", b"null", b"{}", b'{"parts": null}', b"\xff{}"]
+)
+def test_a_damaged_manifest_is_named(tmp_path, content):
+    (tmp_path / "ranking.json").write_bytes(content)
+    with pytest.raises(IndexFormatError) as error:
+        open_ranking(str(tmp_path))
+    path = re.escape(f"{tmp_path}/ranking.json")
+    assert re.fullmatch(rf"{path}: cannot be read \(.+\)\. Rank again\.", str(error.value))
+
+
+def test_a_damaged_part_is_named_after_the_good_ones(tmp_path):
+    write(tmp_path, ["a", "b"])
+    ranking = open_ranking(str(tmp_path))
+    path = tmp_path / ranking.parts[1]
+    whole = path.read_bytes()
+    column = pq.ParquetFile(path).metadata.row_group(0).column(3)
+    end = column.dictionary_page_offset or column.data_page_offset
+    end += column.total_compressed_size
+    flipped = whole[: end - 1] + bytes([whole[end - 1] ^ 1]) + whole[end:]
+    for content in (b"", whole[:-30], whole[30:], flipped):
+        path.write_bytes(content)
+        tables = read_parts(ranking)
+        assert next(tables)["query_id"].to_pylist() == ["a", "a"]
+        with pytest.raises(IndexFormatError) as error:
+            next(tables)
+        message = rf"{re.escape(str(path))}: this part cannot be read \(.+\)\. Rank again\."
+        assert re.fullmatch(message, str(error.value))
+
+
+def test_rows_that_are_no_ranking_are_not_written(tmp_path):
+    writer = RankingWriter(str(tmp_path))
+    with pytest.raises(ValueError, match="schema's field names are not matching"):
+        writer.write_part(part("a").drop_columns(["rank"]))
+    with pytest.raises(ValueError, match="null"):
+        writer.write_part(part("a", (1.0, None)))
+    assert names(tmp_path) == []
+
+
+def test_a_ranking_lives_on_s3_too(s3):
+    uri = f"{s3}/ranking of ü/x"
+    with pytest.raises(StorageError, match=none_there(uri)):
+        open_ranking(uri)
+    write(uri, ["a", "b"])
+    write(f"{uri}/", ["x", "y", "z"])
+    assert queries_of(uri) == ["x", "y", "z"]
+    assert len(list_files(uri)) == 4
+    writer = RankingWriter(uri)
+    writer.write_part(part("killed"))
+    assert queries_of(uri) == ["x", "y", "z"]
+    writer.abandon()
+    assert len(list_files(uri)) == 4
+    write_bytes(f"{uri}/precious.parquet", b"x")
+    with pytest.raises(StorageError, match=f"^{uri}: holds precious.parquet, which is no part"):
+        RankingWriter(uri)
