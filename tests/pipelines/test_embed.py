@@ -190,7 +190,7 @@ def test_a_commit_by_another_run_meanwhile_wins(photos, tmp_path, monkeypatch):
 
 def test_an_error_in_a_worker_arrives_as_if_it_had_been_raised_here(photos, tmp_path):
     drifting = EmbedConfig(backbone="tests.fakes:drifting", weights="none")
-    with pytest.raises(MismatchError, match="this worker has weights [0-9a-f]{12}, the job began"):
+    with pytest.raises(MismatchError, match=r"this worker has weights [0-9a-f]{12}, the job began"):
         run(str(photos), str(tmp_path / "index"), drifting)
     fragile = EmbedConfig(backbone="tests.fakes:fragile", weights="none")
     with pytest.raises(ModelError) as caught:
