@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from retrieval.errors import IndexFormatError
 from retrieval.storage import DAMAGED_PARQUET, first_line, open_input
 from retrieval.vectors.columns import id_array, vector_array
-from retrieval.vectors.source import VectorFile, VectorSource, npy_header
+from retrieval.vectors.npy import npy_header
+from retrieval.vectors.source import VectorFile, VectorSource
 
 __all__ = ["VectorBlock", "read_blocks"]
 

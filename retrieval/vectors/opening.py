@@ -1,0 +1,61 @@
+"""A location → its source. Reads the log of an index, or the footer of each foreign file."""
+
+from __future__ import annotations
+
+from retrieval.errors import IndexFormatError
+from retrieval.index.table import is_index, may_hold_index, open_index
+from retrieval.storage import absolute_uri, expand, is_local, join
+from retrieval.vectors.columns import VectorColumns
+from retrieval.vectors.npy import open_npy
+from retrieval.vectors.parquet import open_parquet
+from retrieval.vectors.source import VectorFile, VectorSource
+
+__all__ = ["open_source"]
+
+
+def open_source(uri: str, columns: VectorColumns | None = None) -> VectorSource:
+    """Open an index, or a Parquet folder, glob or file, or a folder of .npy and Parquet pairs.
+
+    Args:
+        uri: Local path, glob or address.
+        columns: Which columns hold ids and vectors; found by name and type by default.
+
+    Raises:
+        StorageError: nothing is there.
+        IndexFormatError: a file is damaged, empty of vectors, or of another width or type;
+            it is not clear which ids belong to an array.
+        UsageError: the columns cannot be told apart.
+
+    Cost: one small read a file; for an index, its log alone.
+    """
+    uri = absolute_uri(uri)
+    if _may_be_index(uri) and is_index(uri):
+        source = _open_index(uri)
+    else:
+        files = expand(uri)
+        vectors = [name for name in files if name.endswith(".npy")]
+        wanted = columns or VectorColumns()
+        source = open_npy(uri, files, wanted) if vectors else open_parquet(uri, files, wanted)
+    if not source.num_rows:
+        raise IndexFormatError(f"{uri}: holds no vectors. At least one row is needed.")
+    return source
+
+
+def _may_be_index(uri: str) -> bool:
+    # deltalake takes a glob for a folder's name.
+    is_glob = is_local(uri) and "*" in uri
+    return not uri.endswith((".parquet", ".npy")) and not is_glob and may_hold_index(uri)
+
+
+def _open_index(uri: str) -> VectorSource:
+    index = open_index(uri)
+    return VectorSource(
+        uri=uri,
+        files=tuple(VectorFile(join(uri, shard.path), shard.num_rows) for shard in index.shards),
+        dim=index.spec.dim,
+        dtype=index.spec.dtype,
+        id_column="image_id",
+        vector_column="embedding",
+        spec=index.spec,
+        version=index.version,
+    )

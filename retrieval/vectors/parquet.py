@@ -1,0 +1,75 @@
+"""Parquet files of other tools: their columns, rows and dimensions, from their footers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+
+from retrieval.errors import IndexFormatError, StorageError
+from retrieval.storage import DAMAGED_PARQUET, first_line, open_input
+from retrieval.vectors.columns import (
+    VectorColumns,
+    find_id_column,
+    find_vector_column,
+    vector_dim,
+)
+from retrieval.vectors.source import VectorFile, VectorSource
+
+__all__ = ["open_parquet"]
+
+
+def open_parquet(uri: str, names: Sequence[str], wanted: VectorColumns) -> VectorSource:
+    """The Parquet files among some names, as one source."""
+    parquet = [name for name in names if name.endswith((".parquet", ".pq"))] or list(names)
+    first: VectorSource | None = None
+    files = []
+    for name in parquet:
+        found = _inspect_parquet(name, wanted)
+        files.append(found.files[0])
+        if first is None or not first.dim:
+            first = replace(found, uri=uri)
+        elif found.dim and (found.dim, found.dtype) != (first.dim, first.dtype):
+            raise IndexFormatError(
+                f"{name}: {found.dim} × {found.dtype}, but the files before it hold "
+                f"{first.dim} × {first.dtype}. Vectors of one make are needed."
+            )
+        wanted = VectorColumns(found.id_column, found.vector_column, found.dtype)
+    if first is None:
+        raise StorageError(f"{uri}: no Parquet file found there.")
+    return replace(first, files=tuple(files))
+
+
+def _inspect_parquet(name: str, wanted: VectorColumns) -> VectorSource:
+    """A source of this file alone; its dim is 0 where the file has no row."""
+    try:
+        # Buffered, so that one page is read; pyarrow's default is the whole column chunk.
+        with (
+            open_input(name) as stream,
+            pq.ParquetFile(stream, buffer_size=2**16, pre_buffer=False) as file,
+        ):
+            schema = file.schema_arrow
+            id_column = find_id_column(schema, wanted.id_column, name)
+            vector_column, dtype = find_vector_column(schema, wanted, name)
+            batch = next(file.iter_batches(batch_size=1, columns=[vector_column]), None)
+            dim = vector_dim(batch.column(vector_column), dtype) if batch is not None else 0
+            num_rows = file.metadata.num_rows
+    except DAMAGED_PARQUET as error:
+        raise IndexFormatError(
+            f"{name}: cannot be read as Parquet ({first_line(error)}). "
+            f"Write this shard again, or leave it out."
+        ) from error
+    if num_rows and not dim:
+        raise IndexFormatError(
+            f"{name}, row 0: no vector; the first row must tell how many dimensions there are. "
+            f"Leave it out."
+        )
+    return VectorSource(
+        uri=name,
+        files=(VectorFile(name, num_rows),),
+        dim=dim,
+        dtype=dtype,
+        id_column=id_column,
+        vector_column=vector_column,
+    )
