@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval.storage import write_bytes
-from retrieval.vectors import VectorBlock, VectorColumns, open_source, read_blocks, source
+from retrieval.vectors import VectorBlock, VectorColumns, open_source, parquet, read_blocks
 from retrieval.vectors.columns import id_array, vector_array, vector_dim
 from tests.conftest import make_index
 
@@ -231,7 +231,7 @@ def test_opening_reads_a_small_part_of_a_file(tmp_path, monkeypatch):
             return data
 
     path = large_file(tmp_path / "a.parquet")
-    monkeypatch.setattr(source, "open_input", lambda uri: pa.PythonFile(Counting(uri)))
+    monkeypatch.setattr(parquet, "open_input", lambda uri: pa.PythonFile(Counting(uri)))
     assert open_source(path).dim == 100
     assert num_bytes < 3_000_000
 
