@@ -136,17 +136,25 @@ def test_an_interrupted_job_says_so_in_one_line_and_publishes_nothing(tmp_path, 
     for number in range(40):
         (photos / f"{number}.jpg").write_bytes(photo_bytes((number, 99, 9)))
     make_index(index, ["before"], np.ones((1, 3), np.float16))
+    # Where the tests run in the background of a shell, their children would ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [CLI, "embed", str(photos), str(index), "--backbone", "tests.fakes:endless", *FAKE[2:]],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "ENDLESS_FLAG": str(flag)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    started = time.monotonic()
-    while not flag.exists() and process.poll() is None and time.monotonic() - started < 120:
-        time.sleep(0.2)
-    assert process.poll() is None, process.communicate()
-    os.killpg(process.pid, getattr(signal, name))  # as a terminal does: to all of them
-    output, errors = process.communicate(timeout=60)
+    signal.signal(signal.SIGINT, before)
+    try:
+        started = time.monotonic()
+        while not flag.exists() and process.poll() is None and time.monotonic() - started < 120:
+            time.sleep(0.2)
+        assert process.poll() is None, process.communicate()
+        os.killpg(process.pid, getattr(signal, name))  # as a terminal does: to all of them
+        output, errors = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     assert process.returncode == 1
     assert output == ""
     assert errors == f"Error: {INTERRUPTED}\n"

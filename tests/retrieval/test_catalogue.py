@@ -210,17 +210,17 @@ def test_a_bucket_is_listed_like_a_folder(s3):
     client, bucket = boto3.client("s3"), s3.removeprefix("s3://")
     names = ["a b#?%20é.jpg", "b/1.jpg", "b/2/3", ".git/x", "b/.y", "b/Thumbs.db"]
     for name in names:
-        client.put_object(Bucket=bucket, Key=f"gallery/{name}", Body=name.encode())
-    client.put_object(Bucket=bucket, Key="gallery-2/other.jpg", Body=b"x")
-    client.put_object(Bucket=bucket, Key="gallery/folder/", Body=b"")  # a folder's marker
-    photos = list_photos(f"{s3}/gallery/")
+        client.put_object(Bucket=bucket, Key=f"catalogue/{name}", Body=name.encode())
+    client.put_object(Bucket=bucket, Key="catalogue-2/other.jpg", Body=b"x")
+    client.put_object(Bucket=bucket, Key="catalogue/folder/", Body=b"")  # a folder's marker
+    photos = list_photos(f"{s3}/catalogue/")
     assert photos.schema.equals(CATALOGUE_SCHEMA, check_metadata=True)
     assert photos["image_id"].to_pylist() == names[:3]
-    assert photos["uri"].to_pylist() == [f"{s3}/gallery/{name}" for name in names[:3]]
+    assert photos["uri"].to_pylist() == [f"{s3}/catalogue/{name}" for name in names[:3]]
     assert photos["size_bytes"].to_pylist() == [len(name.encode()) for name in names[:3]]
-    written = client.head_object(Bucket=bucket, Key="gallery/b/1.jpg")["LastModified"]
+    written = client.head_object(Bucket=bucket, Key="catalogue/b/1.jpg")["LastModified"]
     assert photos["modified_at"][1].as_py() == written
-    assert "gallery/b/1.jpg" in ids(s3)
+    assert "catalogue/b/1.jpg" in ids(s3)
 
 
 @pytest.mark.parametrize(
