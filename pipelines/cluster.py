@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import ray
 from ray.exceptions import RayError
 
+from pipelines.progress import status_line
 from retrieval.errors import ClusterError, RetrievalError
 
 __all__ = ["Resources", "resources", "session"]
@@ -57,7 +58,7 @@ def session(address: str | None = None) -> Iterator[None]:
         _check_port(address)
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        with _no_native_stderr():
+        with status_line("connecting to Ray" if address else "starting Ray"), _no_native_stderr():
             _start(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = address or "on this machine"

@@ -27,7 +27,7 @@ import ray.data
 
 from pipelines import cluster
 from pipelines.embed_stages import Decode, EmbedPhotos, IndexDatasink, Tally, Written
-from pipelines.progress import progress_line
+from pipelines.progress import progress_line, status_line
 from retrieval.catalogue import list_photos
 from retrieval.errors import RetrievalError, StorageError, UsageError
 from retrieval.images import Preprocessing
@@ -86,12 +86,14 @@ def run(
     clock = _Clock()
     photos, index = absolute_uri(photos), absolute_uri(index)
     seen_version = _check_output(photos, index)
-    catalogue = list_photos(photos)
+    with status_line(f"listing {photos}"):
+        catalogue = list_photos(photos)
     labels = assign_labels(catalogue["image_id"].to_pylist(), config.labels)
     catalogue = catalogue.append_column("label", labels)
     clock.lap("list")
 
-    settings, spec = _load_model(config)
+    with status_line(f"loading {config.backbone}"):
+        settings, spec = _load_model(config)
     clock.lap("load_model")
     with cluster.session(address):
         clock.lap("start_ray")
@@ -203,7 +205,7 @@ def _embed(
         .map_batches(
             EmbedPhotos,
             fn_constructor_args=(settings, place.num_threads, tally),
-            batch_size=_BLOCK_ROWS,
+            batch_size=config.batch_size,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=place.num_actors),
             num_cpus=place.num_cpus,

@@ -8,9 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["progress_line"]
+__all__ = ["progress_line", "status_line"]
 
 _EVERY_S = 0.5
+
+
+@contextmanager
+def status_line(text: str) -> Iterator[None]:
+    """Show what is going on while the body runs, then wipe it away: the report follows."""
+    _write(text)
+    try:
+        yield
+    finally:
+        _write("")
 
 
 @contextmanager
@@ -23,24 +33,29 @@ def progress_line(verb: str, unit: str, total: int, done: Callable[[], int]) -> 
         total: How many there are.
         done: How many are finished; called twice a second from another thread.
     """
-    if not sys.stderr.isatty():
-        yield
-        return
-    stop = threading.Event()
-    thread = threading.Thread(target=_draw, args=(verb, unit, total, done, stop), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        sys.stderr.write("\r\033[K")  # leave no trace: the report follows
-
-
-def _draw(verb: str, unit: str, total: int, done: Callable[[], int], stop: threading.Event) -> None:
     start = time.monotonic()
-    while not stop.wait(_EVERY_S):
-        sys.stderr.write("\r\033[K" + describe(verb, unit, total, done(), time.monotonic() - start))
+    stop = threading.Event()
+
+    def draw() -> None:
+        while not stop.wait(_EVERY_S):
+            _write(describe(verb, unit, total, done(), time.monotonic() - start))
+
+    with status_line(describe(verb, unit, total, 0, 0)):
+        thread = threading.Thread(target=draw, daemon=True)
+        if sys.stderr.isatty():
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            if thread.ident:
+                thread.join()
+
+
+def _write(text: str) -> None:
+    """Replace the line, on a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K" + text)
         sys.stderr.flush()
 
 
