@@ -143,7 +143,13 @@ def demo(output: str) -> None:
     show_default=True,
     help="Stored type of a component.",
 )
-@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--batch-size",
+    default=32,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Photos in a forward pass.",
+)
 @click.option(
     "--num-actors",
     type=click.IntRange(1),
@@ -184,6 +190,7 @@ def embed(photos: str, index: str, address: str | None, **settings: Any) -> None
     type=click.Choice(["cosine", "ip", "l2", "l1"]),
     default="cosine",
     show_default=True,
+    help="How near two vectors are; l2 and l1 are distances: smaller is nearer.",
 )
 @click.option("--exclude-self", is_flag=True, help="Leave out the image with the query's own id.")
 @click.option(
