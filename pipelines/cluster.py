@@ -145,9 +145,11 @@ def _inner_error(error: RayError) -> RetrievalError:
             # Ray appends lines of advice on retries to the message of what it wrapped.
             return type(cause)(str(cause).splitlines()[0])
         cause = getattr(cause, "cause", None) or cause.__cause__
+    inner = getattr(error, "cause", None) or error
+    what = (str(inner).strip().splitlines() or [""])[0]
     return ClusterError(
-        f"Ray gave up: {str(error).strip().splitlines()[-1]} Finished work is kept; run the "
-        f"same command again."
+        f"Ray gave up: {type(inner).__name__}: {what}. Nothing was published; the whole story is "
+        f"in Ray's logs (/tmp/ray/session_latest/logs of the machine it happened on)."
     )
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines.embed import EmbedConfig, run
 from retrieval.backbones import BackboneSpec
 from retrieval.embedding import Embedder
-from retrieval.errors import MismatchError, ModelError, StorageError, UsageError
+from retrieval.errors import ClusterError, MismatchError, ModelError, StorageError, UsageError
 from retrieval.images import Preprocessing, decode_image
 from retrieval.index import open_index, read_index
 from tests.conftest import COLOURS, make_index, photo_bytes
@@ -200,6 +200,16 @@ def test_an_error_in_a_worker_arrives_as_if_it_had_been_raised_here(photos, tmp_
         "diverged in training; use others."
     )
     assert not (tmp_path / "index" / "_delta_log").exists()
+
+
+def test_an_error_of_somebody_s_network_is_one_line_too(photos, tmp_path):
+    faulty = EmbedConfig(backbone="tests.fakes:faulty", weights="none")
+    with pytest.raises(ClusterError) as caught:
+        run(str(photos), str(tmp_path / "index"), faulty)
+    assert str(caught.value) == (
+        "Ray gave up: ValueError: shapes differ. Nothing was published; the whole story is in "
+        "Ray's logs (/tmp/ray/session_latest/logs of the machine it happened on)."
+    )
 
 
 def test_photos_and_index_on_an_object_store(photos, s3):
