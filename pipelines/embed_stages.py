@@ -118,6 +118,8 @@ class EmbedPhotos:
         from retrieval.embedding import Embedder
 
         torch.set_num_threads(num_threads)
+        # float32 means float32: TF32 would tell a GPU's embeddings from a CPU's.
+        torch.backends.cudnn.allow_tf32 = False
         self._error: RetrievalError | None = None
         try:
             self._embedder = Embedder(**settings)
