@@ -26,7 +26,14 @@ import ray
 import ray.data
 
 from pipelines import cluster
-from pipelines.embed_stages import Decode, EmbedPhotos, IndexDatasink, Tally, Written
+from pipelines.embed_stages import (
+    Decode,
+    EmbedPhotos,
+    IndexDatasink,
+    Tally,
+    Written,
+    rejects_folder,
+)
 from pipelines.progress import progress_line, status_line
 from retrieval.catalogue import list_photos
 from retrieval.errors import RetrievalError, StorageError, UsageError
@@ -116,6 +123,7 @@ def run(
         "version": version,
         "run_id": run_id,
         **counts,
+        "rejects": rejects_folder(index, run_id) if counts["num_rejected"] else None,
         "num_unlabelled": labels.null_count,
         "model": asdict(spec),
         "photos_per_s": round(counts["num_listed"] / clock.seconds["embed"], 1),

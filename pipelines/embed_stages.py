@@ -32,7 +32,7 @@ from retrieval.index.schema import REJECT_SCHEMA
 from retrieval.index.shards import encode_parquet
 from retrieval.storage import first_line, join, read_bytes, write_bytes
 
-__all__ = ["Decode", "EmbedPhotos", "IndexDatasink", "Tally", "Written"]
+__all__ = ["Decode", "EmbedPhotos", "IndexDatasink", "Tally", "Written", "rejects_folder"]
 
 # Files fetched at a time by one decoding task: hides the latency of an object store, and
 # bounds the encoded bytes in memory.
@@ -185,6 +185,11 @@ class Written:
     example: str = ""
 
 
+def rejects_folder(index_uri: str, run_id: str) -> str:
+    """Where a run's rejects are: beside the index, below a name that readers of tables skip."""
+    return join(index_uri, "_rejects", run_id)
+
+
 class IndexDatasink(Datasink[Written]):
     """Writes shards and rejects into an index's folder; the driver commits them."""
 
@@ -213,9 +218,8 @@ class IndexDatasink(Datasink[Written]):
         if bad.num_rows:
             rejects = bad.select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
             name = f"part-{uuid.uuid4().hex}.parquet"
-            write_bytes(
-                join(self._index_uri, "_rejects", self._run_id, name), encode_parquet(rejects)
-            )
+            folder = rejects_folder(self._index_uri, self._run_id)
+            write_bytes(join(folder, name), encode_parquet(rejects))
             result.reasons.update(rejects["reason"].to_pylist())
             first = rejects.slice(0, 1).to_pylist()[0]
             result.example = f"{first['image_id']}: {first['message']}"

@@ -41,6 +41,7 @@ def test_every_photo_is_in_the_index_or_among_the_rejects(photos, tmp_path):
         "red/broken.jpg": "truncated",
     }
     assert rejects["notes.txt"]["uri"] == str(photos / "notes.txt")
+    assert report["rejects"] == str(tmp_path / "index" / "_rejects" / report["run_id"])
     assert report["num_listed"] == 12
     assert report["num_embedded"] == 10
     assert report["num_rejected"] == 2
