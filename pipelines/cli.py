@@ -203,7 +203,8 @@ def embed(photos: str, index: str, address: str | None, **settings: Any) -> None
 @click.option(
     "--num-actors",
     type=click.IntRange(1),
-    help="Actors that share the gallery's files. [default: one a CPU]",
+    help="Actors that share the gallery's files, at most one a CPU. [default: as many as have "
+    "work]",
 )
 @click.option("--id-column", help="Column of the ids in other tools' Parquet.")
 @click.option("--vector-column", help="Column of the vectors in other tools' Parquet.")

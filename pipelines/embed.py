@@ -27,6 +27,7 @@ import ray.data
 
 from pipelines import cluster
 from pipelines.embed_stages import (
+    FETCH_AT_ONCE,
     Decode,
     EmbedPhotos,
     IndexDatasink,
@@ -40,7 +41,7 @@ from retrieval.errors import RetrievalError, StorageError, UsageError
 from retrieval.images import Preprocessing
 from retrieval.index import EmbeddingSpec, commit_index, is_index, open_index
 from retrieval.labels import assign_labels
-from retrieval.storage import absolute_uri, check_writable, list_files
+from retrieval.storage import absolute_uri, check_writable, join, list_files
 
 __all__ = ["EmbedConfig", "run"]
 
@@ -155,7 +156,7 @@ def _check_output(photos: str, index: str) -> int | None:
         check_writable(index)
         return open_index(index).version
     # What a killed first run leaves behind (shards without a log) is no obstacle.
-    strange = [name for name in list_files(index) if "/shard-" not in name]
+    strange = [name for name in list_files(index) if not name.startswith(join(index, "shard-"))]
     if strange:
         raise StorageError(
             f"{index}: holds files that are no index, such as {strange[0]}. "
@@ -202,7 +203,7 @@ def _embed(
         ray.data.from_arrow(blocks)
         .map_batches(
             Decode(settings["preprocessing"]),
-            batch_size=_BLOCK_ROWS,
+            batch_size=FETCH_AT_ONCE,
             batch_format="pyarrow",
             num_cpus=0.5,
             # Usual need of a task. As the actors book none, Ray also cannot fuse the two

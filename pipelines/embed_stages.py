@@ -32,11 +32,19 @@ from retrieval.index.schema import REJECT_SCHEMA
 from retrieval.index.shards import encode_parquet
 from retrieval.storage import first_line, join, read_bytes, write_bytes
 
-__all__ = ["Decode", "EmbedPhotos", "IndexDatasink", "Tally", "Written", "rejects_folder"]
+__all__ = [
+    "FETCH_AT_ONCE",
+    "Decode",
+    "EmbedPhotos",
+    "IndexDatasink",
+    "Tally",
+    "Written",
+    "rejects_folder",
+]
 
-# Files fetched at a time by one decoding task: hides the latency of an object store, and
-# bounds the encoded bytes in memory.
-_FETCH_AT_ONCE = 16
+# Files of one batch of a decoding task, fetched side by side: hides the latency of an object
+# store, and bounds the encoded bytes in memory.
+FETCH_AT_ONCE = 16
 
 
 class Decode:
@@ -48,7 +56,7 @@ class Decode:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add content_sha256, width, height, pixels, reason and message to a batch."""
         uris, sizes = table["uri"].to_pylist(), table["size_bytes"].to_pylist()
-        with ThreadPoolExecutor(_FETCH_AT_ONCE) as threads:
+        with ThreadPoolExecutor(FETCH_AT_ONCE) as threads:
             fetched = threads.map(_fetch, uris, sizes)
             rows = [self._decode(data) for data in fetched]
         side = self._preprocessing.size

@@ -63,8 +63,8 @@ class RankConfig:
         top_k: Neighbours of each query; None ranks the whole gallery.
         metric: "cosine", "ip", "l2" or "l1".
         exclude_self: Leave out the gallery image with the query's own id.
-        num_actors: Actors that share the gallery; by default one per CPU, as far as there
-            are files and work to share.
+        num_actors: Actors that share the gallery, at most one per CPU; by default as many as
+            there are files and work to share.
         memory_bytes: What one actor may hold.
         columns: Where other tools' files keep ids and vectors.
     """
@@ -115,7 +115,8 @@ def run(
         "gallery": _describe(gallery_source),
         "metric": config.metric,
         "top_k": k,
-        "is_complete": config.top_k is None or k == _most(gallery_source, config),
+        # With exclude_self only "all" is: a query outside the gallery has one image more.
+        "is_complete": config.top_k is None or k == gallery_source.num_rows,
         "exclude_self": config.exclude_self,
         "num_queries": len(ids),
         "num_gallery": gallery_source.num_rows,
@@ -162,7 +163,7 @@ def _check(queries: VectorSource, gallery: VectorSource, config: RankConfig) -> 
             f"{theirs.fingerprint[:12]}, but {queries.uri} by {ours.backbone} with "
             f"{ours.fingerprint[:12]}. Embed both with the same model, weights and preprocessing."
         )
-    most = _most(gallery, config)
+    most = gallery.num_rows - config.exclude_self
     k = gallery.num_rows if config.top_k is None else config.top_k
     if config.top_k is not None and not 1 <= k <= most:
         without = " other than the query itself" if config.exclude_self else ""
@@ -170,11 +171,6 @@ def _check(queries: VectorSource, gallery: VectorSource, config: RankConfig) -> 
             f"--top-k {k}: {gallery.uri} has {most} images{without}. Use 1 to {most}, or all."
         )
     return k
-
-
-def _most(gallery: VectorSource, config: RankConfig) -> int:
-    """Images that a query which is in the gallery can have listed."""
-    return gallery.num_rows - config.exclude_self
 
 
 @dataclass(frozen=True)
@@ -252,7 +248,8 @@ def _rank(task: _Task, ids: NDArray[np.bytes_], writer: RankingWriter) -> int:
     k, config, query_rows = task.k, task.config, task.plan.query_rows
     products = len(ids) * task.gallery.num_rows * task.gallery.dim
     useful = min(len(task.gallery.files), 1 + int(products / _PRODUCTS_PER_ACTOR))
-    num_actors = config.num_actors or min(useful, cluster.resources().num_cpus)
+    # An actor books a CPU; one more than there are would never start, and be waited for.
+    num_actors = min(config.num_actors or useful, cluster.resources().num_cpus)
     actors = [Scorer.remote(task) for _ in range(num_actors)]  # type: ignore[attr-defined]
     shares = _shares(task.gallery.files, _SHARES_PER_ACTOR * len(actors))
     pool = ray.util.ActorPool(actors)

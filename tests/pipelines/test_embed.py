@@ -166,6 +166,14 @@ def test_a_folder_of_something_else_is_no_place_for_an_index(photos, tmp_path):
         run(str(photos), str(tmp_path), FAKE)
 
 
+def test_only_the_names_inside_a_folder_tell_whether_it_may_become_an_index(photos, tmp_path):
+    folder = tmp_path / "shard-1" / "mine"  # not the name of the folder above it
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(StorageError, match=r"holds files that are no index, such as .*mine\.txt"):
+        run(str(photos), str(folder), FAKE)
+
+
 def test_what_a_killed_first_run_left_is_no_obstacle(photos, tmp_path):
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "shard-0123.parquet").write_bytes(b"half")

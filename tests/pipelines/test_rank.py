@@ -88,6 +88,19 @@ def test_any_number_of_shards_and_actors_equals_brute_force(tmp_path, num_shards
         assert report["num_rows"] == 7 * (k or 90)
 
 
+def test_more_actors_than_cpus_are_no_reason_to_wait_for_ever(tmp_path):
+    queries, gallery, q, g = make_sides(tmp_path, 7)
+    run(q, g, str(tmp_path / "rk"), RankConfig(top_k=2, num_actors=50))
+    assert rows_of(tmp_path / "rk") == brute_force(queries, gallery, 2)
+
+
+def test_only_a_ranking_that_lists_everything_for_every_query_is_complete(tmp_path):
+    *_, q, g = make_sides(tmp_path, 2)
+    for k, exclude_self, complete in ((None, True, True), (90, False, True), (89, True, False)):
+        config = RankConfig(top_k=k, exclude_self=exclude_self)
+        assert run(q, g, str(tmp_path / "rk"), config)["is_complete"] is complete
+
+
 @pytest.mark.parametrize("metric", ["ip", "l2", "l1"])
 def test_every_metric_equals_brute_force(tmp_path, metric):
     queries, gallery, q, g = make_sides(tmp_path, 3)

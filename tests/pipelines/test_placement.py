@@ -1,0 +1,32 @@
+"""Where the actors of `embed` go: decoding always finds room, whatever is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.cluster import Resources
+from pipelines.embed import _place_actors
+
+
+@pytest.mark.parametrize("num_actors", [None, 1, 2, 3, 8, 40])
+@pytest.mark.parametrize("nodes", [(1,), (2,), (4,), (16,), (1, 2), (2, 2), (8, 8, 4), (64,) * 9])
+def test_actors_leave_room_for_decoding_and_each_fits_on_a_node(nodes, num_actors):
+    place = _place_actors(Resources(nodes, 0), num_actors)
+    assert place.num_actors == (num_actors or place.num_actors) >= 1
+    assert place.num_threads >= 1
+    assert place.num_gpus == 0
+    assert place.num_actors * place.num_cpus + 0.5 <= sum(nodes)  # a decoding task books 0.5
+    assert place.num_cpus <= max(nodes)
+    assert place.num_cpus < 1 or place.num_cpus == int(place.num_cpus)  # Ray's rule
+
+
+def test_the_cases_of_a_laptop_a_server_and_a_gpu_node():
+    laptop, server = (
+        _place_actors(Resources((2,), 0), None),
+        _place_actors(Resources((16,), 0), None),
+    )
+    assert (laptop.num_actors, laptop.num_threads, laptop.num_cpus) == (1, 2, 1)
+    assert (server.num_actors, server.num_threads, server.num_cpus) == (4, 4, 3)
+    one, four = _place_actors(Resources((16,), 1), None), _place_actors(Resources((16,), 2), 4)
+    assert (one.num_actors, one.num_cpus, one.num_gpus) == (1, 0, 1)
+    assert (four.num_actors, four.num_cpus, four.num_gpus) == (4, 0, 0.5)
