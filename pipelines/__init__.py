@@ -7,5 +7,5 @@ rank       queries × gallery → ranking
 evaluate   ranking → figures
 report     ranking → an HTML page
 demo       a drawn gallery through all of them
-cli        the commands
+cli        the commands, one file each
 """

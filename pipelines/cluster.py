@@ -19,7 +19,7 @@ from ray.exceptions import RayError
 from pipelines.progress import status_line
 from retrieval.errors import ClusterError, RetrievalError
 
-__all__ = ["Resources", "resources", "session"]
+__all__ = ["Resources", "quiet_data", "resources", "session"]
 
 # Decoded photos wait here between the stages of `embed`. A fixed size keeps memory flat
 # whatever the number of photos; Ray's own default is 30 % of the machine.
@@ -182,3 +182,19 @@ def resources() -> Resources:
     if not node_cpus:
         raise ClusterError("Ray: no node of the cluster has a CPU to work with. Add workers.")
     return Resources(node_cpus, int(sum(node.get("GPU", 0) for node in nodes)))
+
+
+def quiet_data(*, in_order: bool = False) -> None:
+    """Set Ray Data up for our jobs: our own progress line, our own errors.
+
+    Args:
+        in_order: Whether batches come out in the order of their rows.
+    """
+    from ray.data import DataContext  # not for `rank`: it takes as long to load as Ray itself
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # ours, not Ray's wrapper, which loses it
+    context.execution_no_progress_timeout_s = 600  # a stuck job ends; Ray's default is 30 min
+    context.execution_options.preserve_order = in_order

@@ -17,7 +17,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,23 +27,25 @@ import ray.data
 
 from pipelines import cluster
 from pipelines.embed_stages import (
-    FETCH_AT_ONCE,
     Decode,
     EmbedPhotos,
     IndexDatasink,
-    Tally,
     Written,
     rejects_folder,
 )
 from pipelines.progress import progress_line, status_line
+from pipelines.tally import Tally
 from retrieval.catalogue import list_photos
 from retrieval.errors import RetrievalError, StorageError, UsageError
+from retrieval.fetching import FETCH_AT_ONCE
 from retrieval.images import Preprocessing
 from retrieval.index import EmbeddingSpec, commit_index, is_index, open_index
 from retrieval.labels import assign_labels
 from retrieval.storage import absolute_uri, check_writable, join, list_files
 
-__all__ = ["EmbedConfig", "run"]
+__all__ = ["DECIDED_BY_MODEL", "EmbedConfig", "run"]
+
+DECIDED_BY_MODEL = ("backbone", "weights", "seed", "image_size")  # its folder says them
 
 # Rows of one decoding task: 128 decoded photos are 19 MB, so that a dozen blocks wait in
 # the object store, and a million photos make 8,000 tasks.
@@ -59,6 +61,8 @@ class EmbedConfig:
         backbone: Name of the network, or "package.module:function".
         weights: "imagenet", "none" or a file.
         seed: Seed of random weights.
+        image_size: Side in pixels of the square to which a photo is stretched.
+        model: A trained model's folder, which decides all of DECIDED_BY_MODEL.
         labels: Rule of `retrieval.labels`.
         dtype: Stored type, "float16" or "float32".
         batch_size: Photos in a forward pass.
@@ -68,10 +72,18 @@ class EmbedConfig:
     backbone: str = "resnet18"
     weights: str = "imagenet"
     seed: int = 0
+    image_size: int = Preprocessing.size
+    model: str | None = None
     labels: str = "folder"
     dtype: str = "float16"
     batch_size: int = 32
     num_actors: int | None = None
+
+    def __post_init__(self) -> None:
+        default = {field.name: field.default for field in fields(self)}
+        given = [name for name in DECIDED_BY_MODEL if getattr(self, name) != default[name]]
+        if self.model is not None and given:
+            raise UsageError(f"model={self.model!r}: decides {', '.join(given)} too; leave it out.")
 
 
 def run(
@@ -100,7 +112,7 @@ def run(
     catalogue = catalogue.append_column("label", labels)
     clock.lap("list")
 
-    with status_line(f"loading {config.backbone}"):
+    with status_line(f"loading {config.model or config.backbone}"):
         settings, spec = _load_model(config)
     clock.lap("load_model")
     with cluster.session(address):
@@ -115,7 +127,7 @@ def run(
         index,
         spec,
         [shard for written in sink.written for shard in written.shards],
-        run={"run_id": run_id, "photos": photos, "settings": asdict(config), **counts},
+        run={"run_id": run_id, "photos": photos, "settings": _recorded(config), **counts},
         seen_version=seen_version,
     )
     clock.lap("commit")
@@ -130,6 +142,12 @@ def run(
         "photos_per_s": round(counts["num_listed"] / clock.seconds["embed"], 1),
         "seconds": clock.seconds,
     }
+
+
+def _recorded(config: EmbedConfig) -> dict[str, Any]:
+    """The settings that had a say."""
+    without = () if config.model is None else DECIDED_BY_MODEL
+    return {name: value for name, value in asdict(config).items() if name not in without}
 
 
 class _Clock:
@@ -174,15 +192,18 @@ def _load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
     """
     from retrieval.backbones import BackboneSpec  # torch takes seconds to load
     from retrieval.embedding import Embedder
+    from retrieval.model_folder import open_model
 
+    model = None if config.model is None else open_model(config.model)
+    spec = BackboneSpec(name=config.backbone, weights=config.weights, seed=config.seed)
     settings: dict[str, Any] = {
-        "backbone": BackboneSpec(name=config.backbone, weights=config.weights, seed=config.seed),
-        "preprocessing": Preprocessing(),
+        "backbone": model or spec,
+        "preprocessing": model.preprocessing if model else Preprocessing(size=config.image_size),
         "batch_size": config.batch_size,
         "dtype": config.dtype,
     }
-    spec = Embedder(**settings).spec
-    return {**settings, "expect": spec.fingerprint}, spec
+    made = Embedder(**settings).spec
+    return {**settings, "expect": made.fingerprint}, made
 
 
 def _embed(
@@ -194,11 +215,7 @@ def _embed(
     blocks = [
         catalogue.slice(start, _BLOCK_ROWS) for start in range(0, catalogue.num_rows, _BLOCK_ROWS)
     ]
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # we draw a line of our own
-    context.print_on_execution_start = False
-    context.raise_original_map_exception = True  # ours, not Ray's wrapper, which loses it
-    context.execution_no_progress_timeout_s = 600  # a stuck job ends; Ray's default is 30 min
+    cluster.quiet_data()
     dataset = (
         ray.data.from_arrow(blocks)
         .map_batches(

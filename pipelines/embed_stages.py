@@ -8,43 +8,35 @@ torch loads in the actors alone: a decoding task starts in a second and stays sm
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 from ray.actor import ActorHandle
 from ray.data import Datasink
 from ray.data.datasource import WriteResult
 
-from retrieval.errors import ImageError, RetrievalError
-from retrieval.images import MAX_FILE_BYTES, Preprocessing, Reason, decode_image
+from retrieval.errors import RetrievalError
+from retrieval.fetching import fetch_photos, open_photo
+from retrieval.images import Preprocessing, Reason
 from retrieval.index import EmbeddingSpec, Shard, index_schema, write_shard
 from retrieval.index.reading import vectors_of
 from retrieval.index.schema import REJECT_SCHEMA
 from retrieval.index.shards import encode_parquet
-from retrieval.storage import first_line, join, read_bytes, write_bytes
+from retrieval.storage import join, write_bytes
 
 __all__ = [
-    "FETCH_AT_ONCE",
     "Decode",
     "EmbedPhotos",
     "IndexDatasink",
-    "Tally",
     "Written",
     "rejects_folder",
 ]
-
-# Files of one batch of a decoding task, fetched side by side: hides the latency of an object
-# store, and bounds the encoded bytes in memory.
-FETCH_AT_ONCE = 16
 
 
 class Decode:
@@ -56,58 +48,21 @@ class Decode:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add content_sha256, width, height, pixels, reason and message to a batch."""
         uris, sizes = table["uri"].to_pylist(), table["size_bytes"].to_pylist()
-        with ThreadPoolExecutor(FETCH_AT_ONCE) as threads:
-            fetched = threads.map(_fetch, uris, sizes)
-            rows = [self._decode(data) for data in fetched]
+        rows = [open_photo(content, self._preprocessing) for content in fetch_photos(uris, sizes)]
+        pixels = [None if row.pixels is None else row.pixels.tobytes() for row in rows]
         side = self._preprocessing.size
         pixel_type = pa.binary(side * side * 3)
         columns = {
             "content_sha256": pa.array([row.sha256 for row in rows], pa.string()),
             "width": pa.array([row.width for row in rows], pa.int32()),
             "height": pa.array([row.height for row in rows], pa.int32()),
-            "pixels": pa.array([row.pixels for row in rows], pixel_type),
+            "pixels": pa.array(pixels, pixel_type),
             "reason": pa.array([row.reason for row in rows], pa.string()),
             "message": pa.array([row.message for row in rows], pa.string()),
         }
         for name, column in columns.items():
             table = table.append_column(name, column)
         return table
-
-    def _decode(self, data: bytes | ImageError) -> _Decoded:
-        if isinstance(data, ImageError):
-            return _Decoded(reason=data.reason, message=data.message)
-        sha256 = hashlib.sha256(data).hexdigest()
-        try:
-            image = decode_image(data, self._preprocessing)
-        except ImageError as error:
-            return _Decoded(sha256=sha256, reason=error.reason, message=error.message)
-        return _Decoded(sha256, image.width, image.height, image.pixels.tobytes())
-
-
-@dataclass
-class _Decoded:
-    """One photo after decoding; either pixels or a reason is there."""
-
-    sha256: str = ""
-    width: int = 0
-    height: int = 0
-    pixels: bytes | None = None
-    reason: str | None = None
-    message: str | None = None
-
-
-def _fetch(uri: str, size_bytes: int) -> bytes | ImageError:
-    """A file's content, or why there is none; returned, since a thread's errors would mix."""
-    if size_bytes > MAX_FILE_BYTES:
-        return ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; {MAX_FILE_BYTES} at most")
-    try:
-        return read_bytes(uri)
-    except FileNotFoundError:
-        return ImageError(
-            Reason.MISSING, "gone since it was listed, a dangling link, or a name not in UTF-8"
-        )
-    except OSError as error:
-        return ImageError(Reason.UNREADABLE, first_line(error))
 
 
 class EmbedPhotos:
@@ -160,22 +115,6 @@ class EmbedPhotos:
             .append_column("reason", pa.array(reasons, pa.string()))
             .append_column("message", pa.array(messages, pa.string()))
         )
-
-
-@ray.remote(num_cpus=0)
-class Tally:
-    """Counts finished photos, for the progress line."""
-
-    def __init__(self) -> None:
-        self._total = 0
-
-    def add(self, count: int) -> None:
-        """Count some more."""
-        self._total += count
-
-    def total(self) -> int:
-        """All so far."""
-        return self._total
 
 
 @dataclass

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["progress_line", "status_line"]
+__all__ = ["announce", "live_line", "progress_line", "status_line"]
 
 _EVERY_S = 0.5
 
@@ -24,6 +24,32 @@ def status_line(text: str) -> Iterator[None]:
 
 
 @contextmanager
+def live_line(first: str, text: Callable[[], str]) -> Iterator[None]:
+    """Show a text that changes while the body runs, then wipe it away.
+
+    Args:
+        first: What is shown at the start.
+        text: Gives the line; called twice a second from another thread.
+    """
+    stop = threading.Event()
+
+    def draw() -> None:
+        while not stop.wait(_EVERY_S):
+            _write(text())
+
+    with status_line(first):
+        thread = threading.Thread(target=draw, daemon=True)
+        if sys.stderr.isatty():
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            if thread.ident:
+                thread.join()
+
+
+@contextmanager
 def progress_line(verb: str, unit: str, total: int, done: Callable[[], int]) -> Iterator[None]:
     """Draw "embedded 420 of 738 photos, 24/s, about 13 s left" while the body runs.
 
@@ -34,22 +60,18 @@ def progress_line(verb: str, unit: str, total: int, done: Callable[[], int]) -> 
         done: How many are finished; called twice a second from another thread.
     """
     start = time.monotonic()
-    stop = threading.Event()
 
-    def draw() -> None:
-        while not stop.wait(_EVERY_S):
-            _write(describe(verb, unit, total, done(), time.monotonic() - start))
+    def text() -> str:
+        return describe(verb, unit, total, done(), time.monotonic() - start)
 
-    with status_line(describe(verb, unit, total, 0, 0)):
-        thread = threading.Thread(target=draw, daemon=True)
-        if sys.stderr.isatty():
-            thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            if thread.ident:
-                thread.join()
+    with live_line(describe(verb, unit, total, 0, 0), text):
+        yield
+
+
+def announce(text: str) -> None:
+    """Print a line that stays, also in a log; a line that is being drawn gives way to it."""
+    _write("")
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is where people are told
 
 
 def _write(text: str) -> None:

@@ -25,7 +25,14 @@ from retrieval.errors import ModelError, UsageError
 from retrieval.images import Preprocessing
 from retrieval.storage import absolute_uri, first_line, read_bytes
 
-__all__ = ["BACKBONES", "BackboneSpec", "build_backbone", "fingerprint"]
+__all__ = [
+    "BACKBONES",
+    "BackboneSpec",
+    "build_backbone",
+    "fingerprint",
+    "inner_network",
+    "load_weights",
+]
 
 # Name → dimensions D of its pooled features.
 BACKBONES: Mapping[str, int] = {
@@ -74,10 +81,13 @@ def build_backbone(spec: BackboneSpec) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         network = _own_network(spec.name) if ":" in spec.name else _torchvision_network(spec.name)
+    advice = "These weights are of another network; name the right --backbone."
     if spec.weights == "imagenet":
-        _load(network, _imagenet_weights(spec.name), f"{spec.name}, weights imagenet")
+        state, subject = _imagenet_weights(spec.name), f"{spec.name}, weights imagenet:"
+        load_weights(network, state, subject, advice)
     elif spec.weights != "none":
-        _load(network, _read_weights(spec.weights), absolute_uri(spec.weights))
+        state, subject = _read_weights(spec.weights), f"{absolute_uri(spec.weights)}:"
+        load_weights(network, state, subject, advice)
     return network.eval().requires_grad_(False)
 
 
@@ -197,9 +207,26 @@ def _read_weights(weights: str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _load(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Load weights; a head is left out, anything else that does not fit is an error."""
-    inner = network.network if isinstance(network, _Pooled) else network
+def inner_network(network: nn.Module) -> nn.Module:
+    """The module whose names a file of weights has: somebody's own network is wrapped in ours."""
+    return network.network if isinstance(network, _Pooled) else network
+
+
+def load_weights(
+    network: nn.Module, state: Mapping[str, Tensor], subject: str, advice: str
+) -> None:
+    """Load weights into what `build_backbone` gives.
+
+    Args:
+        network: Is changed in place.
+        state: Names as in `inner_network`; a head is left out.
+        subject: Begins the error: what does not fit.
+        advice: Ends it.
+
+    Raises:
+        ModelError: anything but a head is too much, missing, or of another shape.
+    """
+    inner = inner_network(network)
     needed = inner.state_dict()
     # Training on several devices puts "module." before all names.
     named = {n if n in needed else n.removeprefix("module."): state[n] for n in state}
@@ -219,10 +246,7 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     ):  # fmt: skip
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ModelError(
-                f"{where}: {what} {', '.join(names[:3])}{more}. These weights are of another "
-                f"network; name the right --backbone."
-            )
+            raise ModelError(f"{subject} {what} {', '.join(names[:3])}{more}. {advice}")
     inner.load_state_dict(body, strict=False)
 
 
@@ -243,6 +267,6 @@ def fingerprint(spec: BackboneSpec, network: nn.Module, preprocessing: Preproces
             continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # A copy, since even contiguous() keeps odd strides where a side is 1, as in 1 × 1 filters.
-        plain = tensor.clone(memory_format=torch.contiguous_format).reshape(-1)
+        plain = tensor.cpu().clone(memory_format=torch.contiguous_format).reshape(-1)
         digest.update(plain.view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -2,8 +2,8 @@
 
 Every file counts, whatever its name: the content decides whether it is a photo, so a
 listed file ends up in the index or among the rejects and never disappears in between.
-Left out are only hidden files and folders (".git", "._photo.jpg") and the litter that
-desktops leave (LITTER).
+Left out are only hidden files and folders (".git", "._photo.jpg"), the litter that
+desktops leave (LITTER), and the contact sheet that `augment` puts beside the class folders.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ from retrieval.storage import (
     walk,
 )
 
-__all__ = ["CATALOGUE_SCHEMA", "LITTER", "list_photos"]
+__all__ = ["CATALOGUE_SCHEMA", "CONTACT_SHEET", "LITTER", "list_photos"]
 
 LITTER = frozenset({"thumbs.db", "desktop.ini"})
+# Decodes like a photo and shows one under every technique, but is none. At the root alone and
+# with this name, since any other picture may be somebody's photo.
+CONTACT_SHEET = "augmentations.png"
 
 CATALOGUE_SCHEMA = pa.schema(
     [
@@ -69,7 +72,8 @@ def list_photos(gallery: str) -> pa.Table:
     per 1,000 files (object store).
     """
     root = absolute_uri(gallery)
-    files = list(_list_local(root) if is_local(root) else _list_store(root))
+    found = _list_local(root) if is_local(root) else _list_store(root)
+    files = [file for file in found if file.image_id != CONTACT_SHEET]
     if not files:
         raise StorageError(f"{gallery}: no file found. A folder that holds photos is needed.")
     files.sort()

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from retrieval.backbones import BackboneSpec, build_backbone, fingerprint
-from retrieval.errors import MismatchError, ModelError
+from retrieval.errors import MismatchError, ModelError, RetrievalError, UsageError
 from retrieval.images import Preprocessing
 from retrieval.index.schema import EmbeddingSpec
+from retrieval.model_folder import ModelFolder, load_network
+from retrieval.storage import first_line
 
 __all__ = ["Embedder"]
 
@@ -25,7 +28,7 @@ class Embedder:
 
     def __init__(
         self,
-        backbone: BackboneSpec,
+        backbone: BackboneSpec | ModelFolder,
         preprocessing: Preprocessing,
         *,
         batch_size: int = 32,
@@ -35,41 +38,46 @@ class Embedder:
         """Build the network, on the GPU if this process sees one.
 
         Args:
-            backbone: The network and its weights.
-            preprocessing: How the pixels were made.
+            backbone: The network and its weights, or a model that was trained.
+            preprocessing: How the pixels were made; for a model its own.
             batch_size: Photos in one forward pass.
             dtype: Stored type of a component, "float16" or "float32".
             expect: The fingerprint that the network must have: a job's workers must all
                 use the weights that its driver has seen.
 
         Raises:
-            ModelError, UsageError: as `build_backbone`.
-            MismatchError: the fingerprint is another one.
+            ModelError, UsageError: as `build_backbone` and `load_network`; or the network takes
+                no photos of this size.
+            MismatchError: the fingerprint, or a model's preprocessing, is another one.
         """
-        network = build_backbone(backbone)
-        found = fingerprint(backbone, network, preprocessing)
-        if expect not in (None, found):
+        network, made = _load(backbone, preprocessing)
+        if expect not in (None, made["fingerprint"]):
             raise MismatchError(
-                f"--backbone {backbone.name} --weights {backbone.weights}: this worker has "
-                f"weights {found[:12]}, the job began with {expect and expect[:12]}. Give every "
-                f"machine the same file, or put it where all can read it."
+                f"--backbone {made['backbone']} --weights {made['weights']}: this worker has "
+                f"weights {made['fingerprint'][:12]}, the job began with {expect and expect[:12]}. "
+                f"Give every machine the same file, or put it where all can read it."
             )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network = network.to(self._device)
         self._batch_size = batch_size
         self._preprocessing = preprocessing
-        side = preprocessing.size
-        with torch.inference_mode():
-            probe = np.zeros((1, side, side, 3), np.uint8)
-            self._dim = int(self._network(self._as_input(probe)).shape[1])
-        self.spec = EmbeddingSpec(
-            fingerprint=found,
-            backbone=backbone.name,
-            weights=backbone.weights,
-            dim=self._dim,
-            dtype=dtype,
-            normalised=True,
-        )
+        self._dim = self._probe(made["backbone"])
+        self.spec = EmbeddingSpec(**made, dim=self._dim, dtype=dtype, normalised=True)
+
+    @torch.inference_mode()
+    def _probe(self, name: str) -> int:
+        """Dimensions D of the features, from a black photo."""
+        side = self._preprocessing.size
+        photo = self._as_input(np.zeros((1, side, side, 3), np.uint8))
+        try:
+            return int(self._network(photo).shape[1])
+        except RetrievalError:
+            raise
+        except Exception as error:  # somebody's own network may raise anything
+            raise UsageError(
+                f"--backbone {name}: does not take photos of {side} × {side} pixels "
+                f"({first_line(error)}). Choose another --image-size."
+            ) from error
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         """Embed photos.
@@ -115,3 +123,27 @@ class Embedder:
         mean = torch.tensor(self._preprocessing.mean, device=self._device).view(3, 1, 1)
         std = torch.tensor(self._preprocessing.std, device=self._device).view(3, 1, 1)
         return (images - mean) / std
+
+
+def _load(
+    backbone: BackboneSpec | ModelFolder, preprocessing: Preprocessing
+) -> tuple[nn.Module, dict[str, str]]:
+    """The network, and what the spec says of it: fingerprint, backbone, weights."""
+    if isinstance(backbone, BackboneSpec):
+        network = build_backbone(backbone)
+        found = fingerprint(backbone, network, preprocessing)
+        return network, {
+            "fingerprint": found,
+            "backbone": backbone.name,
+            "weights": backbone.weights,
+        }
+    if preprocessing != backbone.preprocessing:
+        raise MismatchError(
+            f"{backbone.uri}: was trained with {backbone.preprocessing}, not with "
+            f"{preprocessing}. Make the pixels as the model wants them."
+        )
+    return load_network(backbone), {
+        "fingerprint": backbone.fingerprint,
+        "backbone": backbone.backbone,
+        "weights": backbone.uri,
+    }

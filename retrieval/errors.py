@@ -5,6 +5,7 @@ RetrievalError
 ├── StorageError         a folder, file or object store that cannot be read or written
 ├── ImageError           one photo that cannot be read; carries a reason code
 ├── ModelError           weights or a model folder that cannot be used
+├── TrainingError        a training that cannot go on: its loss is no number any more
 ├── IndexFormatError     an index, shard or ranking that is not what it should be
 ├── MismatchError        two inputs that must not be used together
 └── ClusterError         a Ray cluster that cannot be reached
@@ -23,6 +24,7 @@ __all__ = [
     "ModelError",
     "RetrievalError",
     "StorageError",
+    "TrainingError",
     "UsageError",
 ]
 
@@ -58,6 +60,10 @@ class ImageError(RetrievalError):
 
 class ModelError(RetrievalError):
     """Weights or a model folder that cannot be loaded into the network."""
+
+
+class TrainingError(RetrievalError):
+    """A training that cannot go on; what it had reached before is kept."""
 
 
 class IndexFormatError(RetrievalError):

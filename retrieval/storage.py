@@ -37,6 +37,7 @@ __all__ = [
     "open_store",
     "read_bytes",
     "remove_file",
+    "remove_folder",
     "walk",
     "write_bytes",
 ]
@@ -210,6 +211,14 @@ def remove_file(uri: str) -> None:
     with _storage_error(uri, "removed", "Allow removing files there."):
         if filesystem.get_file_info(path).type == pafs.FileType.File:
             filesystem.delete_file(path)
+
+
+def remove_folder(uri: str) -> None:
+    """Remove a folder and all inside it, or raise StorageError; one that is gone is no error."""
+    filesystem, path = open_store(uri)
+    with _storage_error(uri, "removed", "Allow removing files there."):
+        if filesystem.get_file_info(path).type == pafs.FileType.Directory:
+            filesystem.delete_dir(path)
 
 
 def list_files(folder: str) -> list[str]:

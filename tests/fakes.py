@@ -83,3 +83,19 @@ class Faulty(MeanColour):
 
 def faulty():
     return Faulty()
+
+
+class BatchNormed(nn.Module):
+    """A small network with batch normalisation; gives a feature map, not a vector."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 4, stride=4)
+        self.norm = nn.BatchNorm2d(6)
+
+    def forward(self, images):
+        return torch.relu(self.norm(self.conv(images)))
+
+
+def batch_normed():
+    return BatchNormed()

@@ -73,6 +73,19 @@ def test_a_network_is_ready_to_embed_and_not_to_learn():
     assert {weight.device.type for weight in network.parameters()} == {"cpu"}
 
 
+@pytest.mark.parametrize("name", ["resnet18", "googlenet", ONE_WEIGHT])
+def test_a_network_can_learn_once_it_is_told_to(name):
+    network = build(name).train().requires_grad_(True)
+    before = {weight: tensor.clone() for weight, tensor in network.state_dict().items()}
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    network(images).square().mean().backward()
+    gradients = {weight: tensor.grad for weight, tensor in network.named_parameters()}
+    assert all(gradient.abs().max() > 0 for gradient in gradients.values()), gradients
+    torch.optim.SGD(network.parameters(), lr=1e-3).step()
+    after = network.state_dict()
+    assert all(not torch.equal(tensor, before[weight]) for weight, tensor in after.items())
+
+
 def test_random_weights_depend_on_the_seed_alone():
     torch.manual_seed(1)
     first = mark(seed=3)

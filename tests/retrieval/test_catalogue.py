@@ -70,6 +70,13 @@ def test_hidden_files_and_the_litter_of_desktops_are_left_out(tmp_path):
     assert ids(tmp_path) == ["_a/_1.jpg", "a.hidden", "thumbs.db.jpg"]
 
 
+def test_the_contact_sheet_of_augment_is_no_photo_but_only_at_the_root(tmp_path):
+    fill(tmp_path, "augmentations.png", "a/augmentations.png", "augmentations.jpg")
+    fill(tmp_path, "Augmentations.png", "my-augmentations.png")
+    expected = ["Augmentations.png", "a/augmentations.png", "augmentations.jpg"]
+    assert ids(tmp_path) == [*expected, "my-augmentations.png"]
+
+
 @pytest.mark.parametrize("given", ["{}/photos/", "{}/photos//", "file://{}/photos", "photos", "."])
 def test_however_a_gallery_is_named_its_rows_are_the_same(tmp_path, monkeypatch, given):
     fill(tmp_path, "photos/a.jpg", "photos/b/c.jpg")

@@ -11,9 +11,10 @@ from torch import nn
 
 from retrieval.backbones import BackboneSpec, build_backbone, fingerprint
 from retrieval.embedding import Embedder
-from retrieval.errors import MismatchError, ModelError
+from retrieval.errors import MismatchError, ModelError, UsageError
 from retrieval.images import Preprocessing
 from retrieval.index import EmbeddingSpec
+from tests.retrieval.models import make_model
 
 HERE = "tests.retrieval.test_embedding"
 MEAN_COLOUR = BackboneSpec(name="tests.fakes:mean_colour", weights="none")
@@ -207,4 +208,37 @@ def test_a_worker_with_other_weights_is_refused():
         f"--backbone tests.fakes:one_weight --weights none: this worker has weights "
         f"{found[:12]}, the job began with {job[:12]}. Give every machine the same file, or put "
         f"it where all can read it."
+    )
+
+
+def test_a_model_embeds_as_its_network_with_its_weights_and_preprocessing(tmp_path):
+    model = make_model(tmp_path)
+    embedder = Embedder(model, model.preprocessing, dtype="float32")
+    backbone = BackboneSpec(name=ONE_WEIGHT.name, weights=model.weights_uri)
+    plain = Embedder(backbone, model.preprocessing, dtype="float32")
+    assert embedder.spec == dataclasses.replace(plain.spec, weights=str(tmp_path))
+    assert embedder.spec.fingerprint == model.fingerprint
+    pixels = photos(np.random.default_rng(0), 3, model.preprocessing.size)
+    assert embedder.embed(pixels).tobytes() == plain.embed(pixels).tobytes()
+    assert len({row.tobytes() for row in plain.embed(pixels)}) == 3
+
+
+def test_a_model_takes_pixels_of_its_own_preprocessing_alone(tmp_path):
+    model = make_model(tmp_path)
+    with pytest.raises(MismatchError) as caught:
+        Embedder(model, dataclasses.replace(model.preprocessing, size=17))
+    assert str(caught.value) == (
+        f"{tmp_path}: was trained with Preprocessing(size=16, mean=(0.5, 0.25, 0.125), "
+        f"std=(0.5, 1.0, 2.0)), not with Preprocessing(size=17, mean=(0.5, 0.25, 0.125), "
+        f"std=(0.5, 1.0, 2.0)). Make the pixels as the model wants them."
+    )
+
+
+def test_photos_that_are_too_small_for_a_network_are_refused():
+    with pytest.raises(UsageError) as caught:
+        Embedder(BackboneSpec(name="googlenet", weights="none"), Preprocessing(size=8))
+    assert str(caught.value) == (
+        "--backbone googlenet: does not take photos of 8 × 8 pixels (Given input size: "
+        "(480x1x1). Calculated output size: (480x0x0). Output size is too small). "
+        "Choose another --image-size."
     )

@@ -1,0 +1,197 @@
+"""The output folder of `augment`: what may be one, what is kept of it, what goes.
+
+The folder belongs to the job: it holds what the settings say and nothing else. Files go
+in an order in which a kill does no harm: first the manifest, which vouches for all of them,
+then the parts, which vouch for some, then the files themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import pyarrow.fs as pafs
+
+from pipelines.augment.worker import AUGMENTED, Part, part_path, read_part
+from retrieval.catalogue import CONTACT_SHEET, LITTER
+from retrieval.errors import StorageError, UsageError
+from retrieval.storage import (
+    absolute_uri,
+    as_utf8,
+    check_writable,
+    file_exists,
+    first_line,
+    is_local,
+    join,
+    open_store,
+    remove_file,
+    walk,
+)
+
+__all__ = [
+    "MANIFEST",
+    "REJECTS",
+    "SETTINGS",
+    "check_places",
+    "finished_parts",
+    "list_everything",
+    "read_parts",
+    "remove_others",
+    "sheet_path",
+]
+
+SETTINGS: Final = f"{AUGMENTED}/settings.json"
+MANIFEST: Final = f"{AUGMENTED}/manifest.parquet"
+REJECTS: Final = f"{AUGMENTED}/rejects.parquet"
+_PARTS: Final = f"{AUGMENTED}/parts/"
+_UNFINISHED: Final = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # as storage.write_bytes names it
+_AT_ONCE: Final = 16  # files read or removed side by side: hides the latency of an object store
+
+
+def sheet_path(kind: str) -> str:
+    """Where the contact sheet lies; hidden in a folder of Parquet, that it can be read as one."""
+    return CONTACT_SHEET if kind == "jpeg" else f"{AUGMENTED}/{CONTACT_SHEET}"
+
+
+def check_places(photos: str, output: str) -> None:
+    """Refuse folders that would be mixed up or overwritten.
+
+    Raises:
+        UsageError: one folder lies in the other, or the photos have been augmented already.
+        StorageError: the output holds files of somebody else, or cannot be written.
+    """
+    source, target = (f"{_real(uri)}/" for uri in (photos, output))
+    if target.startswith(source) or source.startswith(target):
+        where = "is" if source == target else "lies inside" if target > source else "holds"
+        raise UsageError(
+            f"{output}: {where} the photos' folder {photos}, so that photos and results would be "
+            f"mixed up. Choose a folder elsewhere."
+        )
+    if file_exists(join(photos, SETTINGS)):
+        raise UsageError(
+            f"{photos}: has been written by augment, and copies of copies are not made. Give the "
+            f"folder of the original photos."
+        )
+    check_writable(output)
+    if not file_exists(join(output, SETTINGS)):
+        strange = next((path for path in list_everything(output) if not _is_hidden(path)), None)
+        if strange:
+            raise StorageError(
+                f"{output}: holds files that augment has not written, such as {strange}. Choose "
+                f"a new folder, or one that augment has written to replace its content."
+            )
+
+
+def _real(uri: str) -> str:
+    return os.path.realpath(absolute_uri(uri)) if is_local(uri) else uri
+
+
+def _is_hidden(path: str) -> bool:
+    return any(name.startswith(".") or name.lower() in LITTER for name in path.split("/"))
+
+
+def list_everything(output: str) -> dict[str, int]:
+    """Size in bytes of each file of a folder, hidden ones too, by its path; {} of none.
+
+    Raises:
+        StorageError: the folder cannot be listed.
+    """
+    if is_local(output):
+        root = absolute_uri(output)
+        files = walk(root, lambda name: False) if Path(root).is_dir() else ()
+        return {as_utf8(path): _size(entry) for path, entry in files}
+    filesystem, root = open_store(output)
+    selector = pafs.FileSelector(root, recursive=True, allow_not_found=True)
+    try:
+        found = filesystem.get_file_info(selector)
+    except OSError as error:
+        raise StorageError(f"{output}: cannot be listed ({first_line(error)}).") from error
+    start = len(root.rstrip("/")) + 1
+    return {info.path[start:]: info.size for info in found if info.type == pafs.FileType.File}
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return -1  # a worker of a run just killed may still have been writing it
+
+
+def read_parts(output: str, units: Iterable[str]) -> dict[str, Part | None]:
+    """The part of each unit."""
+    units = list(units)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        parts = threads.map(lambda unit: read_part(output, unit), units)
+        return dict(zip(units, parts, strict=True))
+
+
+def finished_parts(
+    output: str, listing: Mapping[str, int], keys: Collection[str]
+) -> dict[str, Part]:
+    """Units that an earlier run has finished and that this one needs.
+
+    Args:
+        output: Folder or address.
+        listing: Of `list_everything`.
+        keys: Of the classes as they are planned now.
+
+    Returns:
+        The parts, by unit, whose files are all there in the size in which they were written.
+    """
+    names = [
+        path.removeprefix(_PARTS).removesuffix(".parquet")
+        for path in listing
+        if path.startswith(_PARTS)
+    ]
+    needed = [name for name in names if name.partition("-")[0] in keys]
+    return {
+        unit: part
+        for unit, part in read_parts(output, needed).items()
+        if part and all(listing.get(path) == size for path, size in part.files.items())
+    }
+
+
+def remove_others(
+    output: str, listing: Mapping[str, int], kept: Mapping[str, Part], kind: str
+) -> None:
+    """Remove all that neither belongs to a finished unit nor is written anew by each run.
+
+    Raises:
+        StorageError: a file cannot be removed.
+    """
+    ours = {SETTINGS, MANIFEST, REJECTS, sheet_path(kind), *map(part_path, kept)}
+    ours.update(path for part in kept.values() for path in part.files)
+    others = [path for path in listing if path not in ours and _is_to_go(path)]
+    if others:
+        remove_file(join(output, MANIFEST))
+    _remove(output, [path for path in others if path.startswith(_PARTS)])
+    _remove(output, [path for path in others if not path.startswith(_PARTS)])
+    if is_local(output):
+        _remove_empty_folders(absolute_uri(output))
+
+
+def _is_to_go(path: str) -> bool:
+    """All but hidden files of somebody else, such as those that desktops leave."""
+    name = path.rpartition("/")[2]
+    is_ours = path.startswith(f"{AUGMENTED}/") or _UNFINISHED.fullmatch(name)
+    return bool(is_ours) or not _is_hidden(path)
+
+
+def _remove(output: str, paths: Iterable[str]) -> None:
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        for _ in threads.map(lambda path: remove_file(join(output, path)), paths):
+            pass
+
+
+def _remove_empty_folders(root: str) -> None:
+    """An empty class folder would be taken for a class without photos."""
+    for folder, _, _ in os.walk(root, topdown=False):
+        if folder != root:
+            try:
+                Path(folder).rmdir()
+            except OSError:  # not empty, in nearly all cases
+                continue

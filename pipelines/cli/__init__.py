@@ -1,0 +1,74 @@
+"""retrieval-cli: one thin command a job.
+
+A command parses, calls its job and prints one JSON report to stdout; progress and messages
+go to stderr. Exit codes: 0 done, 1 an error said in one line, 2 wrong usage. Jobs are
+imported inside their commands, so that --help loads neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import NoReturn
+
+import click
+
+from pipelines.cli.augment import augment
+from pipelines.cli.demo import demo
+from pipelines.cli.embed import embed
+from pipelines.cli.evaluate import evaluate
+from pipelines.cli.rank import rank
+from pipelines.cli.report import report
+from pipelines.cli.train import train
+from retrieval.errors import RetrievalError
+
+__all__ = ["main"]
+
+INTERRUPTED = (
+    "Interrupted. Nothing unfinished was published: what was there before is unchanged. "
+    "Run the same command again."
+)
+
+
+class Cli(click.Group):
+    """A group that shows the library's own errors as one line, exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; errors of the library and ctrl-C become one line."""
+        try:
+            return super().invoke(ctx)
+        except RetrievalError as error:
+            raise click.ClickException(_one_line(str(error))) from error
+        except KeyboardInterrupt:
+            raise click.ClickException(INTERRUPTED) from None
+
+
+def _one_line(text: str) -> str:
+    """Newlines and control characters come from file names; they must not fake a line."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _on_terminate(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="retrieval-cli")
+def main() -> None:
+    """Batch image retrieval on Ray: embed a gallery, rank it exactly, evaluate, report.
+
+    Paths may be local or object-store addresses (s3://, gs://). Reports are JSON on stdout.
+
+    \b
+    Example:
+        retrieval-cli embed photos/queries index/queries
+        retrieval-cli embed photos/gallery index/gallery
+        retrieval-cli rank index/queries index/gallery ranking
+        retrieval-cli evaluate ranking --queries index/queries --gallery index/gallery
+        retrieval-cli report ranking report.html
+    """
+    # A scheduler's kill ends like ctrl-C: Ray is shut down and one line is printed.
+    signal.signal(signal.SIGTERM, _on_terminate)
+
+
+for command in (demo, augment, embed, rank, evaluate, report, train):
+    main.add_command(command)

@@ -1,0 +1,95 @@
+"""`retrieval-cli augment`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pipelines.cli.shared import address_option, print_report, say
+
+__all__ = ["augment"]
+
+INTERRUPTED = (
+    "Interrupted. What is done of {} is kept. Run the same command again: it goes on there."
+)
+
+
+@click.command()
+@click.argument("photos")
+@click.argument("output")
+@click.option(
+    "--recipe",
+    default="paper",
+    show_default=True,
+    help="paper (every technique, one a result), light (several gentle ones a result), none (the "
+    "photos alone), or a YAML file.",
+)
+@click.option(
+    "--per-class",
+    default=600,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Images of a class to reach, photos and results together.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Seed of all that is drawn.",
+)
+@click.option(
+    "--size",
+    default=256,
+    show_default=True,
+    type=click.IntRange(16, 2048),
+    help="Shorter side in pixels to which a larger photo is reduced before.",
+)
+@click.option(
+    "--quality",
+    default=90,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Quality of the JPEG results.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(["jpeg", "parquet"]),
+    default="jpeg",
+    show_default=True,
+    help="jpeg (class folders of files), or parquet (tables with a column of bytes).",
+)
+@click.option(
+    "--labels",
+    default="folder",
+    show_default=True,
+    help="folder (the first folder of the path), pattern:REGEX (its first group, in the file's "
+    "name), or a CSV or Parquet file with image_id and label.",
+)
+@address_option
+def augment(photos: str, output: str, address: str | None, **settings: Any) -> None:  # noqa: ANN401
+    """Multiply the photos of each class by augmentation, up to --per-class images.
+
+    OUTPUT holds a folder a class: the photos byte for byte, and beside each of them its results,
+    as NAME.TECHNIQUE-NUMBER.jpg; with augmentations.png, one photo under every technique. Hidden
+    in OUTPUT/.augmented are the rejects and the manifest, by which `train` knows copies from
+    originals. Near copies and destroyed pictures are dropped and drawn again.
+
+    OUTPUT belongs to this command: run again, it keeps what is finished, makes what is
+    missing, and removes what these settings and photos do not give.
+
+    \b
+    Example:
+        retrieval-cli augment photos/train photos/augmented
+        retrieval-cli augment photos/train photos/augmented --recipe light --per-class 100
+        retrieval-cli augment s3://bucket/photos s3://bucket/augmented --format parquet
+    """
+    from pipelines import augment as job
+
+    config = job.AugmentConfig(**settings)
+    try:
+        report = job.run(photos, output, config, say, address=address)
+    except KeyboardInterrupt:
+        raise click.ClickException(INTERRUPTED.format(output)) from None
+    print_report(report)

@@ -1,0 +1,42 @@
+"""`retrieval-cli evaluate`."""
+
+from __future__ import annotations
+
+import click
+
+from pipelines.cli.shared import print_report
+
+__all__ = ["evaluate"]
+
+
+def _parse_ks(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    try:
+        return None if value is None else tuple(int(k) for k in value.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is no list of numbers, as in 1,3,10.", ctx, param
+        ) from None
+
+
+@click.command()
+@click.argument("ranking")
+@click.option("--queries", required=True, help="Index of the queries.")
+@click.option("--gallery", required=True, help="Index of the gallery.")
+@click.option(
+    "--k", "ks", callback=_parse_ks, help="Which k to report, as in 1,5,20. [default: 1,3,10]"
+)
+def evaluate(ranking: str, queries: str, gallery: str, ks: tuple[int, ...] | None) -> None:
+    """Measure a ranking: top-k accuracy, mAP, precision, a table of the classes.
+
+    Labels come from the indexes. A query counts for top-k if one of its first k images has
+    its label; gallery images of other or no classes are distractors.
+
+    \b
+    Example:
+        retrieval-cli evaluate ranking --queries index/queries --gallery index/gallery --k 1,5
+    """
+    from pipelines import evaluate as job
+
+    print_report(job.run(ranking, queries, gallery, ks=ks))

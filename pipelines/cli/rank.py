@@ -1,0 +1,91 @@
+"""`retrieval-cli rank`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pipelines.cli.shared import address_option, print_report
+
+__all__ = ["rank"]
+
+
+def _parse_top_k(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    if value == "all":
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number nor 'all'.", ctx, param) from None
+
+
+@click.command()
+@click.argument("queries")
+@click.argument("gallery")
+@click.argument("ranking")
+@click.option(
+    "--top-k",
+    default="10",
+    show_default=True,
+    callback=_parse_top_k,
+    help="Images to list for each query, or all.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["cosine", "ip", "l2", "l1"]),
+    default="cosine",
+    show_default=True,
+    help="How near two vectors are; l2 and l1 are distances: smaller is nearer.",
+)
+@click.option("--exclude-self", is_flag=True, help="Leave out the image with the query's own id.")
+@click.option(
+    "--memory-gib",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="What one actor may hold.",
+)
+@click.option(
+    "--num-actors",
+    type=click.IntRange(1),
+    help="Actors that share the gallery's files, at most one a CPU. [default: as many as have "
+    "work]",
+)
+@click.option("--id-column", help="Column of the ids in other tools' Parquet.")
+@click.option("--vector-column", help="Column of the vectors in other tools' Parquet.")
+@click.option(
+    "--vector-dtype",
+    type=click.Choice(["float16", "float32", "float64"]),
+    help="Type of a component where the vectors are bare bytes.",
+)
+@address_option
+def rank(
+    queries: str,
+    gallery: str,
+    ranking: str,
+    address: str | None,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Rank the gallery for each query, exactly.
+
+    QUERIES and GALLERY are indexes, or other tools' vectors: Parquet files with a column of
+    ids and one of vectors, or folders of .npy and Parquet pairs. RANKING is a folder: Parquet
+    parts with query_id, rank, gallery_id and score, and ranking.json. Ids and scores are the
+    same to the last bit for any number of shards and actors.
+
+    \b
+    Example:
+        retrieval-cli rank index/queries index/gallery ranking --top-k 10
+        retrieval-cli rank index/gallery index/gallery near-copies --exclude-self --top-k 3
+        retrieval-cli rank 'queries/*.parquet' s3://bucket/vectors ranking --metric l2
+    """
+    from pipelines import rank as job
+    from retrieval.vectors import VectorColumns
+
+    columns = VectorColumns(
+        settings.pop("id_column"), settings.pop("vector_column"), settings.pop("vector_dtype")
+    )
+    memory_bytes = int(settings.pop("memory_gib") * 2**30)
+    config = job.RankConfig(columns=columns, memory_bytes=memory_bytes, **settings)
+    print_report(job.run(queries, gallery, ranking, config, address=address))

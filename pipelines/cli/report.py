@@ -1,0 +1,37 @@
+"""`retrieval-cli report`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pipelines.cli.shared import print_report
+
+__all__ = ["report"]
+
+
+@click.command()
+@click.argument("ranking")
+@click.argument("output")
+@click.option("--queries", help="Index of the queries. [default: where it was ranked]")
+@click.option("--gallery", help="Index of the gallery. [default: where it was ranked]")
+@click.option(
+    "--max-queries",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Queries on the page; the figures are those of all.",
+)
+def report(ranking: str, output: str, **settings: Any) -> None:  # noqa: ANN401
+    """Write an HTML page: the figures, and each query with what was found for it.
+
+    The page is one file that needs no network.
+
+    \b
+    Example:
+        retrieval-cli report ranking report.html
+    """
+    from pipelines import report as job
+
+    print_report(job.run(ranking, output, **settings))

@@ -1,0 +1,140 @@
+"""The first pass over labelled photos: which of them can be read, and what they hold.
+
+`augment` and `train` share their photos out among classes before they begin, so they must know
+beforehand which ones are good. The pass decodes each photo once, by the very rules that the
+job itself decodes by, and keeps only its hash and size.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+
+from pipelines import cluster
+from pipelines.progress import progress_line, status_line
+from pipelines.tally import Tally
+from retrieval.catalogue import list_photos
+from retrieval.errors import StorageError, UsageError
+from retrieval.fetching import FETCH_AT_ONCE, fetch_photos, open_photo
+from retrieval.images import Preprocessing
+from retrieval.index.schema import REJECT_SCHEMA
+from retrieval.labels import assign_labels
+from retrieval.storage import absolute_uri, is_local
+
+__all__ = ["Scan", "scan_photos"]
+
+_BLOCK_ROWS = 256  # photos of one task; only hashes come back, so memory does not bound it
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the first pass found.
+
+    Attributes:
+        photos: One row a readable, labelled photo, sorted by image id: image_id, uri,
+            size_bytes, label, content_sha256, width, height.
+        rejects: Rows of REJECT_SCHEMA, one a labelled file that is no readable photo.
+        num_listed: Files in the folder.
+        num_unlabelled: Of which the rule gives no label; they were not opened.
+        empty_classes: Labels (or folders) without any readable photo, sorted.
+    """
+
+    photos: pa.Table
+    rejects: pa.Table
+    num_listed: int
+    num_unlabelled: int
+    empty_classes: tuple[str, ...]
+
+    @property
+    def reject_reasons(self) -> dict[str, int]:
+        """How many rejects of each reason, the commonest first."""
+        return dict(Counter(self.rejects["reason"].to_pylist()).most_common())
+
+
+def scan_photos(photos: str, rule: str, *, size: int) -> Scan:
+    """List a folder of labelled photos and open each of them once. Needs a connected Ray.
+
+    Args:
+        photos: Folder or address.
+        rule: How photos get their labels; see `retrieval.labels`.
+        size: Side in pixels at which the job will decode: a JPEG is read at a reduced scale.
+
+    Raises:
+        StorageError: the folder cannot be listed, or no labelled file is a readable photo.
+        UsageError: the rule labels no photo.
+    """
+    photos = absolute_uri(photos)
+    with status_line(f"listing {photos}"):
+        catalogue = list_photos(photos)
+    labels = assign_labels(catalogue["image_id"].to_pylist(), rule)
+    labelled = catalogue.append_column("label", labels).filter(pc.is_valid(labels))
+    if not labelled.num_rows:
+        raise UsageError(
+            f"{photos}: none of its {catalogue.num_rows} files lies in a class folder, such as "
+            f"{catalogue['image_id'][0].as_py()!r}. One folder a class is needed, or --labels."
+        )
+    opened = _open_all(labelled, Preprocessing(size=size)).sort_by("image_id")
+    is_good = pc.is_null(opened["reason"])
+    good = opened.filter(is_good).drop_columns(["modified_at", "reason", "message"])
+    rejects = opened.filter(pc.invert(is_good)).select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
+    if not good.num_rows:
+        first = rejects.slice(0, 1).to_pylist()[0]
+        raise StorageError(
+            f"{photos}: none of the {rejects.num_rows} labelled files is a readable photo (such as "
+            f"{first['image_id']}: {first['message']}). A folder that holds photos is needed."
+        )
+    known = set(labelled["label"].to_pylist())
+    if rule == "folder":
+        known |= _folders(photos)
+    empty = tuple(sorted(known - set(good["label"].to_pylist())))
+    return Scan(good, rejects, catalogue.num_rows, labels.null_count, empty)
+
+
+def _folders(photos: str) -> set[str]:
+    """Class folders, empty ones too; an object store has none that are empty."""
+    if not is_local(photos):
+        return set()
+    return {path.name for path in Path(photos).iterdir() if path.is_dir() and path.name[:1] != "."}
+
+
+def _open_all(catalogue: pa.Table, preprocessing: Preprocessing) -> pa.Table:
+    tally = Tally.remote()  # type: ignore[attr-defined]
+    starts = range(0, catalogue.num_rows, _BLOCK_ROWS)
+    cluster.quiet_data()
+    dataset = ray.data.from_arrow([catalogue.slice(start, _BLOCK_ROWS) for start in starts])
+    dataset = dataset.map_batches(
+        _open_batch,
+        fn_args=(preprocessing, tally),
+        batch_size=FETCH_AT_ONCE,
+        batch_format="pyarrow",
+        udf_modifying_row_count=False,
+    )
+
+    def done() -> int:
+        return int(ray.get(tally.total.remote()))
+
+    with progress_line("examined", "photos", catalogue.num_rows, done):
+        blocks = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+    return pa.concat_tables(blocks).combine_chunks()
+
+
+def _open_batch(table: pa.Table, preprocessing: Preprocessing, tally: object) -> pa.Table:
+    contents = fetch_photos(table["uri"].to_pylist(), table["size_bytes"].to_pylist())
+    found = [open_photo(content, preprocessing) for content in contents]
+    tally.add.remote(table.num_rows)  # type: ignore[attr-defined]
+    columns = {
+        "content_sha256": pa.array([photo.sha256 for photo in found], pa.string()),
+        "width": pa.array([photo.width for photo in found], pa.int32()),
+        "height": pa.array([photo.height for photo in found], pa.int32()),
+        "reason": pa.array([photo.reason for photo in found], pa.string()),
+        "message": pa.array([photo.message for photo in found], pa.string()),
+    }
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table

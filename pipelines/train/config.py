@@ -1,0 +1,139 @@
+"""Settings of a training, and what of them travels to the workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from retrieval.augmentations import Recipe
+from retrieval.backbones import BackboneSpec
+from retrieval.images import Preprocessing
+from retrieval.training.network import TrainingNetwork, build_network
+from retrieval.training.objectives import HeadSettings
+from retrieval.training.optimisation import Schedule
+
+__all__ = ["TrainConfig", "WorkerPlan", "Workers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of the job; the defaults are the paper's where it names them.
+
+    Attributes:
+        backbone: Name of the network, or "package.module:function".
+        mode: "full", "last-layer" or "from-scratch".
+        weights: "imagenet", "none" or a file; None for imagenet, or none from scratch.
+        batch_norm: "train" or "frozen": whether its statistics are updated; see
+            `retrieval.training.network` on what that means for last-layer.
+        loss: "cross-entropy", "arcface" or "multi-similarity".
+        dropout: Before the head, in [0, 1).
+        label_smoothing: For cross-entropy, in [0, 1).
+        optimizer: "adam", "adamw" or "sgd".
+        learning_rate, weight_decay: Of the optimizer.
+        lr_decay: Factor from one epoch to the next.
+        warmup_epochs: Over which the rate rises from near 0.
+        epochs: How many in all.
+        batch_size: Photos of a step, over all workers together.
+        sampler: "shuffled" or "balanced".
+        recipe: Augmentation on the fly: "none", "light", "paper" or a YAML file.
+        image_size: Side of the network's input in pixels.
+        validation: Folder of validation photos, or the share of each class to hold out.
+        photos_per_class: Original photos to train on in a class; None for all.
+        labels: Rule of `retrieval.labels`.
+        precision: "float32" or "bfloat16".
+        channels_last: Layout of images in memory.
+        seed: Of weights, split, order, dropout and augmentation.
+    """
+
+    backbone: str = "resnet18"
+    mode: str = "full"
+    weights: str | None = None
+    batch_norm: str = "train"
+    loss: str = "cross-entropy"
+    dropout: float = 0.5
+    label_smoothing: float = 0.0
+    optimizer: str = "adam"
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    lr_decay: float = 0.96
+    warmup_epochs: float = 0.0
+    epochs: int = 10
+    batch_size: int = 32
+    sampler: str = "shuffled"
+    recipe: str = "none"
+    image_size: int = 224
+    validation: str | float = 0.2
+    photos_per_class: int | None = None
+    labels: str = "folder"
+    precision: str = "float32"
+    channels_last: bool = True
+    seed: int = 0
+
+    def backbone_spec(self) -> BackboneSpec:
+        """Network and starting weights."""
+        weights = self.weights or ("none" if self.mode == "from-scratch" else "imagenet")
+        return BackboneSpec(name=self.backbone, weights=weights, seed=self.seed)
+
+    def preprocessing(self) -> Preprocessing:
+        """How photos become the network's input."""
+        return Preprocessing(size=self.image_size)
+
+    def schedule(self) -> Schedule:
+        """Learning rate over time."""
+        return Schedule(
+            learning_rate=self.learning_rate,
+            decay=self.lr_decay,
+            warmup_epochs=self.warmup_epochs,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Who trains. Nothing of this changes what a model is for but rounding and statistics.
+
+    Attributes:
+        num_workers: How many; (least, most) lets it change as machines come and go; None for
+            one a GPU, or one a node.
+        max_failures: How often workers that died are started again.
+        address: Ray cluster; see `cluster.session`.
+    """
+
+    num_workers: int | tuple[int, int] | None = None
+    max_failures: int = 3
+    address: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerPlan:
+    """All that a worker needs to know. Plain values: each builds its own network.
+
+    Attributes:
+        config: Settings of the job.
+        recipe: The recipe that it names, read once by the driver.
+        classes: Labels in the order of the head's rows.
+        num_threads: Threads of a worker on the CPU.
+        split_uri: Parquet file with the photos, rows of SPLIT_SCHEMA.
+        metrics_uri: Where the figures of the epochs are written, as JSON lines.
+    """
+
+    config: TrainConfig
+    recipe: Recipe
+    classes: tuple[str, ...]
+    num_threads: int
+    split_uri: str
+    metrics_uri: str
+
+    def build_network(self) -> TrainingNetwork:
+        """The network as training begins, on the CPU."""
+        config = self.config
+        return build_network(
+            config.backbone_spec(),
+            HeadSettings(
+                loss=config.loss,
+                num_classes=len(self.classes),
+                dropout=config.dropout,
+                label_smoothing=config.label_smoothing,
+            ),
+            mode=config.mode,
+            batch_norm=config.batch_norm,
+            size=config.image_size,
+        )

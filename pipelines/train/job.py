@@ -1,0 +1,159 @@
+"""The job: what is checked before training, and what is written after it.
+
+Reads       every labelled photo once to examine it, then once an epoch; decoded and augmented
+            by Ray Data on the cluster's CPUs while Ray Train's workers compute.
+Writes      a model folder: weights.safetensors and model.json; beside them metrics.jsonl,
+            learning-curve.png, split.parquet (which photo was on which side) and rejects.parquet.
+            While it runs, MODEL/training holds the last checkpoint.
+Resources   one worker a GPU, or one a node; memory is bounded by the batches.
+Resume      run the same command again: training goes on after the last finished epoch, with
+            the very batches that it would have had. Workers that die are started again.
+Fails when  there are fewer than two classes or nothing to validate on, weights do not fit, the
+            loss is no number (the best epoch until then is published all the same), or the
+            output cannot be written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pipelines import cluster
+from pipelines.progress import status_line
+from pipelines.train.config import TrainConfig, WorkerPlan, Workers
+from pipelines.train.publishing import (
+    checkpoints_of,
+    finished_model,
+    publish,
+    resume_split,
+    start_folder,
+)
+from pipelines.train.split import Split, split_photos
+from pipelines.train.trainer import Placement, place_workers, run_trainer
+from retrieval.augmentations import load_recipe
+from retrieval.backbones import build_backbone
+from retrieval.errors import UsageError
+from retrieval.model_folder import ModelFolder
+from retrieval.storage import absolute_uri, join
+from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION
+
+__all__ = ["run"]
+
+
+def run(
+    photos: str,
+    model: str,
+    config: TrainConfig,
+    workers: Workers = Workers(),  # noqa: B008 - frozen
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    on_epoch: Callable[[Mapping[str, Any]], None] = lambda record: None,
+) -> dict[str, Any]:
+    """Train a network and publish its best epoch as a model folder.
+
+    Args:
+        photos: Folder or address of the photos, one folder a class.
+        model: Folder or address of the model.
+        config: What decides the model, together with the number of workers.
+        workers: Who trains.
+        say: Called with one line for what a person should know: files left out, each epoch.
+        on_epoch: Called with the figures of each epoch as it ends.
+
+    Returns:
+        The report: where things are, counts, figures of the best epoch, seconds.
+
+    Raises:
+        RetrievalError: see the head of this module.
+    """
+    start = time.monotonic()
+    photos, model = absolute_uri(photos), absolute_uri(model)
+    settings = {"photos": photos, **asdict(config)}
+    if found := finished_model(model, settings):
+        return {**_report(found), "already_trained": True, "seconds": _since(start)}
+    split = resume_split(model, settings)
+    recipe = load_recipe(config.recipe)
+    with status_line(f"loading {config.backbone}"):
+        build_backbone(config.backbone_spec())  # its errors end the job before Ray starts
+
+    with cluster.session(workers.address):
+        place = place_workers(cluster.resources(), workers.num_workers)
+        if split is None:
+            split = split_photos(photos, config, say)
+            _check_sizes(split, config, place)
+            start_folder(model, split, settings)
+        else:
+            say(f"{model}: going on with the training that was begun there")
+        plan = WorkerPlan(
+            config=config,
+            recipe=recipe,
+            classes=tuple(split.labels_of(TRAINING)),
+            num_threads=place.num_threads,
+            split_uri=join(model, "split.parquet"),
+            metrics_uri=join(model, "metrics.jsonl"),
+        )
+        plan.build_network()  # its errors are better raised here than in a worker
+
+        def tell(record: dict[str, Any]) -> None:
+            say(describe_epoch(record, config.epochs))
+            on_epoch(record)
+
+        outcome = run_trainer(
+            plan, place, checkpoints_of(model), max_failures=workers.max_failures, on_epoch=tell
+        )
+        published = publish(model, plan, settings, outcome)
+    return {
+        **_report(published),
+        "already_trained": False,
+        "num_training": split.count(TRAINING),
+        "num_validation": split.count(VALIDATION),
+        "num_left_out": split.count(LEFT_OUT),
+        "num_rejected": split.rejects.num_rows,
+        "seconds": _since(start),
+    }
+
+
+def _check_sizes(split: Split, config: TrainConfig, place: Placement) -> None:
+    """Every worker needs a photo of each batch, and one to validate."""
+    wanted = place.num_workers
+    most = wanted if isinstance(wanted, int) else wanted[1]
+    smallest = min(config.batch_size, split.count(TRAINING), split.count(VALIDATION))
+    if most > smallest:
+        raise UsageError(
+            f"--num-workers {most}: the smallest of batch ({config.batch_size}), training photos "
+            f"({split.count(TRAINING)}) and validation photos ({split.count(VALIDATION)}) is "
+            f"{smallest}, and each worker needs one of each. Use at most {smallest} workers."
+        )
+
+
+def _report(model: ModelFolder) -> dict[str, Any]:
+    return {
+        "model": model.uri,
+        "fingerprint": model.fingerprint,
+        "backbone": model.backbone,
+        "mode": model.mode,
+        "dim": model.dim,
+        "num_classes": len(model.classes),
+        "epochs": model.training["epochs_done"],
+        "best": dict(model.metrics),
+        "metrics": join(model.uri, "metrics.jsonl"),
+        "learning_curve": join(model.uri, "learning-curve.png"),
+        "rejects": join(model.uri, "rejects.parquet"),
+    }
+
+
+def _since(start: float) -> float:
+    return round(time.monotonic() - start, 1)
+
+
+def describe_epoch(record: Mapping[str, Any], epochs: int) -> str:
+    """One line on an epoch, for people."""
+    seconds = record["train_s"] + record["validate_s"]
+    best = ", best so far" if record["is_best"] else ""
+    return (
+        f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}, accuracy "
+        f"{record['accuracy']:.3f}; validation: loss {record['validation_loss']:.3f}, accuracy "
+        f"{record['validation_accuracy']:.3f}, retrieval top-1 {record['top_1']:.3f} top-3 "
+        f"{record['top_3']:.3f} top-10 {record['top_10']:.3f} ({seconds:.1f} s{best})"
+    )

@@ -1,0 +1,135 @@
+"""The photos of a worker as streams of decoded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray.data
+from numpy.typing import NDArray
+
+from pipelines import cluster
+from pipelines.train.config import WorkerPlan
+from retrieval.augmentations import Recipe, load_recipe
+from retrieval.errors import ImageError, StorageError
+from retrieval.fetching import FETCH_AT_ONCE, fetch_photos
+from retrieval.images import Preprocessing
+from retrieval.index.reading import vectors_of
+from retrieval.storage import open_input
+from retrieval.training.epochs import PhotoBatch
+from retrieval.training.photos import training_pixels
+from retrieval.training.sampling import epoch_batches
+from retrieval.training.splitting import TRAINING, VALIDATION
+
+__all__ = ["TrainingPhotos"]
+
+_BLOCK_ROWS = 32  # photos of one decoding task: some 0.2 s of work
+_VALIDATION_BATCH = 64
+
+
+class TrainingPhotos:
+    """The photos of a split, and a worker's share of them as streams of decoded batches."""
+
+    def __init__(self, plan: WorkerPlan, rank: int, num_workers: int) -> None:
+        with open_input(plan.split_uri) as stream:
+            table = pq.read_table(stream)
+        codes = {label: code for code, label in enumerate(plan.classes)}
+        labels = pa.array([codes[label] for label in table["label"].to_pylist()], pa.int64())
+        photos = table.select(["image_id", "uri", "size_bytes"]).append_column("code", labels)
+        self._training = photos.filter(pc.equal(table["side"], TRAINING))
+        self._validation = photos.filter(pc.equal(table["side"], VALIDATION))
+        self._config, self._recipe = plan.config, plan.recipe
+        self._rank, self._num_workers = rank, num_workers
+
+    def batches_of(self, epoch: int) -> NDArray[np.int64]:
+        """int64 (steps, batch size), rows of training photos; the same for all workers."""
+        return epoch_batches(
+            self._training["code"].to_numpy(),
+            batch_size=self._config.batch_size,
+            sampler=self._config.sampler,
+            seed=self._config.seed,
+            epoch=epoch,
+        )
+
+    def training(self, epoch: int, batches: NDArray[np.int64]) -> Iterator[PhotoBatch]:
+        """This worker's share of each batch of an epoch, augmented."""
+        share = self._share(batches.shape[1])
+        # What tells the draws of an epoch apart: a balanced batch may hold a photo twice.
+        numbers = np.arange(batches.size).reshape(batches.shape) + (epoch << 40)
+        photos = self._training.take(batches[:, share].ravel())
+        photos = photos.append_column("number", pa.array(numbers[:, share].ravel()))
+        return self._stream(photos, self._recipe, len(share), batches.shape[1])
+
+    def validation(self) -> Iterator[PhotoBatch]:
+        """This worker's share of the validation photos, not augmented."""
+        rows = self._share(self._validation.num_rows)
+        photos = self._validation.take(rows).append_column("number", pa.array(rows))
+        return self._stream(photos, load_recipe("none"), _VALIDATION_BATCH, _VALIDATION_BATCH)
+
+    def _share(self, count: int) -> NDArray[np.int64]:
+        return np.array_split(np.arange(count), self._num_workers)[self._rank]
+
+    def _stream(
+        self, photos: pa.Table, recipe: Recipe, share: int, num_photos: int
+    ) -> Iterator[PhotoBatch]:
+        """Decode photos on the cluster's CPUs, in order, some batches ahead of the network.
+
+        Args:
+            photos: Columns image_id, uri, size_bytes, code and number, in order.
+            recipe: Augmentation.
+            share: Photos of a batch that this worker gets.
+            num_photos: Photos of the whole batch.
+        """
+        starts = range(0, photos.num_rows, _BLOCK_ROWS)
+        cluster.quiet_data(in_order=True)
+        decode = _Decode(self._config.preprocessing(), recipe, self._config.seed)
+        dataset = ray.data.from_arrow([photos.slice(start, _BLOCK_ROWS) for start in starts])
+        dataset = dataset.map_batches(
+            decode, batch_size=FETCH_AT_ONCE, batch_format="pyarrow", num_cpus=0.5
+        )
+        side = self._config.image_size
+        for table in dataset.iter_batches(
+            batch_size=share, batch_format="pyarrow", prefetch_batches=2
+        ):
+            pixels = vectors_of(table["pixels"], side**2 * 3, "uint8")
+            yield PhotoBatch(
+                pixels.reshape(-1, side, side, 3), table["code"].to_numpy(), num_photos
+            )
+
+
+class _Decode:
+    """Rows of the split → their pixels and labels, in a decoding task."""
+
+    def __init__(self, preprocessing: Preprocessing, recipe: Recipe, seed: int) -> None:
+        self._preprocessing, self._recipe, self._seed = preprocessing, recipe, seed
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        contents = fetch_photos(table["uri"].to_pylist(), table["size_bytes"].to_pylist())
+        ids, numbers = table["image_id"].to_pylist(), table["number"].to_pylist()
+        pixels = [
+            self._pixels(content, image_id, number)
+            for content, image_id, number in zip(contents, ids, numbers, strict=True)
+        ]
+        kind = pa.binary(self._preprocessing.size**2 * 3)
+        return pa.table({"pixels": pa.array(pixels, kind), "code": table["code"]})
+
+    def _pixels(self, content: bytes | ImageError, image_id: str, number: int) -> bytes:
+        try:
+            if isinstance(content, ImageError):
+                raise content
+            return training_pixels(
+                content,
+                self._preprocessing,
+                self._recipe,
+                seed=self._seed,
+                draw=(image_id, number),
+            ).tobytes()
+        except ImageError as error:
+            # The first pass could read it. Training without it would be another training.
+            raise StorageError(
+                f"{image_id}: could be read when training began, but no more ({error}). Put it "
+                f"back and run the same command again: training goes on after its last epoch."
+            ) from error

@@ -1,0 +1,145 @@
+"""A training's folder: what an earlier run left there, and how a model is published in it.
+
+MODEL/model.json, weights.safetensors    the model; written last
+MODEL/metrics.jsonl                      a line an epoch
+MODEL/learning-curve.png
+MODEL/split.parquet, rejects.parquet     what was trained on, measured, refused
+MODEL/training/                          settings and the last checkpoint, while it runs
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipelines.train.config import WorkerPlan
+from pipelines.train.split import Split
+from pipelines.train.trainer import Outcome
+from retrieval.errors import StorageError, TrainingError, UsageError
+from retrieval.index.shards import encode_parquet
+from retrieval.model_folder import ModelFacts, ModelFolder, is_model, open_model, write_model
+from retrieval.storage import (
+    check_writable,
+    file_exists,
+    join,
+    open_input,
+    read_bytes,
+    remove_folder,
+    write_bytes,
+)
+from retrieval.training.checkpoints import Progress
+from retrieval.training.curves import draw_curves
+
+__all__ = ["checkpoints_of", "finished_model", "publish", "resume_split", "start_folder"]
+
+
+def checkpoints_of(model: str) -> str:
+    """Where the checkpoints of a training are."""
+    return join(model, "training")
+
+
+def _settings_of(model: str) -> str:
+    return join(checkpoints_of(model), "settings.json")
+
+
+def finished_model(model: str, settings: Mapping[str, Any]) -> ModelFolder | None:
+    """The model that is there already, if it was trained with these very settings.
+
+    Raises:
+        UsageError: it was trained with others.
+    """
+    if not is_model(model):
+        return None
+    found = open_model(model)
+    _compare(model, "a finished model", found.training["settings"], settings)
+    return found
+
+
+def resume_split(model: str, settings: Mapping[str, Any]) -> Split | None:
+    """The photos of an unfinished training in this folder, to go on with; None to begin.
+
+    Raises:
+        UsageError: it was begun with other settings.
+        StorageError: it cannot be read, or the folder cannot be written.
+    """
+    check_writable(model)
+    if not file_exists(_settings_of(model)):
+        return None
+    _compare(model, "an unfinished training", json.loads(read_bytes(_settings_of(model))), settings)
+    tables = []
+    for name in ("split.parquet", "rejects.parquet"):
+        with open_input(join(model, name)) as stream:
+            tables.append(pq.read_table(stream))
+    return Split(*tables)
+
+
+def _compare(model: str, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name, value in now.items():
+        if before.get(name) != value:
+            raise UsageError(
+                f"{model}: holds {what} with other settings ({name} {before.get(name)!r}, now "
+                f"{value!r}). Use the same settings, or another folder."
+            )
+
+
+def start_folder(model: str, split: Split, settings: Mapping[str, Any]) -> None:
+    """Note what is trained on; the settings last, which make it an unfinished training."""
+    write_bytes(join(model, "split.parquet"), encode_parquet(split.photos))
+    write_bytes(join(model, "rejects.parquet"), encode_parquet(split.rejects))
+    write_bytes(_settings_of(model), _as_json(settings))
+
+
+def publish(
+    model: str, plan: WorkerPlan, settings: Mapping[str, Any], outcome: Outcome
+) -> ModelFolder:
+    """Make the best epoch a model folder, and remove the checkpoints.
+
+    Raises:
+        TrainingError: the loss stopped being a number. The best epoch before that is published
+            all the same, if there is one.
+        StorageError: the folder cannot be written.
+    """
+    if outcome.checkpoint is None:
+        remove_folder(checkpoints_of(model))
+        raise TrainingError(
+            f"{model}: {outcome.diverged}, so there is no good epoch to keep. Use a smaller "
+            f"--learning-rate, or --warmup-epochs 1."
+        )
+    with outcome.checkpoint.as_directory() as folder:
+        progress = Progress.load(Path(folder))
+    best = progress.best
+    if best is None:
+        raise StorageError(f"{checkpoints_of(model)}: its checkpoint holds no epoch. Remove it.")
+    network = plan.build_network()
+    network.load_state_dict(progress.best_weights)
+    facts = ModelFacts(
+        backbone=plan.config.backbone,
+        mode=plan.config.mode,
+        classes=plan.classes,
+        preprocessing=plan.config.preprocessing(),
+        training={
+            "settings": dict(settings),
+            "epochs_done": len(progress.history),
+            "diverged": outcome.diverged,
+        },
+        metrics=best,
+    )
+    title = f"{plan.config.backbone}, {plan.config.mode}: {len(plan.classes)} classes"
+    write_bytes(join(model, "learning-curve.png"), draw_curves(progress.history, title))
+    written = write_model(model, network.body, network.objective.linear_head(), facts)
+    remove_folder(checkpoints_of(model))
+    if outcome.diverged:
+        raise TrainingError(
+            f"{model}: {outcome.diverged}. The best epoch before, {best['epoch']} with retrieval "
+            f"top-1 {best['top_1']:.3f}, is kept there. Use a smaller --learning-rate and another "
+            f"folder to train on."
+        )
+    return written
+
+
+def _as_json(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,209 @@
+"""Running Ray Train: where workers go, what is shown meanwhile, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.train import CheckpointConfig as KeptCheckpoints
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer
+
+from pipelines import cluster
+from pipelines.progress import live_line
+from pipelines.train.config import WorkerPlan
+from pipelines.train.worker import Journal, train_worker
+from retrieval.errors import ClusterError, RetrievalError, StorageError, UsageError
+from retrieval.storage import join, open_store
+
+__all__ = ["Outcome", "Placement", "place_workers", "run_trainer"]
+
+RUN_NAME = "run"  # Ray Train goes on with the run that it finds under this name
+_POLL_S = 0.5
+
+# For the processes that Ray Train starts; a user's own setting wins.
+_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # an epoch waits for it; its default is 2
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # loading torch on a busy machine
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # networks of one's own are imported from where one stands
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How many workers there are, and what each of them books.
+
+    Attributes:
+        num_workers: As many, or (least, most): elastic.
+        num_threads: Threads of a worker on the CPU.
+        num_cpus, num_gpus: What a worker books.
+    """
+
+    num_workers: int | tuple[int, int]
+    num_threads: int
+    num_cpus: float
+    num_gpus: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        checkpoint: The last one; None if no epoch was finished.
+        diverged: Where the loss stopped being a number, in words; None if it did not.
+    """
+
+    checkpoint: ray.train.Checkpoint | None
+    diverged: str | None
+
+
+def place_workers(there: cluster.Resources, num_workers: int | tuple[int, int] | None) -> Placement:
+    """One worker a GPU, or one a node without GPUs; CPUs are left for decoding.
+
+    Raises:
+        UsageError: more workers than GPUs: two cannot share one.
+    """
+    most = num_workers[1] if isinstance(num_workers, tuple) else num_workers
+    if there.num_gpus:
+        if most and most > there.num_gpus:
+            raise UsageError(
+                f"--num-workers {most}: the cluster has {there.num_gpus} GPUs, and a worker needs "
+                f"one of its own. Use at most {there.num_gpus}."
+            )
+        return Placement(num_workers or there.num_gpus, 1, 0, 1)
+    nodes = len(there.node_cpus)
+    most = most or nodes
+    on_a_node = -(-most // nodes)
+    cpus = min(there.node_cpus)
+    # One CPU of each node is for decoding. Ray counts CPUs, it does not pin them.
+    booked = (cpus - 1) / on_a_node if cpus > 1 else 0.5 / on_a_node
+    booked = int(booked) if booked >= 1 else round(booked - 0.005, 2)
+    return Placement(num_workers or nodes, max(1, cpus // on_a_node), booked, 0)
+
+
+def run_trainer(
+    plan: WorkerPlan,
+    place: Placement,
+    folder: str,
+    *,
+    max_failures: int,
+    on_epoch: Callable[[dict[str, Any]], None],
+) -> Outcome:
+    """Train, or go on with what a folder holds. Needs a connected Ray.
+
+    Args:
+        plan: For the workers.
+        place: Where they go.
+        folder: Of the checkpoints; local, or an object store where several machines train.
+        max_failures: How often workers that died are started again.
+        on_epoch: Called in this thread with the record of each epoch as it ends.
+
+    Raises:
+        RetrievalError: what a worker raised; what else went wrong, as ClusterError.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    filesystem, path = open_store(folder)
+    journal = Journal.remote()  # type: ignore[attr-defined]
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"plan": plan, "journal": journal},
+        scaling_config=ScalingConfig(
+            num_workers=place.num_workers,
+            use_gpu=bool(place.num_gpus),
+            resources_per_worker={
+                name: amount
+                for name, amount in (("CPU", place.num_cpus), ("GPU", place.num_gpus))
+                if amount
+            },
+        ),
+        run_config=RunConfig(
+            name=RUN_NAME,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=max_failures),
+            checkpoint_config=KeptCheckpoints(num_to_keep=1),  # it holds the best weights too
+        ),
+    )
+    try:
+        result = _fit(trainer, journal, plan.config.epochs, on_epoch)
+    except TrainingFailedError as error:
+        raise _meaning(error, join(folder, RUN_NAME)) from error
+    diverged = (result.return_value or {}).get("diverged")
+    return Outcome(result.checkpoint, diverged)
+
+
+def _fit(
+    trainer: TorchTrainer,
+    journal: ActorHandle,
+    epochs: int,
+    on_epoch: Callable[[dict[str, Any]], None],
+) -> ray.train.Result:
+    """Run the trainer in a thread of its own.
+
+    In the main thread it would replace the handler of ctrl-C by one that neither raises nor is
+    ever taken back.
+    """
+    ended: dict[str, Any] = {}
+
+    def fit() -> None:
+        try:
+            ended["result"] = trainer.fit()
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            ended["error"] = error
+
+    thread = threading.Thread(target=fit, daemon=True)
+    num_seen, step = 0, (0, 0, 0)
+    with live_line("starting the workers", lambda: _describe(step, epochs)):
+        thread.start()
+        while thread.is_alive():
+            thread.join(_POLL_S)
+            step, records = ray.get(journal.read.remote(num_seen))
+            for record in records:
+                on_epoch(record)
+            num_seen += len(records)
+    if "error" in ended:
+        raise ended["error"]
+    return ended["result"]
+
+
+def _describe(step: tuple[int, int, int], epochs: int) -> str:
+    epoch, done, num_steps = step
+    if not epoch:
+        return "starting the workers"
+    return f"epoch {epoch} of {epochs}: step {done} of {num_steps}"
+
+
+def _meaning(error: TrainingFailedError, run: str) -> RetrievalError:
+    """Our error inside what Ray Train raised, or what it said, in one line."""
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    causes = [cause for failure in failures.values() for cause in _causes(failure)]
+    for cause in causes:
+        if isinstance(cause, RetrievalError) and not isinstance(cause, ray.exceptions.RayError):
+            return type(cause)(str(cause).splitlines()[0])
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.errno:
+            return StorageError(
+                f"{run}: the checkpoint cannot be written ({os.strerror(cause.errno)}). Make room "
+                f"and run the same command again: training goes on after its last epoch."
+            )
+    what = (str(causes[-1]).strip().splitlines() or [""])[0]
+    return ClusterError(
+        f"Training failed too often: {type(causes[-1]).__name__}: {what}. Finished epochs are "
+        f"kept: run the same command again. The whole story is in Ray's logs "
+        f"(/tmp/ray/session_latest/logs of the machine it happened on)."
+    )
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = getattr(error, "cause", None) or error.__cause__
+    return found

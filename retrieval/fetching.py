@@ -1,0 +1,80 @@
+"""Listed photos: their content, their pixels, or the reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import ImageError
+from retrieval.images import MAX_FILE_BYTES, Preprocessing, Reason, decode_image
+from retrieval.storage import first_line, read_bytes
+
+__all__ = ["FETCH_AT_ONCE", "OpenedPhoto", "fetch_photos", "open_photo"]
+
+# Files fetched side by side: hides the latency of an object store, and bounds the encoded
+# bytes in memory.
+FETCH_AT_ONCE = 16
+
+
+def fetch_photos(uris: Sequence[str], sizes: Sequence[int]) -> Iterator[bytes | ImageError]:
+    """Fetch files side by side, in their order.
+
+    Args:
+        uris: Addresses of the files.
+        sizes: Bytes of each, as it was listed; one above MAX_FILE_BYTES is not fetched.
+
+    Yields:
+        A file's content, or an error (returned and not raised, so that one bad file does not
+        end the others): too_large, missing or unreadable.
+    """
+    with ThreadPoolExecutor(FETCH_AT_ONCE) as threads:
+        yield from threads.map(_fetch, uris, sizes)
+
+
+def _fetch(uri: str, size_bytes: int) -> bytes | ImageError:
+    if size_bytes > MAX_FILE_BYTES:
+        return ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; {MAX_FILE_BYTES} at most")
+    try:
+        return read_bytes(uri)
+    except FileNotFoundError:
+        return ImageError(
+            Reason.MISSING, "gone since it was listed, a dangling link, or a name not in UTF-8"
+        )
+    except OSError as error:
+        return ImageError(Reason.UNREADABLE, first_line(error))
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedPhoto:
+    """One photo after decoding; either pixels or a reason is there.
+
+    Attributes:
+        sha256: Of the content, in hexadecimal; empty where there is none.
+        width, height: Of the whole photo, after orientation; 0 where there is none.
+        pixels: uint8 (S, S, 3).
+        reason: Member of `retrieval.images.Reason`, and `message` one line.
+    """
+
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    pixels: NDArray[np.uint8] | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+def open_photo(content: bytes | ImageError, preprocessing: Preprocessing) -> OpenedPhoto:
+    """Hash and decode what `fetch_photos` brought; never raises for a bad photo."""
+    if isinstance(content, ImageError):
+        return OpenedPhoto(reason=content.reason, message=content.message)
+    sha256 = hashlib.sha256(content).hexdigest()
+    try:
+        image = decode_image(content, preprocessing)
+    except ImageError as error:
+        return OpenedPhoto(sha256, reason=error.reason, message=error.message)
+    return OpenedPhoto(sha256, image.width, image.height, image.pixels)

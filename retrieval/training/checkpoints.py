@@ -1,0 +1,89 @@
+"""What training needs to go on after an epoch, in one folder.
+
+state.pt      weights and optimizer after the epoch, and the weights of the best epoch so far
+history.json  the figures of every epoch
+
+The best weights travel with the last ones: one checkpoint is enough to go on and to publish.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+
+__all__ = ["Progress", "is_better"]
+
+Record = dict[str, Any]  # the figures of an epoch; see `pipelines.train_worker`
+
+
+class Progress:
+    """Epochs done so far, and the best weights among them.
+
+    Attributes:
+        history: Figures of each epoch, in order.
+        best: Record of the best epoch, by retrieval; None before the first.
+        best_weights: State of the whole network after it, on the CPU.
+    """
+
+    def __init__(self) -> None:
+        self.history: list[Record] = []
+        self.best: Record | None = None
+        self.best_weights: dict[str, Tensor] = {}
+
+    def add(self, record: Record, network: nn.Module) -> None:
+        """Note an epoch; its weights are kept if it is the best."""
+        self.history.append(record)
+        if self.best is None or is_better(record, self.best):
+            self.best = record
+            self.best_weights = {
+                name: value.detach().to("cpu", copy=True)
+                for name, value in network.state_dict().items()
+            }
+
+    def save(self, folder: Path, network: nn.Module, optimizer: optim.Optimizer) -> None:
+        """Write a checkpoint into an empty folder."""
+        state = {
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "best": self.best_weights,
+        }
+        torch.save(state, folder / "state.pt")
+        (folder / "history.json").write_text(json.dumps(self.history), encoding="utf-8")
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        network: nn.Module | None = None,
+        optimizer: optim.Optimizer | None = None,
+    ) -> Progress:
+        """Read a checkpoint, and put network and optimizer where they were.
+
+        Nothing is unpickled but tensors and plain values.
+        """
+        progress = cls()
+        progress.history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        progress.best_weights = state["best"]
+        for record in progress.history:
+            if progress.best is None or is_better(record, progress.best):
+                progress.best = record
+        if network:
+            network.load_state_dict(state["network"])
+        if optimizer:
+            optimizer.load_state_dict(state["optimizer"])
+        return progress
+
+
+def is_better(record: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
+    """Whether an epoch retrieves better: top-1, then top-3, top-10, then the smaller loss."""
+    return _merit(record) > _merit(than)
+
+
+def _merit(record: Mapping[str, Any]) -> tuple[float, ...]:
+    return (record["top_1"], record["top_3"], record["top_10"], -record["validation_loss"])
