@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import secrets
@@ -10,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 import ray
@@ -69,7 +70,7 @@ def session(address: str | None = None) -> Iterator[None]:
     try:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)  # Ray's own prints a stack and exits
-        with _our_errors():
+        with _our_errors(), redirect_stdout(_RayMessages()):
             yield
     finally:
         ray.shutdown()
@@ -108,6 +109,24 @@ def _start(address: str | None) -> None:
         include_dashboard=False,
         **quiet,
     )
+
+
+class _RayMessages(io.TextIOBase):
+    """Where Ray's own messages go: to stderr, for they would spoil the report on stdout."""
+
+    # Said of any small machine where a few actors live beside the tasks.
+    _HARMLESS = "worker processes have been started on node"
+
+    def __init__(self) -> None:
+        self._is_dropped = False
+
+    def write(self, text: str) -> int:
+        """Pass on all but the harmless; what ends a line comes in a call of its own."""
+        if text != "\n":
+            self._is_dropped = self._HARMLESS in text
+        if not self._is_dropped:
+            sys.stderr.write(text)
+        return len(text)
 
 
 @contextmanager

@@ -6,7 +6,11 @@ Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `p
     storage      local paths and s3://, gs:// addresses through pyarrow
     catalogue    the listing of a gallery; labels
     images       bytes → RGB uint8; the one Preprocessing
-    backbones    networks without their head, weights, fingerprint; the model folder
+    fetching     listed photos: their content, their pixels, or the reason why not
+    augmentations  the catalogue, recipes, the guard, the contact sheet
+    backbones    networks without their head, weights, fingerprint
+    training     losses, split, sampling, one epoch, validation by retrieval
+    model_folder what training writes and embedding reads
     embedding    Embedder: a batch of uint8 images → embeddings
     index        the table of embeddings: schema, shards, commits, reading
     vectors      any source of (id, vector) rows: an index, Parquet of other tools, .npy pairs

@@ -29,7 +29,9 @@ __all__ = [
     "BACKBONES",
     "BackboneSpec",
     "build_backbone",
+    "fetch_imagenet_weights",
     "fingerprint",
+    "imagenet_weights_file",
     "inner_network",
     "load_weights",
 ]
@@ -83,7 +85,8 @@ def build_backbone(spec: BackboneSpec) -> nn.Module:
         network = _own_network(spec.name) if ":" in spec.name else _torchvision_network(spec.name)
     advice = "These weights are of another network; name the right --backbone."
     if spec.weights == "imagenet":
-        state, subject = _imagenet_weights(spec.name), f"{spec.name}, weights imagenet:"
+        state = _read_weights(str(fetch_imagenet_weights(spec.name)))
+        subject = f"{spec.name}, weights imagenet:"
         load_weights(network, state, subject, advice)
     elif spec.weights != "none":
         state, subject = _read_weights(spec.weights), f"{absolute_uri(spec.weights)}:"
@@ -149,15 +152,24 @@ def _own_network(name: str) -> nn.Module:
     return _Pooled(network.cpu(), name)
 
 
-def _imagenet_weights(name: str) -> dict[str, Tensor]:
-    """The weights that the paper began with: IMAGENET1K_V1, by torchvision's loader."""
-    if name not in BACKBONES:
-        raise UsageError(
-            f"--weights imagenet: not known for {name}. Use --weights none to keep what the "
-            f"function returns, or name a file."
-        )
-    address = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
-    cached = Path(torch.hub.get_dir(), "checkpoints", address.rsplit("/", 1)[1])
+def imagenet_weights_file(name: str) -> Path:
+    """Where torchvision keeps the ImageNet weights of a network, whether they are there or not.
+
+    Raises:
+        UsageError: it has none.
+    """
+    address = _imagenet_address(name)
+    return Path(torch.hub.get_dir(), "checkpoints", address.rsplit("/", 1)[1])
+
+
+def fetch_imagenet_weights(name: str) -> Path:
+    """Have the ImageNet weights of a network in torchvision's cache, downloaded if need be.
+
+    Raises:
+        UsageError: it has none.
+        ModelError: they are not there and cannot be downloaded.
+    """
+    address, cached = _imagenet_address(name), imagenet_weights_file(name)
     try:
         if not cached.exists():
             # Not get_state_dict(): it prints on stdout, where reports go, and runs pickles.
@@ -169,7 +181,17 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
             f"--weights imagenet: {cached} is missing and cannot be downloaded "
             f"({first_line(error)}). Put {address} there, or use --weights FILE or none."
         ) from error
-    return _read_weights(str(cached))
+    return cached
+
+
+def _imagenet_address(name: str) -> str:
+    """Of the weights that the paper began with: IMAGENET1K_V1."""
+    if name not in BACKBONES:
+        raise UsageError(
+            f"--weights imagenet: not known for {name}. Use --weights none to keep what the "
+            f"function returns, or name a file."
+        )
+    return str(torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url)
 
 
 def _read_weights(weights: str) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from retrieval.errors import MismatchError, ModelError, RetrievalError, UsageErr
 from retrieval.images import Preprocessing
 from retrieval.index.schema import EmbeddingSpec
 from retrieval.model_folder import ModelFolder, load_network
+from retrieval.network_input import as_network_input
 from retrieval.storage import first_line
 
 __all__ = ["Embedder"]
@@ -118,11 +119,7 @@ class Embedder:
         return np.concatenate(parts)
 
     def _as_input(self, batch: NDArray[np.uint8]) -> torch.Tensor:
-        """uint8 (B, S, S, 3) → float32 (B, 3, S, S), normalised, on the device."""
-        images = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2).float() / 255
-        mean = torch.tensor(self._preprocessing.mean, device=self._device).view(3, 1, 1)
-        std = torch.tensor(self._preprocessing.std, device=self._device).view(3, 1, 1)
-        return (images - mean) / std
+        return as_network_input(batch, self._preprocessing, self._device)
 
 
 def _load(

@@ -29,9 +29,7 @@ import ray.data
 
 from pipelines import cluster
 from pipelines.augment.output import (
-    MANIFEST,
     REJECTS,
-    SETTINGS,
     check_places,
     finished_parts,
     list_everything,
@@ -40,12 +38,13 @@ from pipelines.augment.output import (
     sheet_path,
 )
 from pipelines.augment.plan import ClassPlan, plan_classes
-from pipelines.augment.worker import AUGMENTED, Augment, Part, encode_table
+from pipelines.augment.worker import Augment, Part, encode_table
 from pipelines.progress import progress_line, status_line
 from pipelines.scan import Scan, scan_photos
 from pipelines.tally import Tally
 from retrieval.augmentations.contact_sheet import contact_sheet
 from retrieval.augmentations.guard import Verdict
+from retrieval.augmentations.manifest import AUGMENTED, MANIFEST, SETTINGS
 from retrieval.augmentations.multiplying import Method, reduced_picture
 from retrieval.augmentations.recipes import load_recipe
 from retrieval.errors import RetrievalError, StorageError, UsageError
@@ -144,7 +143,7 @@ def run(
         "num_dropped": _count_dropped(parts.values()),
         "contact_sheet": sheet,
         "manifest": join(output, MANIFEST),
-        "images_per_s": round(num_new / laps.seconds["augment"], 1),
+        "images_per_s": round(num_new / max(laps.seconds["augment"], 0.001), 1),
         "seconds": laps.seconds,
     }
 

@@ -16,7 +16,8 @@ from typing import Final
 
 import pyarrow.fs as pafs
 
-from pipelines.augment.worker import AUGMENTED, Part, part_path, read_part
+from pipelines.augment.worker import Part, part_path, read_part
+from retrieval.augmentations.manifest import AUGMENTED, MANIFEST, SETTINGS
 from retrieval.catalogue import CONTACT_SHEET, LITTER
 from retrieval.errors import StorageError, UsageError
 from retrieval.storage import (
@@ -33,9 +34,7 @@ from retrieval.storage import (
 )
 
 __all__ = [
-    "MANIFEST",
     "REJECTS",
-    "SETTINGS",
     "check_places",
     "finished_parts",
     "list_everything",
@@ -44,8 +43,6 @@ __all__ = [
     "sheet_path",
 ]
 
-SETTINGS: Final = f"{AUGMENTED}/settings.json"
-MANIFEST: Final = f"{AUGMENTED}/manifest.parquet"
 REJECTS: Final = f"{AUGMENTED}/rejects.parquet"
 _PARTS: Final = f"{AUGMENTED}/parts/"
 _UNFINISHED: Final = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # as storage.write_bytes names it

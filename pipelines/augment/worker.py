@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ray.actor import ActorHandle
 
+from retrieval.augmentations.manifest import AUGMENTED, MANIFEST_SCHEMA
 from retrieval.augmentations.multiplying import Method, Multiplied
 from retrieval.augmentations.shares import Share
 from retrieval.errors import ImageError, StorageError
@@ -28,8 +29,6 @@ from retrieval.fetching import fetch_photos
 from retrieval.storage import DAMAGED_PARQUET, join, open_input, write_bytes
 
 __all__ = [
-    "AUGMENTED",
-    "MANIFEST_SCHEMA",
     "UNIT_SCHEMA",
     "Augment",
     "Part",
@@ -38,17 +37,6 @@ __all__ = [
     "read_part",
 ]
 
-AUGMENTED: Final = ".augmented"  # hidden, so that listings of photos pass it over
-MANIFEST_SCHEMA: Final = pa.schema(
-    [
-        pa.field("image_id", pa.string(), nullable=False),
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("source_id", pa.string(), nullable=False),
-        pa.field("source_sha256", pa.string(), nullable=False),
-        pa.field("technique", pa.string()),
-        pa.field("parameters", pa.string()),
-    ]
-)
 UNIT_SCHEMA: Final = pa.schema(
     [
         pa.field("unit", pa.string(), nullable=False),

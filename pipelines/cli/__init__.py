@@ -16,6 +16,7 @@ from pipelines.cli.augment import augment
 from pipelines.cli.demo import demo
 from pipelines.cli.embed import embed
 from pipelines.cli.evaluate import evaluate
+from pipelines.cli.experiment import experiment
 from pipelines.cli.rank import rank
 from pipelines.cli.report import report
 from pipelines.cli.train import train
@@ -70,5 +71,5 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _on_terminate)
 
 
-for command in (demo, augment, embed, rank, evaluate, report, train):
+for command in (demo, augment, embed, rank, evaluate, report, train, experiment):
     main.add_command(command)

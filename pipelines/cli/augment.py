@@ -11,7 +11,7 @@ from pipelines.cli.shared import address_option, print_report, say
 __all__ = ["augment"]
 
 INTERRUPTED = (
-    "Interrupted. What is done of {} is kept. Run the same command again: it goes on there."
+    "Interrupted. What is done of {} is kept. Run the same command again: it goes on from there."
 )
 
 
@@ -72,8 +72,9 @@ def augment(photos: str, output: str, address: str | None, **settings: Any) -> N
     """Multiply the photos of each class by augmentation, up to --per-class images.
 
     OUTPUT holds a folder a class: the photos byte for byte, and beside each of them its results,
-    as NAME.TECHNIQUE-NUMBER.jpg; with augmentations.png, one photo under every technique. Hidden
-    in OUTPUT/.augmented are the rejects and the manifest, by which `train` knows copies from
+    as NAME.TECHNIQUE-NUMBER.jpg; with augmentations.png, one photo under every technique. (As
+    Parquet: tables with their bytes, and the picture in OUTPUT/.augmented.) Hidden in
+    OUTPUT/.augmented are the rejects and the manifest, by which `train` knows copies from
     originals. Near copies and destroyed pictures are dropped and drawn again.
 
     OUTPUT belongs to this command: run again, it keeps what is finished, makes what is

@@ -85,6 +85,21 @@ class TrainConfig:
             warmup_epochs=self.warmup_epochs,
         )
 
+    def build_network(self, num_classes: int) -> TrainingNetwork:
+        """The network as training begins, on the CPU; raises what is wrong with the settings."""
+        return build_network(
+            self.backbone_spec(),
+            HeadSettings(
+                loss=self.loss,
+                num_classes=num_classes,
+                dropout=self.dropout,
+                label_smoothing=self.label_smoothing,
+            ),
+            mode=self.mode,
+            batch_norm=self.batch_norm,
+            size=self.image_size,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
@@ -121,19 +136,3 @@ class WorkerPlan:
     num_threads: int
     split_uri: str
     metrics_uri: str
-
-    def build_network(self) -> TrainingNetwork:
-        """The network as training begins, on the CPU."""
-        config = self.config
-        return build_network(
-            config.backbone_spec(),
-            HeadSettings(
-                loss=config.loss,
-                num_classes=len(self.classes),
-                dropout=config.dropout,
-                label_smoothing=config.label_smoothing,
-            ),
-            mode=config.mode,
-            batch_norm=config.batch_norm,
-            size=config.image_size,
-        )

@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from pipelines import cluster
 from pipelines.progress import status_line
 from pipelines.train.config import TrainConfig, WorkerPlan, Workers
@@ -33,10 +35,10 @@ from pipelines.train.publishing import (
 from pipelines.train.split import Split, split_photos
 from pipelines.train.trainer import Placement, place_workers, run_trainer
 from retrieval.augmentations import load_recipe
-from retrieval.backbones import build_backbone
 from retrieval.errors import UsageError
 from retrieval.model_folder import ModelFolder
 from retrieval.storage import absolute_uri, join
+from retrieval.training.sampling import epoch_batches
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION
 
 __all__ = ["run"]
@@ -75,25 +77,24 @@ def run(
     split = resume_split(model, settings)
     recipe = load_recipe(config.recipe)
     with status_line(f"loading {config.backbone}"):
-        build_backbone(config.backbone_spec())  # its errors end the job before Ray starts
+        config.build_network(num_classes=2)  # its errors end the job before Ray starts
 
     with cluster.session(workers.address):
         place = place_workers(cluster.resources(), workers.num_workers)
         if split is None:
             split = split_photos(photos, config, say)
-            _check_sizes(split, config, place)
+            _check_batches(split, config, place)
             start_folder(model, split, settings)
         else:
             say(f"{model}: going on with the training that was begun there")
         plan = WorkerPlan(
             config=config,
             recipe=recipe,
-            classes=tuple(split.labels_of(TRAINING)),
+            classes=tuple(split.classes_of(TRAINING)),
             num_threads=place.num_threads,
             split_uri=join(model, "split.parquet"),
             metrics_uri=join(model, "metrics.jsonl"),
         )
-        plan.build_network()  # its errors are better raised here than in a worker
 
         def tell(record: dict[str, Any]) -> None:
             say(describe_epoch(record, config.epochs))
@@ -114,7 +115,7 @@ def run(
     }
 
 
-def _check_sizes(split: Split, config: TrainConfig, place: Placement) -> None:
+def _check_batches(split: Split, config: TrainConfig, place: Placement) -> None:
     """Every worker needs a photo of each batch, and one to validate."""
     wanted = place.num_workers
     most = wanted if isinstance(wanted, int) else wanted[1]
@@ -125,6 +126,10 @@ def _check_sizes(split: Split, config: TrainConfig, place: Placement) -> None:
             f"({split.count(TRAINING)}) and validation photos ({split.count(VALIDATION)}) is "
             f"{smallest}, and each worker needs one of each. Use at most {smallest} workers."
         )
+    _, codes = np.unique(split.labels_of(TRAINING), return_inverse=True)
+    epoch_batches(
+        codes, batch_size=config.batch_size, sampler=config.sampler, seed=config.seed, epoch=0
+    )
 
 
 def _report(model: ModelFolder) -> dict[str, Any]:

@@ -94,10 +94,9 @@ class TrainingPhotos:
         for table in dataset.iter_batches(
             batch_size=share, batch_format="pyarrow", prefetch_batches=2
         ):
-            pixels = vectors_of(table["pixels"], side**2 * 3, "uint8")
-            yield PhotoBatch(
-                pixels.reshape(-1, side, side, 3), table["code"].to_numpy(), num_photos
-            )
+            pixels = vectors_of(table["pixels"], side**2 * 3, "uint8").reshape(-1, side, side, 3)
+            # Copies, since torch warns of memory that it may not write.
+            yield PhotoBatch(pixels.copy(), table["code"].to_numpy().copy(), num_photos)
 
 
 class _Decode:

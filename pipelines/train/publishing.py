@@ -114,7 +114,7 @@ def publish(
     best = progress.best
     if best is None:
         raise StorageError(f"{checkpoints_of(model)}: its checkpoint holds no epoch. Remove it.")
-    network = plan.build_network()
+    network = plan.config.build_network(len(plan.classes))
     network.load_state_dict(progress.best_weights)
     facts = ModelFacts(
         backbone=plan.config.backbone,

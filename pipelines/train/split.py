@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipelines.scan import Scan, scan_photos
 from pipelines.train.config import TrainConfig
@@ -29,7 +30,8 @@ SPLIT_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("image_id", "uri", "label", "side")]
     + [pa.field("size_bytes", pa.int64(), nullable=False)]
 )
-_MANIFEST = ".augmented/manifest.parquet"  # what `augment` says of the files it has written
+# What `augment` leaves beside its files: the list of them, written last, and its settings.
+_MANIFEST, _AUGMENTED = ".augmented/manifest.parquet", ".augmented/settings.json"
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,17 @@ class Split:
     rejects: pa.Table
 
     def labels_of(self, side: str) -> list[str]:
-        """Labels of one side, sorted; those of TRAINING are the head's classes, in its order."""
+        """Label of each photo of one side."""
         of_side = self.photos.filter(pc.equal(self.photos["side"], side))
-        return sorted(pc.unique(of_side["label"]).to_pylist())
+        return list(of_side["label"].to_pylist())
+
+    def classes_of(self, side: str) -> list[str]:
+        """Labels of one side, sorted; those of TRAINING are the head's classes, in its order."""
+        return sorted(set(self.labels_of(side)))
 
     def count(self, side: str) -> int:
         """Photos of one side."""
-        return int(pc.sum(pc.equal(self.photos["side"], side)).as_py() or 0)
+        return len(self.labels_of(side))
 
 
 def split_photos(photos: str, config: TrainConfig, say: Callable[[str], None]) -> Split:
@@ -67,36 +73,39 @@ def split_photos(photos: str, config: TrainConfig, say: Callable[[str], None]) -
             has a class of its own.
         StorageError, IndexFormatError: a folder cannot be read.
     """
-    labels, size, seed = config.labels, config.image_size, config.seed
-    validation, limit = config.validation, config.photos_per_class
-    scan = scan_photos(photos, labels, size=size)
-    _say_left_out(photos, scan, say)
-    table, rejects = _with_sources(scan.photos, photos), scan.rejects
-    if isinstance(validation, float):
+    table, rejects = _examine(photos, config, say)
+    if isinstance(config.validation, float):
         names, sources = table["label"].to_pylist(), table["source"].to_pylist()
-        held = hold_out(names, sources, fraction=validation, seed=seed)
-        others = table.slice(0, 0)
+        held = hold_out(names, sources, fraction=config.validation, seed=config.seed)
+        sides = _sides(table, held, config)
     else:
-        measured = scan_photos(validation, labels, size=size)
-        _say_left_out(validation, measured, say)
-        others, rejects = (
-            _with_sources(measured.photos, validation),
-            pa.concat_tables([rejects, measured.rejects]),
-        )
-        _check_classes(validation, others, table)
-        held = np.asarray(pc.is_in(table["source"], others["source"].combine_chunks()))
-    sides = assign_sides(table, held, photos_per_class=limit, seed=seed)
-    if others.num_rows:  # then nothing of the training folder itself is measured
+        measured, more_rejects = _examine(config.validation, config, say)
+        _check_classes(config.validation, measured, table)
+        held = np.asarray(pc.is_in(table["source"], measured["source"].combine_chunks()))
+        sides = _sides(table, held, config)
+        # What is in both folders is measured where it lies among the validation photos.
         sides = pc.if_else(pc.equal(sides, VALIDATION), LEFT_OUT, sides)
-        of_others = assign_sides(
-            others, np.ones(others.num_rows, np.bool_), photos_per_class=None, seed=seed
-        )
-        table = pa.concat_tables([table, others])
-        sides = pa.concat_arrays([sides, of_others])
+        of_measured = _sides(measured, np.ones(measured.num_rows, np.bool_), config)
+        table, sides = pa.concat_tables([table, measured]), pa.concat_arrays([sides, of_measured])
+        rejects = pa.concat_tables([rejects, more_rejects])
     table = table.append_column("side", sides)
     split = Split(table.select(SPLIT_SCHEMA.names).cast(SPLIT_SCHEMA), rejects)
     _check(photos, split, say)
     return split
+
+
+def _sides(table: pa.Table, held: NDArray[np.bool_], config: TrainConfig) -> pa.Array:
+    limit = config.photos_per_class
+    return assign_sides(table, held, photos_per_class=limit, seed=config.seed)
+
+
+def _examine(
+    photos: str, config: TrainConfig, say: Callable[[str], None]
+) -> tuple[pa.Table, pa.Table]:
+    """The readable photos of a folder with their sources, and its rejects."""
+    scan = scan_photos(photos, config.labels, size=config.image_size)
+    _say_left_out(photos, scan, say)
+    return _with_sources(scan.photos, photos), scan.rejects
 
 
 def _say_left_out(photos: str, scan: Scan, say: Callable[[str], None]) -> None:
@@ -116,6 +125,11 @@ def _with_sources(found: pa.Table, photos: str) -> pa.Table:
         zip(found["image_id"].to_pylist(), found["content_sha256"].to_pylist(), strict=True)
     )
     copies: set[str] = set()
+    if not file_exists(uri) and file_exists(join(absolute_uri(photos), _AUGMENTED)):
+        raise UsageError(
+            f"{photos}: augment has not finished there, so that copies of validation photos cannot "
+            f"be told. Run augment again."
+        )
     if file_exists(uri):
         try:
             with open_input(uri) as stream:
@@ -146,7 +160,7 @@ def _check_classes(validation: str, others: pa.Table, table: pa.Table) -> None:
 
 
 def _check(photos: str, split: Split, say: Callable[[str], None]) -> None:
-    trained, measured = set(split.labels_of(TRAINING)), set(split.labels_of(VALIDATION))
+    trained, measured = set(split.classes_of(TRAINING)), set(split.classes_of(VALIDATION))
     untrained = sorted(measured - trained)
     if untrained:
         raise UsageError(

@@ -92,7 +92,7 @@ class _Worker:
             config.precision,
             config.channels_last,
         )
-        self.network = plan.build_network()
+        self.network = plan.config.build_network(len(plan.classes))
         if config.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)
         self.network.to(self.device.torch_device)

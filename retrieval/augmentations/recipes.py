@@ -209,7 +209,7 @@ def _read(uri: str) -> bytes:
 def _document(uri: str, data: bytes) -> object:
     """What yaml.safe_load gives, without aliases, which could grow without end."""
     try:
-        loader = yaml.SafeLoader(data.decode("utf-8-sig"))
+        loader = yaml.SafeLoader(data.decode())
         root = loader.get_single_node()
         if (found := _repetition(root)) is not None:
             _refuse(uri, f"{found}. Write each once, and in full")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.augmentations import Recipe, random_generator
-from retrieval.images import Preprocessing, decode_image, load_rgb
+from retrieval.augmentations.multiplying import reduced_picture
+from retrieval.images import Preprocessing, decode_image
 
 __all__ = ["training_pixels"]
 
@@ -48,13 +49,8 @@ def training_pixels(
     if not recipe.steps:
         return decode_image(content, preprocessing).pixels
     side = preprocessing.size
-    shorter = round(side * _HEADROOM)
-    picture, *_ = load_rgb(content, min_size=shorter)
-    if min(picture.size) > shorter:
-        scale = shorter / min(picture.size)
-        width, height = (max(1, round(length * scale)) for length in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    picture = reduced_picture(content, round(side * _HEADROOM))
     image_id, number = draw
     rng = random_generator(seed, image_id, "training", number)
-    augmented = Image.fromarray(recipe.augment(np.array(picture), rng))
+    augmented = Image.fromarray(recipe.augment(picture, rng))
     return np.array(augmented.resize((side, side), Image.Resampling.BILINEAR))

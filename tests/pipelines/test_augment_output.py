@@ -208,5 +208,5 @@ def test_an_interrupted_command_says_that_it_goes_on(monkeypatch):
     assert result.exit_code == 1
     assert result.stderr == (
         "Error: Interrupted. What is done of output is kept. Run the same command again: it goes "
-        "on there.\n"
+        "on from there.\n"
     )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from retrieval.index import read_index
+from retrieval.model_folder import open_model
 
 
 def test_the_demo_takes_drawn_photos_through_the_whole_chain(tmp_path):
@@ -18,17 +19,27 @@ def test_the_demo_takes_drawn_photos_through_the_whole_chain(tmp_path):
     assert Path(report["report"]) == tmp_path / "out" / "report.html"
     assert Path(report["report"]).stat().st_size > 100_000
     # 12 × 12 gallery photos, 12 distractors and 9 odd files, 3 of which nobody can read.
-    assert report["num_gallery"] == 12 * 12 + 12 + 9 - 3
+    before, after = report["before"], report["after"]
+    assert before["num_gallery"] == after["num_gallery"] == 12 * 12 + 12 + 9 - 3
     assert report["num_rejected"] == 3
-    assert report["num_queries"] == 36
-    # Better than chance (1/12), and in the order that such figures must have.
-    assert 1.5 / 12 < report["top_1"] <= report["top_3"] <= report["top_10"] <= 1
+    assert before["num_queries"] == after["num_queries"] == 36
+    # Better than chance (1/12), in the order that such figures must have; and training pays.
+    assert 1.5 / 12 < before["top_1"] <= before["top_3"] <= before["top_10"] <= 1
+    assert before["top_1"] < after["top_1"] <= after["top_3"] <= after["top_10"] <= 1
+    assert before["map"] < after["map"]
     assert "random weights" in report["note"]
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["map"] == report["map"]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["after"]["map"] == after["map"]
     gallery = read_index(report["paths"]["gallery"])
     assert gallery.labels.count(None) == 12
-    # A stranger reads stderr: five steps, nothing else.
+    model = open_model(report["paths"]["model"])
+    assert gallery.index.spec.fingerprint == model.fingerprint
+    for name in ("contact_sheet", "learning_curve"):
+        assert Path(report["paths"][name]).read_bytes()[:4] == b"\x89PNG"
+    # A stranger reads stderr: six steps, the epochs, nothing else.
     lines = done.stderr.splitlines()
-    assert [line[:3] for line in lines if line[0].isdigit()] == [f"{n}/5" for n in range(1, 6)]
+    assert [line[:3] for line in lines if line[0].isdigit()] == [f"{n}/6" for n in range(1, 7)]
+    epochs = [line for line in lines if line.startswith("     epoch ")]
+    assert len(epochs) == model.training["epochs_done"]
     assert lines[-1] == f"Open {report['report']}"
-    assert len(lines) == 9
+    assert len(lines) == 6 + len(epochs) + 6

@@ -51,9 +51,10 @@ def test_the_page_has_every_technique_under_its_group_with_its_parameters(texts)
     assert words == expected
 
 
-def test_each_picture_stands_above_its_name(texts):
-    image = picture(216, 288)  # fits a cell as it is
-    page = opened(contact_sheet(image, 3, "a/b.jpg"))
+@pytest.mark.parametrize("height", [216, 100])  # fits a cell as it is; higher, stretched
+def test_each_picture_stands_right_above_its_name(texts, height):
+    image = picture(height, 288)
+    page = opened(contact_sheet(image, 7, "a/b.jpg"))
     places = dict(texts)
     for name, expected in {
         "original": image,
@@ -62,7 +63,7 @@ def test_each_picture_stands_above_its_name(texts):
         "invert": 255 - image,
     }.items():
         left, below = places[name]
-        cell = page[below - 218 : below - 2, left : left + 288]
+        cell = page[below - 2 - height : below - 2, left : left + 288]
         np.testing.assert_array_equal(cell, expected)
 
 

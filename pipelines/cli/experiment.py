@@ -1,0 +1,118 @@
+"""`retrieval-cli experiment`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pipelines.cli.shared import address_option, print_report, say
+
+__all__ = ["experiment"]
+
+INTERRUPTED = (
+    "Interrupted. Rows that are done are kept, and finished epochs of the one that was being "
+    "trained. Run the same command again: it goes on there."
+)
+
+
+def _parse_rows(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    from retrieval.errors import UsageError
+    from retrieval.experiments import ROWS, choose_rows
+
+    names = [name.strip() for name in value.split(",")]
+    try:
+        return tuple(row.name for row in choose_rows(ROWS, names))
+    except UsageError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+@click.command()
+@click.argument("photos")
+@click.argument("output")
+@click.option(
+    "--rows",
+    callback=_parse_rows,
+    help="Names of rows, separated by commas. [default: all 17]",
+)
+@click.option(
+    "--scale",
+    type=click.Choice(["full", "small"]),
+    default="full",
+    show_default=True,
+    help="small is a quick pass, whose figures say little; it changes the defaults below.",
+)
+@click.option("--epochs", type=click.IntRange(1), help="Of each training. [default: 10; small: 2]")
+@click.option(
+    "--image-size",
+    type=click.IntRange(32),
+    help="Side of the networks' input in pixels. [default: 224; small: 64]",
+)
+@click.option(
+    "--per-class",
+    type=click.IntRange(1),
+    help="Images of a class in the augmented data sets. [default: 600; small: 24]",
+)
+@click.option(
+    "--queries-per-class",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Photos of a class that become queries.",
+)
+@click.option(
+    "--batch-size",
+    default=32,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Photos of a training step, over all workers together.",
+)
+@click.option(
+    "--num-workers",
+    type=click.IntRange(1),
+    help="Workers that train together. [default: one a GPU, or one a node]",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Of the queries, the augmentation and the trainings.",
+)
+@address_option
+def experiment(photos: str, output: str, address: str | None, **settings: Any) -> None:  # noqa: ANN401
+    """Train and measure the paper's 17 configurations; write ours beside the paper's figures.
+
+    PHOTOS has one folder a class. Some photos of each class become the queries, the others the
+    gallery. Its photos are augmented, each row trains a network on them, and the gallery is
+    ranked by it for each query. OUTPUT/experiment.md, .csv and .json are written after every
+    row; OUTPUT/rows/NAME holds a row's model, indexes and ranking.
+
+    Run again with the same settings, rows that are done are kept. A row that fails, or whose
+    ImageNet weights are not to be had, is listed with the reason and stops no other; exit code
+    1 if any failed.
+
+    \b
+    Example:
+        retrieval-cli experiment photos results
+        retrieval-cli experiment photos quick --scale small \\
+            --rows Resnet18-full_layer-1,Resnet18-full_layer-not_pretrained
+    """
+    from pipelines import experiment as job
+
+    config = job.ExperimentConfig.at_scale(settings.pop("scale"), **settings)
+    try:
+        report = job.run(photos, output, config, say, address=address)
+    except KeyboardInterrupt:
+        raise click.ClickException(INTERRUPTED) from None
+    print_report(report)
+    if report["failed"]:
+        raise click.ClickException(
+            f"{len(report['failed'])} rows failed: {', '.join(report['failed'])}. Mend what "
+            f"{report['markdown']} says of them, and run the same command again: rows that are "
+            f"done are kept."
+        )

@@ -1,0 +1,12 @@
+"""`experiment`: the paper's table of configurations, trained and measured here.
+
+job      the whole of it: start reading here
+config   settings, and what they mean for a row
+photos   the protocol: which photos are queries; both sides copied
+row      one row: train, embed, rank, evaluate, and the result that says so
+"""
+
+from pipelines.experiment.config import SCALES, ExperimentConfig
+from pipelines.experiment.job import run
+
+__all__ = ["SCALES", "ExperimentConfig", "run"]

@@ -1,0 +1,134 @@
+"""One row of the table: train, embed, rank, evaluate, and the result that says so.
+
+OUTPUT/rows/NAME/model-KEY           the model; KEY hangs on all that decides it
+OUTPUT/rows/NAME/queries, gallery    indexes
+OUTPUT/rows/NAME/ranking
+OUTPUT/rows/NAME/result.json         settings and figures; written last
+
+A training that was killed goes on in its model-KEY. One that was begun with other settings has
+another KEY: it neither stops the row nor is lost, and is there again when its settings are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipelines import embed, evaluate, rank
+from pipelines.experiment.config import ExperimentConfig
+from pipelines.experiment.photos import GALLERY, QUERIES, Sides
+from pipelines.train import Workers
+from pipelines.train import run as train
+from retrieval.errors import TrainingError
+from retrieval.experiments import Measured, Row, as_json
+from retrieval.model_folder import open_model
+from retrieval.storage import join, read_bytes, remove_file, write_bytes
+
+__all__ = ["RowRun"]
+
+
+@dataclass(frozen=True)
+class RowRun:
+    """A row with what decides its result.
+
+    Attributes:
+        row: The configuration.
+        config: Settings of the experiment.
+        photos: OUTPUT/photos, where the two sides and the data sets are.
+        sides: What is on the two sides.
+        folder: OUTPUT/rows/NAME.
+    """
+
+    row: Row
+    config: ExperimentConfig
+    photos: str
+    sides: Sides
+    folder: str
+
+    @property
+    def data_set(self) -> str:
+        """The augmented photos."""
+        return join(self.photos, self.config.data_set(self.row))
+
+    @property
+    def starts_from_imagenet(self) -> bool:
+        """Whether training starts from the weights that torchvision keeps."""
+        return self.config.train_config(self.row).backbone_spec().weights == "imagenet"
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the result, as JSON gives it back."""
+        decisive = {
+            "photos_sha256": self.sides.fingerprint(),
+            "augment": asdict(self.config.augment_config(self.row)),
+            "train": asdict(self.config.train_config(self.row)),
+        }
+        return dict(json.loads(json.dumps(decisive)))
+
+    def model(self) -> str:
+        """The model's folder."""
+        # With the place of its photos, which `train` compares as well.
+        decisive = json.dumps([self.settings(), self.data_set], sort_keys=True)
+        return join(self.folder, f"model-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}")
+
+    def result(self) -> str:
+        """The file that says that the row is done."""
+        return join(self.folder, "result.json")
+
+    def finished(self) -> Measured | None:
+        """What an earlier run with the same settings has measured; None if there is none."""
+        try:
+            found = json.loads(read_bytes(self.result()))
+            return Measured(**found["measured"]) if found["settings"] == self.settings() else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def run(self, say: Callable[[str], None]) -> Measured:
+        """Train and measure. Needs a connected Ray and the data set.
+
+        Raises:
+            RetrievalError: what a step raised.
+        """
+        say("training ...")
+        model, epochs, training_s = self._train(say)
+        say("embedding queries and gallery, ranking ...")
+        remove_file(self.result())  # the indexes that it speaks of are replaced from here on
+        paths = {name: join(self.folder, name) for name in (QUERIES, GALLERY, "ranking")}
+        for side in (QUERIES, GALLERY):
+            embed.run(join(self.photos, side), paths[side], embed.EmbedConfig(model=model))
+        ranked = rank.RankConfig(top_k=None)
+        rank.run(paths[QUERIES], paths[GALLERY], paths["ranking"], ranked)
+        figures = evaluate.run(paths["ranking"], paths[QUERIES], paths[GALLERY])
+        measured = Measured(
+            **{name: figures[name] for name in ("top_1", "top_3", "top_10", "map")},
+            epochs=epochs,
+            best_epoch=open_model(model).metrics["epoch"],
+            training_s=training_s,
+            num_queries=figures["num_queries"],
+            num_classes=len(figures["per_class"]),
+            num_gallery=figures["num_gallery"],
+        )
+        result = {
+            "name": self.row.name,
+            "settings": self.settings(),
+            "measured": asdict(measured),
+            "figures": figures,
+            "paths": {"data_set": self.data_set, "model": model, **paths},
+        }
+        write_bytes(self.result(), as_json(result))
+        return measured
+
+    def _train(self, say: Callable[[str], None]) -> tuple[str, int, float]:
+        """The model, the number of its epochs and their seconds, those of earlier runs too."""
+        model = self.model()
+        workers = Workers(num_workers=self.config.num_workers)
+        report = train(self.data_set, model, self.config.train_config(self.row), workers, say=say)
+        diverged = open_model(model).training["diverged"]
+        if diverged:  # in an earlier run, which kept the best epoch before
+            raise TrainingError(f"{model}: {diverged}. The best epoch before is kept there.")
+        lines = read_bytes(report["metrics"]).decode().splitlines()
+        epochs = [json.loads(line) for line in lines]
+        seconds = sum(epoch["train_s"] + epoch["validate_s"] for epoch in epochs)
+        return model, report["epochs"], round(seconds, 1)
