@@ -32,7 +32,6 @@ from pipelines.augment.output import (
     REJECTS,
     check_places,
     finished_parts,
-    list_everything,
     read_parts,
     remove_others,
     sheet_path,
@@ -170,9 +169,9 @@ def _write_settings(photos: str, output: str, config: AugmentConfig, method: Met
 def _tidy(output: str, plans: Sequence[ClassPlan], kind: str) -> dict[str, Part]:
     """What is finished already; the rest of the output is removed."""
     with status_line(f"looking for what is finished in {output}"):
-        listing = list_everything(output)
-        kept = finished_parts(output, listing, {plan.key for plan in plans})
-        remove_others(output, listing, kept, kind)
+        kept = finished_parts(output, {plan.key for plan in plans})
+        ids = {photo["image_id"] for plan in plans for photo in plan.photos}
+        remove_others(output, kept, ids, kind)
     return kept
 
 

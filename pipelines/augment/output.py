@@ -1,8 +1,10 @@
 """The output folder of `augment`: what may be one, what is kept of it, what goes.
 
-The folder belongs to the job: it holds what the settings say and nothing else. Files go
-in an order in which a kill does no harm: first the manifest, which vouches for all of them,
-then the parts, which vouch for some, then the files themselves.
+In the end the folder holds what the settings say and nothing else. So files of earlier settings
+go, in an order in which a kill does no harm: first the manifest, which vouches for all of
+them, then the parts, which vouch for some, then the files themselves. Nothing goes that the job
+has not written: it keeps a list of the photos that it copies, made before it copies any, and
+knows results by their names. A folder with any other file is refused.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
-from pipelines.augment.worker import Part, part_path, read_part
+from pipelines.augment.plan import source_of
+from pipelines.augment.worker import Part, encode_table, part_path, read_part
 from retrieval.augmentations.manifest import AUGMENTED, MANIFEST, SETTINGS
 from retrieval.catalogue import CONTACT_SHEET, LITTER
 from retrieval.errors import StorageError, UsageError
 from retrieval.storage import (
+    DAMAGED_PARQUET,
     absolute_uri,
     as_utf8,
     check_writable,
@@ -28,13 +34,16 @@ from retrieval.storage import (
     first_line,
     is_local,
     join,
+    open_input,
     open_store,
     remove_file,
     walk,
+    write_bytes,
 )
 
 __all__ = [
     "REJECTS",
+    "SETTINGS",
     "check_places",
     "finished_parts",
     "list_everything",
@@ -45,6 +54,8 @@ __all__ = [
 
 REJECTS: Final = f"{AUGMENTED}/rejects.parquet"
 _PARTS: Final = f"{AUGMENTED}/parts/"
+_COPIED: Final = f"{AUGMENTED}/copied.parquet"
+_TABLE: Final = re.compile(r"part-[0-9a-f]{24}-[0-9]+-[0-9]+\.parquet")
 _UNFINISHED: Final = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # as storage.write_bytes names it
 _AT_ONCE: Final = 16  # files read or removed side by side: hides the latency of an object store
 
@@ -74,17 +85,37 @@ def check_places(photos: str, output: str) -> None:
             f"folder of the original photos."
         )
     check_writable(output)
-    if not file_exists(join(output, SETTINGS)):
-        strange = next((path for path in list_everything(output) if not _is_hidden(path)), None)
-        if strange:
+    copied, is_known = _read_copied(output), file_exists(join(output, SETTINGS))
+    for path in list_everything(output):
+        if not _is_hidden(path) and not (is_known and _is_ours(path, copied)):
             raise StorageError(
-                f"{output}: holds files that augment has not written, such as {strange}. Choose "
-                f"a new folder, or one that augment has written to replace its content."
+                f"{output}: holds files that augment has not written, such as {path}. Choose a "
+                f"new folder, or move them elsewhere."
             )
 
 
 def _real(uri: str) -> str:
     return os.path.realpath(absolute_uri(uri)) if is_local(uri) else uri
+
+
+def _read_copied(output: str) -> frozenset[str]:
+    """The photos that earlier runs have copied, or were about to; none where no list is."""
+    try:
+        with open_input(join(output, _COPIED)) as stream:
+            return frozenset(pq.read_table(stream)["image_id"].to_pylist())
+    except DAMAGED_PARQUET:
+        return frozenset()
+
+
+def _write_copied(output: str, photos: Iterable[str]) -> None:
+    table = pa.table({"image_id": pa.array(sorted(photos), pa.string())})
+    write_bytes(join(output, _COPIED), encode_table(table))
+
+
+def _is_ours(path: str, copied: Collection[str]) -> bool:
+    """Whether a file is a copied photo, a result of one, a table of them or the contact sheet."""
+    is_table = _TABLE.fullmatch(path) is not None
+    return is_table or path == CONTACT_SHEET or path in copied or source_of(path) in copied
 
 
 def _is_hidden(path: str) -> bool:
@@ -126,19 +157,17 @@ def read_parts(output: str, units: Iterable[str]) -> dict[str, Part | None]:
         return dict(zip(units, parts, strict=True))
 
 
-def finished_parts(
-    output: str, listing: Mapping[str, int], keys: Collection[str]
-) -> dict[str, Part]:
+def finished_parts(output: str, keys: Collection[str]) -> dict[str, Part]:
     """Units that an earlier run has finished and that this one needs.
 
     Args:
         output: Folder or address.
-        listing: Of `list_everything`.
         keys: Of the classes as they are planned now.
 
     Returns:
         The parts, by unit, whose files are all there in the size in which they were written.
     """
+    listing = list_everything(output)
     names = [
         path.removeprefix(_PARTS).removesuffix(".parquet")
         for path in listing
@@ -153,29 +182,41 @@ def finished_parts(
 
 
 def remove_others(
-    output: str, listing: Mapping[str, int], kept: Mapping[str, Part], kind: str
+    output: str, kept: Mapping[str, Part], photos: Collection[str], kind: str
 ) -> None:
-    """Remove all that neither belongs to a finished unit nor is written anew by each run.
+    """Remove what earlier runs have written and this one will not.
+
+    Args:
+        output: Folder or address.
+        kept: Parts, with their files, that are needed as they are.
+        photos: Image ids of the photos that this run copies.
+        kind: "jpeg" or "parquet".
 
     Raises:
         StorageError: a file cannot be removed.
     """
-    ours = {SETTINGS, MANIFEST, REJECTS, sheet_path(kind), *map(part_path, kept)}
-    ours.update(path for part in kept.values() for path in part.files)
-    others = [path for path in listing if path not in ours and _is_to_go(path)]
+    now, before = frozenset(photos), _read_copied(output)
+    copied = now | before
+    if copied != before:
+        _write_copied(output, copied)
+    needed = {SETTINGS, MANIFEST, REJECTS, _COPIED, sheet_path(kind), *map(part_path, kept)}
+    needed.update(path for part in kept.values() for path in part.files)
+    others = [
+        path for path in list_everything(output) if path not in needed and _is_to_go(path, copied)
+    ]
     if others:
         remove_file(join(output, MANIFEST))
     _remove(output, [path for path in others if path.startswith(_PARTS)])
     _remove(output, [path for path in others if not path.startswith(_PARTS)])
     if is_local(output):
         _remove_empty_folders(absolute_uri(output))
+    if copied != now:
+        _write_copied(output, now)
 
 
-def _is_to_go(path: str) -> bool:
-    """All but hidden files of somebody else, such as those that desktops leave."""
-    name = path.rpartition("/")[2]
-    is_ours = path.startswith(f"{AUGMENTED}/") or _UNFINISHED.fullmatch(name)
-    return bool(is_ours) or not _is_hidden(path)
+def _is_to_go(path: str, copied: Collection[str]) -> bool:
+    is_unfinished = _UNFINISHED.fullmatch(path.rpartition("/")[2]) is not None
+    return is_unfinished or path.startswith(f"{AUGMENTED}/") or _is_ours(path, copied)
 
 
 def _remove(output: str, paths: Iterable[str]) -> None:

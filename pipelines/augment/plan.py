@@ -21,7 +21,7 @@ from retrieval.augmentations.shares import Share, share_out, share_rest
 from retrieval.catalogue import LITTER
 from retrieval.errors import UsageError
 
-__all__ = ["ClassPlan", "plan_classes"]
+__all__ = ["ClassPlan", "plan_classes", "source_of"]
 
 # Work of one task, about half a second at 256 pixels: long against what a task costs, and
 # little to be made again after a kill.
@@ -130,6 +130,12 @@ def plan_classes(
     ]
 
 
+def source_of(image_id: str) -> str | None:
+    """The photo of which a file is a result, by its name; None where it has not such a name."""
+    match = _RESULT_NAME.fullmatch(image_id)
+    return match[1] if match else None
+
+
 def _key(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -150,9 +156,8 @@ def _check_names(photos: Sequence[Mapping[str, str]]) -> None:
                 f"{uri}: has a name of more than {_MAX_NAME_BYTES} bytes, which leaves no room for "
                 f"those of its results. Rename it."
             )
-        match = _RESULT_NAME.fullmatch(image_id)
-        if match and match[1] in ids:
+        if (source := source_of(image_id)) in ids:
             raise UsageError(
-                f"{uri}: has the name of a result of {match[1]}, as if augmented before. Give "
+                f"{uri}: has the name of a result of {source}, as if augmented before. Give "
                 f"the original photos alone, or rename it."
             )

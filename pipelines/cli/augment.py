@@ -77,8 +77,8 @@ def augment(photos: str, output: str, address: str | None, **settings: Any) -> N
     OUTPUT/.augmented are the rejects and the manifest, by which `train` knows copies from
     originals. Near copies and destroyed pictures are dropped and drawn again.
 
-    OUTPUT belongs to this command: run again, it keeps what is finished, makes what is
-    missing, and removes what these settings and photos do not give.
+    Run again, it keeps what is finished, makes what is missing, and removes what it has made by
+    other settings or of photos that are gone. An OUTPUT with files of anybody else is refused.
 
     \b
     Example:

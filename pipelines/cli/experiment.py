@@ -112,7 +112,6 @@ def experiment(photos: str, output: str, address: str | None, **settings: Any) -
     print_report(report)
     if report["failed"]:
         raise click.ClickException(
-            f"{len(report['failed'])} rows failed: {', '.join(report['failed'])}. Mend what "
-            f"{report['markdown']} says of them, and run the same command again: rows that are "
-            f"done are kept."
+            f"Failed rows: {', '.join(report['failed'])}. Mend what {report['markdown']} says of "
+            f"them, and run the same command again: rows that are done are kept."
         )

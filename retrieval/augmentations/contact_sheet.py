@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from retrieval.augmentations.catalogue import CATALOGUE, GROUPS, Technique, random_generator
 from retrieval.augmentations.sizes import RGB
@@ -64,7 +64,10 @@ def _working_size(image: RGB) -> RGB:
 
 
 def _fitted(image: RGB) -> Image.Image:
-    return ImageOps.contain(Image.fromarray(image), (_CELL_WIDTH, _CELL_HEIGHT))
+    # Not ImageOps.contain, which makes nothing of a strip.
+    scale = min(_CELL_WIDTH / image.shape[1], _CELL_HEIGHT / image.shape[0])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _cell(image: RGB, technique: Technique, seed: int, image_id: str) -> _Cell:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -198,7 +199,7 @@ def _read(uri: str) -> bytes:
         with open_input(uri) as source:  # not read_bytes: what is too large is not read at all
             data = bytes(source.read(MAX_FILE_BYTES + 1))
     except FileNotFoundError:
-        _refuse(uri, f"no such file, and built in are only {', '.join(RECIPES)}")
+        _refuse(uri, f"no such file. Use {', '.join(RECIPES)}, or name a file of YAML")
     except OSError as error:
         _refuse(uri, f"cannot be read ({first_line(error)}). Name a file of YAML")
     if len(data) > MAX_FILE_BYTES:
@@ -233,9 +234,9 @@ def _repetition(root: yaml.Node | None) -> str | None:
             return "an alias (*name) is used"
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            if twice := next((key for key in keys if keys.count(key) > 1), None):
-                return f"the key {_shown(twice)} stands twice in one place"
+            keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            if keys and (most := keys.most_common(1)[0])[1] > 1:
+                return f"the key {_shown(most[0])} stands twice in one place"
             pending += [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             pending += node.value

@@ -12,7 +12,8 @@ __all__ = ["DONE", "IMPOSSIBLE", "NOT_RUN", "Measured", "Outcome", "Record", "re
 DONE: Final = "done"
 NOT_RUN: Final = "not run"
 IMPOSSIBLE: Final = (
-    "impossible as printed in the paper: a top-k accuracy cannot be below that of a smaller k"
+    "the paper's figures of this row are impossible as printed: a top-k accuracy cannot be below "
+    "that of a smaller k"
 )
 
 Record: TypeAlias = dict[str, Any]
@@ -92,7 +93,7 @@ def record(row: Row, outcome: Outcome, data_set: str) -> Record:
         **{f"paper_{name}": value for name, value in paper.items()},
         **{f"difference_{name}": _difference(ours[name], paper[name]) for name in paper},
         **measured,
-        "note": f"the paper's figures are {IMPOSSIBLE}" if row.is_impossible else None,
+        "note": IMPOSSIBLE if row.is_impossible else None,
     }
 
 

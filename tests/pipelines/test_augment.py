@@ -164,8 +164,6 @@ def test_photos_and_output_on_an_object_store(made, photos, s3):
     client, bucket = boto3.client("s3"), s3.removeprefix("s3://")
     for name, content in files_of(photos).items():
         client.put_object(Bucket=bucket, Key=f"few/{name}", Body=content)
-    client.put_object(Bucket=bucket, Key="many/.augmented/settings.json", Body=b"{}")
-    client.put_object(Bucket=bucket, Key="many/old/x.jpg", Body=b"of an earlier run")
 
     def stored(name):
         return client.get_object(Bucket=bucket, Key=f"many/{name}")["Body"].read()
@@ -176,7 +174,10 @@ def test_photos_and_output_on_an_object_store(made, photos, s3):
     assert all(stored(name) == content for name, content in files_of(made[0]).items())
     assert pq.read_table(io.BytesIO(stored(".augmented/manifest.parquet"))).equals(manifest)
     assert report["manifest"] == f"{s3}/many/.augmented/manifest.parquet"
-    assert augment(f"{s3}/few", f"{s3}/many")["num_reused"] == 37
+    client.delete_object(Bucket=bucket, Key="few/b/0.jpg")
+    assert augment(f"{s3}/few", f"{s3}/many")["num_reused"] == 25
+    ids = [name for name in manifest["image_id"].to_pylist() if name[0] != "b"]
+    assert list_photos(f"{s3}/many")["image_id"].to_pylist() == ids
     with pytest.raises(UsageError, match=rf"^{s3}/few/x: lies inside the photos' folder"):
         augment(f"{s3}/few", f"{s3}/few/x")
 

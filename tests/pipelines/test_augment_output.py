@@ -109,6 +109,8 @@ def test_folders_that_would_be_mixed_up_or_overwritten_are_refused(tmp_path):
     (tmp_path / "made" / ".augmented").mkdir()
     (tmp_path / "made" / ".augmented" / "settings.json").write_text("{}")
     (tmp_path / "link").symlink_to(photos)
+    (tmp_path / "sheet").mkdir()
+    (tmp_path / "sheet" / "augmentations.png").write_text("somebody's picture of that name")
     elsewhere = "so that photos and results would be mixed up. Choose a folder elsewhere."
     cases = [
         (photos, photos, UsageError, f"{photos}: is the photos' folder {photos}, {elsewhere}"),
@@ -120,7 +122,10 @@ def test_folders_that_would_be_mixed_up_or_overwritten_are_refused(tmp_path):
          f"{tmp_path}/link/x: lies inside the photos' folder {photos}, {elsewhere}"),
         (photos, mine, StorageError,
          f"{mine}: holds files that augment has not written, such as _a/0.jpg. Choose a new "
-         f"folder, or one that augment has written to replace its content."),
+         f"folder, or move them elsewhere."),
+        (photos, tmp_path / "sheet", StorageError,
+         f"{tmp_path}/sheet: holds files that augment has not written, such as augmentations.png. "
+         f"Choose a new folder, or move them elsewhere."),
         (tmp_path / "made", tmp_path / "new", UsageError,
          f"{tmp_path}/made: has been written by augment, and copies of copies are not made. Give "
          f"the folder of the original photos."),

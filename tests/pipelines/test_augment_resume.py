@@ -15,7 +15,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.augment import output, run
 from retrieval.errors import StorageError
+from retrieval.storage import remove_file
 from tests.pipelines.classes import (
     SHEET,
     augment,
@@ -105,7 +107,6 @@ def test_only_what_changed_is_made_again_and_what_belongs_to_nothing_is_removed(
     shutil.rmtree(photos / "c")
     (output / "b" / ".DS_Store").write_text("of somebody else")
     (output / "b" / f".0.jpg.{'0' * 32}.tmp").write_text("half")
-    (output / "b" / "left.jpg").write_text("of no plan")
     report = augment(photos, output)
     assert report["num_reused"] == 12
     after = marks_of(output)
@@ -117,6 +118,61 @@ def test_only_what_changed_is_made_again_and_what_belongs_to_nothing_is_removed(
     assert files_of(output) == files_of(tmp_path / "fresh")
     assert manifest_of(output).equals(manifest_of(tmp_path / "fresh"))
     assert parts_of(output).keys() == parts_of(tmp_path / "fresh").keys()
+
+
+def test_what_vouches_for_files_goes_before_them(tmp_path, monkeypatch):
+    photos, folder = write_classes(tmp_path / "photos", a=1, b=1), tmp_path / "output"
+    augment(photos, folder)
+    shutil.rmtree(photos / "b")
+    removed = []
+
+    def remove(uri):
+        removed.append(uri.removeprefix(f"{folder}/"))
+        remove_file(uri)
+
+    monkeypatch.setattr(output, "remove_file", remove)
+    assert augment(photos, folder)["num_reused"] == 12
+    assert removed[0] == ".augmented/manifest.parquet"
+    assert removed[1].startswith(".augmented/parts/")
+    assert len(removed) == 14
+    assert all(name.startswith("b/0.jpg") for name in removed[2:])
+
+
+def test_a_file_of_somebody_else_is_never_removed_but_refused(tmp_path):
+    photos, output = write_classes(tmp_path / "photos", a=1, b=1), tmp_path / "output"
+    augment(photos, output)
+    shutil.rmtree(photos / "b")
+    (output / "model").mkdir()
+    (output / "model" / "weights").write_text("hours of work")
+    before = files_of(output)
+    message = (
+        f"{output}: holds files that augment has not written, such as model/weights. Choose a new "
+        f"folder, or move them elsewhere."
+    )
+    with pytest.raises(StorageError) as caught:
+        augment(photos, output)
+    assert str(caught.value) == message
+    assert files_of(output) == before
+
+
+def test_what_an_unfinished_run_left_is_known_as_its_own(tmp_path, monkeypatch):
+    photos, output = write_classes(tmp_path / "photos", a=1, b=1), tmp_path / "output"
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(run.__globals__, "_make_all", stop)
+        with pytest.raises(KeyboardInterrupt):
+            augment(photos, output)
+    # As a worker leaves them that dies before it can write its part.
+    (output / "b").mkdir()
+    for name in ("0.jpg", "0.jpg.crop-1.jpg", "0.jpg.hue-12.jpg"):
+        (output / "b" / name).write_text("half of a unit")
+    shutil.rmtree(photos / "b")
+    augment(photos, output)
+    assert not (output / "b").exists()
+    assert {name[0] for name in files_of(output).keys() - {SHEET}} == {"a"}
 
 
 def test_with_another_seed_or_a_changed_photo_it_becomes_what_a_new_run_makes(tmp_path):

@@ -66,7 +66,7 @@ def test_a_step_draws_from_its_own_ranges(file):
 def test_a_file_may_lie_in_a_bucket(s3):
     write_bytes(f"{s3}/recipes/mine.yaml", FILE.encode())
     assert load_recipe(f"{s3}/recipes/mine.yaml").name == f"{s3}/recipes/mine.yaml"
-    with pytest.raises(UsageError, match=r"^s3://.*/other\.yaml: no such file, and built in are"):
+    with pytest.raises(UsageError, match=r"^s3://.*/other\.yaml: no such file\. Use paper"):
         load_recipe(f"{s3}/recipes/other.yaml")
 
 
@@ -249,6 +249,7 @@ def test_a_wrong_file_is_refused_in_one_line(file, content, message):
         ONE_HUE % (", " + "x" * 1000 + ": 3"),
         "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{n - 1}, *{n - 1}]\n" for n in range(1, 99)),
         "a: &a [*a]",
+        "".join(f"{n}: 1\n" for n in range(5000)),
         "- !!timestamp x",
         "- !!int ''",
         "- !!binary '*'",
@@ -268,7 +269,7 @@ def test_what_is_no_file_is_refused_and_the_built_in_recipes_named(tmp_path):
     with pytest.raises(UsageError) as caught:
         load_recipe(str(tmp_path / "strong"))
     assert str(caught.value) == (
-        f"{tmp_path}/strong: no such file, and built in are only paper, light, none."
+        f"{tmp_path}/strong: no such file. Use paper, light, none, or name a file of YAML."
     )
     with pytest.raises(UsageError, match=r"cannot be read .*Name a file of YAML\.$"):
         load_recipe(str(tmp_path))
