@@ -61,9 +61,10 @@ def measure(folder: Path, name: str, network: Sequence[object]) -> dict[str, dic
         ("seen", "queries", "train", ()),
         ("unseen", "unseen", "unseen", ("--exclude-self",)),
     ):
-        command("rank", at / queries, at / gallery, at / task, "--top-k", "all", *options)
+        ranking = at / f"ranking-{task}"
+        command("rank", at / queries, at / gallery, ranking, "--top-k", "all", *options)
         figures[task] = command(
-            "evaluate", at / task, "--queries", at / queries, "--gallery", at / gallery
+            "evaluate", ranking, "--queries", at / queries, "--gallery", at / gallery
         )
     return figures
 

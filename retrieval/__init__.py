@@ -17,6 +17,7 @@ Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `p
     search       exact top-k: canonical scores, selection, merge
     rankings     the ranking's files
     metrics      top-k accuracy, mAP, precision
+    experiments  the paper's table: rows, queries, comparison
     report       one HTML page
     drawn        the drawn gallery of the demo and the tests
 

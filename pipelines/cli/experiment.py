@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from pipelines.cli.shared import address_option, print_report, say
+from retrieval.errors import UsageError
+from retrieval.experiments import ROWS, choose_rows  # light: neither torch nor NumPy
 
 __all__ = ["experiment"]
 
@@ -21,9 +23,6 @@ def _parse_rows(
 ) -> tuple[str, ...] | None:
     if value is None:
         return None
-    from retrieval.errors import UsageError
-    from retrieval.experiments import ROWS, choose_rows
-
     names = [name.strip() for name in value.split(",")]
     try:
         return tuple(row.name for row in choose_rows(ROWS, names))
@@ -31,13 +30,13 @@ def _parse_rows(
         raise click.BadParameter(str(error), ctx, param) from None
 
 
-@click.command()
+@click.command(epilog="\n    ".join(["\b\nRows:", *(row.name for row in ROWS)]))
 @click.argument("photos")
 @click.argument("output")
 @click.option(
     "--rows",
     callback=_parse_rows,
-    help="Names of rows, separated by commas. [default: all 17]",
+    help="Names of rows, as below, separated by commas. [default: all 17]",
 )
 @click.option(
     "--scale",

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.augment import AugmentConfig
-from pipelines.augment.output import SETTINGS
 from pipelines.progress import progress_line
 from pipelines.scan import Scan, scan_photos
+from retrieval.augmentations.manifest import SETTINGS
 from retrieval.catalogue import list_photos
 from retrieval.errors import StorageError, UsageError
 from retrieval.experiments import chance_accuracy, choose_queries
@@ -66,7 +66,7 @@ class Sides:
         """Top-k accuracy of a shuffled gallery."""
         sizes = Counter(self._labels(GALLERY))
         relevant = [sizes[label] for label in self._labels(QUERIES)]
-        return chance_accuracy(relevant, sizes.total(), k)
+        return round(chance_accuracy(relevant, sizes.total(), k), 4)
 
     def _labels(self, side: str) -> list[str]:
         return self.photos.filter(pc.equal(self.photos["side"], side))["label"].to_pylist()

@@ -48,16 +48,13 @@ class TrainingNetwork(nn.Module):
         super().__init__()
         self.body = body.requires_grad_(learns_body)
         self.objective = objective
-        self._learns_body = learns_body
         self._freezes_statistics = batch_norm == "frozen"
 
     def forward(self, images: Tensor, labels: Tensor) -> Answer:
         """Judge a batch."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._learns_body):
-            features = self.body(images)
         # Half precision is for the convolutions: losses add up many small terms.
+        features = self.body(images).float()
         with torch.autocast(images.device.type, enabled=False):
-            features = features.float()
             loss, logits = self.objective(features, labels)
         return Answer(loss, logits, features)
 

@@ -75,7 +75,8 @@ def test_killed_in_mid_work_and_run_again_it_makes_the_rest_and_the_same_bytes(t
 
     done = invoke(photos, output, *options)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["num_reused"] == len(finished)
+    # More, where a worker finished a unit before it found its driver gone.
+    assert json.loads(done.stdout)["num_reused"] >= len(finished)
     after = marks_of(output)
     assert {name: after[name] for name in finished} == {name: before[name] for name in finished}
     augment(photos, tmp_path / "uninterrupted", per_class=60)
@@ -99,31 +100,17 @@ def test_run_again_with_nothing_changed_it_writes_nothing_but_the_same(tmp_path)
     assert {name for name in marks if again[name] != marks[name]} == always
 
 
-def test_only_what_changed_is_made_again_and_what_belongs_to_nothing_is_removed(tmp_path):
-    photos, output = write_classes(tmp_path / "photos", a=3, b=2, c=1), tmp_path / "output"
-    augment(photos, output)
-    marks = marks_of(output)
+def test_only_what_changed_is_made_again_and_what_belongs_to_nothing_is_removed(
+    tmp_path, monkeypatch
+):
+    photos, folder = write_classes(tmp_path / "photos", a=3, b=2, c=1, d=1), tmp_path / "output"
+    augment(photos, folder)
+    marks = marks_of(folder)
     (photos / "a" / "1.jpg").unlink()
     shutil.rmtree(photos / "c")
-    (output / "b" / ".DS_Store").write_text("of somebody else")
-    (output / "b" / f".0.jpg.{'0' * 32}.tmp").write_text("half")
-    report = augment(photos, output)
-    assert report["num_reused"] == 12
-    after = marks_of(output)
-    assert all(after[name] == marks[name] for name in marks if name.startswith("b/"))
-    assert (output / "b" / ".DS_Store").exists()
-    assert not list(output.rglob("*.tmp"))
-    assert not (output / "c").exists()  # else it would be an empty class
-    augment(photos, tmp_path / "fresh")
-    assert files_of(output) == files_of(tmp_path / "fresh")
-    assert manifest_of(output).equals(manifest_of(tmp_path / "fresh"))
-    assert parts_of(output).keys() == parts_of(tmp_path / "fresh").keys()
-
-
-def test_what_vouches_for_files_goes_before_them(tmp_path, monkeypatch):
-    photos, folder = write_classes(tmp_path / "photos", a=1, b=1), tmp_path / "output"
-    augment(photos, folder)
-    shutil.rmtree(photos / "b")
+    (photos / "d" / "0.jpg").write_bytes(building_bytes(3, 7))
+    (folder / "b" / ".DS_Store").write_text("of somebody else")
+    (folder / "b" / f".0.jpg.{'0' * 32}.tmp").write_text("half")
     removed = []
 
     def remove(uri):
@@ -131,11 +118,22 @@ def test_what_vouches_for_files_goes_before_them(tmp_path, monkeypatch):
         remove_file(uri)
 
     monkeypatch.setattr(output, "remove_file", remove)
-    assert augment(photos, folder)["num_reused"] == 12
+    report = augment(photos, folder)
+    assert report["num_reused"] == 12
+    after = marks_of(folder)
+    assert all(after[name] == marks[name] for name in marks if name.startswith("b/"))
+    assert (folder / "b" / ".DS_Store").exists()
+    assert not list(folder.rglob("*.tmp"))
+    assert not (folder / "c").exists()  # else it would be an empty class
+    # What vouches for files goes before them, so that a kill leaves nothing that is not so.
     assert removed[0] == ".augmented/manifest.parquet"
-    assert removed[1].startswith(".augmented/parts/")
-    assert len(removed) == 14
-    assert all(name.startswith("b/0.jpg") for name in removed[2:])
+    assert all(name.startswith(".augmented/parts/") for name in removed[1:4])
+    assert all(name[:2] in ("a/", "b/", "c/", "d/") for name in removed[4:])
+
+    augment(photos, tmp_path / "fresh")
+    assert files_of(folder) == files_of(tmp_path / "fresh")
+    assert manifest_of(folder).equals(manifest_of(tmp_path / "fresh"))
+    assert parts_of(folder).keys() == parts_of(tmp_path / "fresh").keys()
 
 
 def test_a_file_of_somebody_else_is_never_removed_but_refused(tmp_path):
@@ -175,12 +173,10 @@ def test_what_an_unfinished_run_left_is_known_as_its_own(tmp_path, monkeypatch):
     assert {name[0] for name in files_of(output).keys() - {SHEET}} == {"a"}
 
 
-def test_with_another_seed_or_a_changed_photo_it_becomes_what_a_new_run_makes(tmp_path):
+def test_with_another_seed_it_becomes_what_a_new_run_makes(tmp_path):
     photos, output = write_classes(tmp_path / "photos", a=2, b=2), tmp_path / "output"
     augment(photos, output)
     old = files_of(output)
-    (photos / "a" / "0.jpg").write_bytes(building_bytes(0, 7))
-    assert augment(photos, output)["num_reused"] == 12
     assert augment(photos, output, seed=1)["num_reused"] == 0
     augment(photos, tmp_path / "fresh", seed=1)
     new = files_of(output)

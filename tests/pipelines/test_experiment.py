@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 PAPER = (0.5, 0.6, 0.7)
 (RESNET50,) = choose_rows(ROWS, ["Resnet50-full_layer"])
 TABLE = (
-    Row("Fragile", "tests.fakes:fragile", "full", PAPER, weights="none"),  # NaN for red photos
+    Row("Fragile", "tests.fakes:fragile", "full", PAPER, weights="none"),  # NaN for the rare photos
     RESNET50,
     Row("Small", "tests.training:small", "full", PAPER, photos_per_class=3, weights="none"),
     Row("Unasked", "tests.training:small", "full", (0.7, 0.6, 0.8), data_set=1, weights="none"),
@@ -261,6 +261,12 @@ def test_the_command_tells_its_exit_code(photos, tmp_path, cache):
         f"Error: Failed rows: Resnet50-full_layer. Mend what {tmp_path}/experiment.md says of "
         f"them, and run the same command again: rows that are done are kept."
     )
+
+
+def test_the_help_has_an_example_and_the_names_of_all_rows():
+    text = invoke("--help").stdout
+    assert "retrieval-cli experiment photos" in text.split("Example:")[1]
+    assert text.split("Rows:\n")[1].split() == [row.name for row in ROWS]
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def test_last_layer_trains_the_head_alone_but_statistics_move_and_so_do_the_feat
     before, features = state_of(network), features_of(network)
     train_steps(network)
     assert all(weight.grad is None for weight in network.body.parameters())
+    assert not any(weight.requires_grad for weight in network.body.parameters())
     moved = changed(before, network)
     assert {"objective.head.weight", "objective.head.bias"} < moved
     statistics = {name for name in before if name.endswith(STATISTICS)}

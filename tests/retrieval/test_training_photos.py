@@ -90,9 +90,10 @@ def test_a_recipe_that_flips_flips():
         (1500, 2000, (64, 85)),
         (64, 64, (64, 64)),
         (65, 130, (64, 128)),
-        (63, 400, (63, 400)),  # not enlarged, whatever the longer side
+        (63, 256, (63, 256)),  # not enlarged, whatever the longer side
         (20, 31, (20, 31)),
-        (100, 1000, (64, 640)),
+        (63, 400, (40, 256)),  # of a strip the longer side is at most 4 · 64
+        (100, 1000, (26, 256)),
     ],
 )
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])

@@ -31,6 +31,12 @@ def smooth_photos(rng, count=80, dim=6, num_classes=12):
     return (directions[labels] + rng.normal(size=(count, dim))).astype(np.float32), labels
 
 
+def near_photos(rng):
+    """Photos so near each other that the rounding of half precision decides."""
+    features = rng.normal(size=6) + rng.normal(scale=2e-3, size=(60, 6))
+    return features.astype(np.float32), rng.integers(0, 12, 60)
+
+
 def accuracy(features, labels):
     found = retrieval_accuracy(np.asarray(features, np.float32), np.asarray(labels, np.int64))
     assert list(found) == [f"top_{k}" for k in RETRIEVAL_KS]
@@ -94,7 +100,7 @@ def test_accuracies_at_three_and_ten_worked_by_hand():
     assert accuracy(on_circle(0, 10, 20, 30, 40), [0, 1, 2, 3, 0]) == (0.0, 0.0, 1.0)  # rank 4
 
 
-@pytest.mark.parametrize("make", [grid_photos, smooth_photos])
+@pytest.mark.parametrize("make", [grid_photos, smooth_photos, near_photos])
 def test_accuracies_equal_their_definition_in_plain_loops(rng, make):
     features, labels = make(rng)
     expected = slow_accuracy(features, labels)
@@ -158,6 +164,12 @@ def test_a_zero_vector_is_a_miss_and_never_found():
     assert accuracy(features, [0, 0, 0, 1, 1]) == (2 / 5, 2 / 5, 2 / 5)
     assert accuracy(np.zeros((4, 2)), [0, 0, 1, 1]) == (0.0, 0.0, 0.0)
     assert accuracy([[0, 0], [1, 0]], [0, 0]) == (0.0, 0.0, 0.0)
+
+
+def test_photos_are_compared_in_half_precision_as_they_would_be_stored():
+    # All three are (0.707, 0.707) then, and of equal scores the first photo comes first.
+    features = [[0.7072, 0.7070], [1, 1], [1, 1]]
+    assert accuracy(features, [1, 0, 0]) == (0.0, 1.0, 1.0)
 
 
 def test_a_photo_never_finds_itself():
