@@ -30,6 +30,9 @@ _LOCAL_OBJECT_STORE_BYTES = 768 * 2**20
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no ping to anybody
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default; silences its warning
+    # Each epoch of a training is a Ray Data job of its own. Its workers are kept for the next
+    # one: by default those above one a CPU end after a second, and starting one takes seconds.
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",
     # Its C++ side otherwise prints a harmless line per actor pool (ray-project/ray#57733).
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }

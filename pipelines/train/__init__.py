@@ -6,10 +6,25 @@ split       the photos, examined once and shared out between training and valida
 trainer     Ray Train: where workers go, what is shown meanwhile, what its errors mean
 worker      what each worker does: epochs, validation, checkpoints
 photos      the photos of a worker as streams of decoded batches, by Ray Data
+decoding    the tasks of these streams
 publishing  what an earlier run left in the folder; the model folder
 """
 
-from pipelines.train.config import TrainConfig, Workers
-from pipelines.train.job import run
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.train.config import TrainConfig, Workers
+    from pipelines.train.job import run
 
 __all__ = ["TrainConfig", "Workers", "run"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the job, and with it torch, when it is asked for: decoding tasks need neither."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pipelines.train import config, job
+
+    return getattr(job if name == "run" else config, name)

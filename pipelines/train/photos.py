@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from pipelines import cluster
 from pipelines.train.config import WorkerPlan
+from pipelines.train.decoding import DecodePhotos
 from retrieval.augmentations import Recipe, load_recipe
-from retrieval.errors import ImageError, StorageError
-from retrieval.fetching import FETCH_AT_ONCE, fetch_photos
-from retrieval.images import Preprocessing
+from retrieval.fetching import FETCH_AT_ONCE
 from retrieval.index.reading import vectors_of
 from retrieval.storage import open_input
 from retrieval.training.epochs import PhotoBatch
-from retrieval.training.photos import training_pixels
 from retrieval.training.sampling import epoch_batches
 from retrieval.training.splitting import TRAINING, VALIDATION
 
@@ -85,7 +83,7 @@ class TrainingPhotos:
         """
         starts = range(0, photos.num_rows, _BLOCK_ROWS)
         cluster.quiet_data(in_order=True)
-        decode = _Decode(self._config.preprocessing(), recipe, self._config.seed)
+        decode = DecodePhotos(self._config.preprocessing(), recipe, self._config.seed)
         dataset = ray.data.from_arrow([photos.slice(start, _BLOCK_ROWS) for start in starts])
         dataset = dataset.map_batches(
             decode, batch_size=FETCH_AT_ONCE, batch_format="pyarrow", num_cpus=0.5
@@ -97,38 +95,3 @@ class TrainingPhotos:
             pixels = vectors_of(table["pixels"], side**2 * 3, "uint8").reshape(-1, side, side, 3)
             # Copies, since torch warns of memory that it may not write.
             yield PhotoBatch(pixels.copy(), table["code"].to_numpy().copy(), num_photos)
-
-
-class _Decode:
-    """Rows of the split → their pixels and labels, in a decoding task."""
-
-    def __init__(self, preprocessing: Preprocessing, recipe: Recipe, seed: int) -> None:
-        self._preprocessing, self._recipe, self._seed = preprocessing, recipe, seed
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        contents = fetch_photos(table["uri"].to_pylist(), table["size_bytes"].to_pylist())
-        ids, numbers = table["image_id"].to_pylist(), table["number"].to_pylist()
-        pixels = [
-            self._pixels(content, image_id, number)
-            for content, image_id, number in zip(contents, ids, numbers, strict=True)
-        ]
-        kind = pa.binary(self._preprocessing.size**2 * 3)
-        return pa.table({"pixels": pa.array(pixels, kind), "code": table["code"]})
-
-    def _pixels(self, content: bytes | ImageError, image_id: str, number: int) -> bytes:
-        try:
-            if isinstance(content, ImageError):
-                raise content
-            return training_pixels(
-                content,
-                self._preprocessing,
-                self._recipe,
-                seed=self._seed,
-                draw=(image_id, number),
-            ).tobytes()
-        except ImageError as error:
-            # The first pass could read it. Training without it would be another training.
-            raise StorageError(
-                f"{image_id}: could be read when training began, but no more ({error}). Put it "
-                f"back and run the same command again: training goes on after its last epoch."
-            ) from error

@@ -87,7 +87,7 @@ class EpochFigures:
         loss: Mean over the photos.
         accuracy: Share of the photos whose largest logit was their class.
         num_photos: Photos seen.
-        wait_s: Seconds that this worker waited for photos.
+        wait_s: Seconds that this worker did not compute: it waited for photos.
         step_s: Median seconds of this worker's steps, without the wait.
     """
 
@@ -123,8 +123,8 @@ def train_epoch(
     network.train()
     num_workers = dist.get_world_size() if dist.is_initialized() else 1
     totals = torch.zeros(3, dtype=torch.float64, device=device.torch_device)
-    wait_s, steps_s, step = 0.0, [], 0
-    before = time.perf_counter()
+    steps_s: list[float] = []
+    step, start = 0, time.perf_counter()
     for batch in batches:
         ready = time.perf_counter()
         for group in optimizer.param_groups:
@@ -144,13 +144,14 @@ def train_epoch(
         if step % _CHECK_EVERY_STEPS == 0:
             _check_finite(totals, step)
         on_step(step)
-        now = time.perf_counter()
-        wait_s += ready - before
-        steps_s.append(now - ready)
-        before = now
+        steps_s.append(time.perf_counter() - ready)
     loss, num_hits, num_photos = _check_finite(totals, step)
     return EpochFigures(
-        loss / num_photos, num_hits / num_photos, int(num_photos), wait_s, float(np.median(steps_s))
+        loss=loss / num_photos,
+        accuracy=num_hits / num_photos,
+        num_photos=int(num_photos),
+        wait_s=time.perf_counter() - start - sum(steps_s),
+        step_s=float(np.median(steps_s)),
     )
 
 

@@ -11,9 +11,11 @@ from torch import nn, optim
 __all__ = ["OPTIMIZERS", "Schedule", "build_optimizer"]
 
 OPTIMIZERS: Mapping[str, Callable[..., optim.Optimizer]] = {
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-    "sgd": partial(optim.SGD, momentum=0.9, nesterov=True),  # plain SGD trains no deep network
+    # fused: one pass over all weights in place of a dozen small ones for each of 60 tensors.
+    "adam": partial(optim.Adam, fused=True),
+    "adamw": partial(optim.AdamW, fused=True),
+    # Momentum, since plain SGD trains no deep network.
+    "sgd": partial(optim.SGD, momentum=0.9, nesterov=True, fused=True),
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -143,9 +145,8 @@ def test_too_few_classes_or_photos_are_each_a_clear_line(photos, tmp_path):
     with pytest.raises(StorageError) as caught:
         sides_of(photos)
     assert str(caught.value) == (
-        f"{photos}: none of the 2 labelled files is a readable photo (such as green/0.jpg: the file "
-        f"has 0 bytes"
-        f"). A folder that holds photos is needed."
+        f"{photos}: none of the 2 labelled files is a readable photo (such as green/0.jpg: the "
+        f"file has 0 bytes). A folder that holds photos is needed."
     )
 
 
@@ -213,7 +214,7 @@ def test_wrong_options_are_exit_code_2(photos, tmp_path, options):
         ),
         (
             ["--weights", "none", "--sampler", "balanced", "--batch-size", "30"],
-            "--batch-size 30: with --sampler balanced a batch holds 4 photos of each of its classes",
+            "--batch-size 30: with --sampler balanced a batch holds 4 photos of each of its",
         ),
     ],
 )
@@ -226,3 +227,8 @@ def test_settings_that_cannot_be_met_are_one_line_and_leave_nothing(
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
     assert not (tmp_path / "model").exists()
+
+
+def test_decoding_tasks_do_not_load_torch():
+    code = "import sys, pipelines.train.decoding, pipelines.scan; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -176,12 +176,12 @@ def test_a_loss_of_another_worker_ends_training_here_too(monkeypatch):
 
 
 def test_waiting_for_photos_is_told_from_computing_worked_by_hand(monkeypatch):
-    # The start; then for each step when its photos are there and when it is done.
-    clock = iter([100, 105, 107, 108, 118, 120, 121])
+    # The start; for each step when its photos are there and when it is done; the stream's end.
+    clock = iter([100, 105, 108, 109, 119, 121, 122, 125])
     monkeypatch.setattr(epochs, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     figures = train(Scripted([1.0] * 3), [photos_of(2)] * 3)
-    assert figures.wait_s == 5 + 1 + 2
-    assert figures.step_s == 2  # the median of 2, 10 and 1
+    assert figures.wait_s == 5 + 1 + 2 + 3
+    assert figures.step_s == 3  # the median of 3, 10 and 1
 
 
 def a_worker(rank, folder):
