@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.scan import Scan, scan_photos
 from pipelines.train.config import TrainConfig
+from retrieval.augmentations.manifest import MANIFEST, SETTINGS
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.storage import (
     DAMAGED_PARQUET,
@@ -30,8 +31,6 @@ SPLIT_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("image_id", "uri", "label", "side")]
     + [pa.field("size_bytes", pa.int64(), nullable=False)]
 )
-# What `augment` leaves beside its files: the list of them, written last, and its settings.
-_MANIFEST, _AUGMENTED = ".augmented/manifest.parquet", ".augmented/settings.json"
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,12 @@ def _say_left_out(photos: str, scan: Scan, say: Callable[[str], None]) -> None:
 
 def _with_sources(found: pa.Table, photos: str) -> pa.Table:
     """Add `source` and `is_original`: from the list that `augment` left, else the photo itself."""
-    uri = join(absolute_uri(photos), _MANIFEST)
+    uri = join(absolute_uri(photos), MANIFEST)
     sources = dict(
         zip(found["image_id"].to_pylist(), found["content_sha256"].to_pylist(), strict=True)
     )
     copies: set[str] = set()
-    if not file_exists(uri) and file_exists(join(absolute_uri(photos), _AUGMENTED)):
+    if not file_exists(uri) and file_exists(join(absolute_uri(photos), SETTINGS)):
         raise UsageError(
             f"{photos}: augment has not finished there, so that copies of validation photos cannot "
             f"be told. Run augment again."
