@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import os
@@ -52,6 +53,9 @@ def session(address: str | None = None) -> Iterator[None]:
         RetrievalError: what a worker raised, as if it had been raised here.
     """
     if ray.is_initialized():
+        # A job before this one may have left a cycle of dataset, executor and error behind, which
+        # keeps its actors and their CPUs until Python happens to look for cycles: we would wait.
+        gc.collect()
         with _our_errors():
             yield
         return

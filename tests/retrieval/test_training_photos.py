@@ -22,7 +22,7 @@ PHOTOS = {
     "portrait PNG": encode(noise(1, height=150, width=90), "PNG"),
     "smaller than the input": encode(noise(2, height=20, width=31), "PNG"),
     "one pixel": encode(noise(3, height=1, width=1), "PNG"),
-    "a line": encode(noise(4, height=2, width=900), "JPEG"),
+    "a line": encode(noise(4, height=1, width=900), "JPEG"),
 }
 
 
