@@ -73,9 +73,9 @@ class Progress:
         for record in progress.history:
             if progress.best is None or is_better(record, progress.best):
                 progress.best = record
-        if network:
+        if network is not None:
             network.load_state_dict(state["network"])
-        if optimizer:
+        if optimizer is not None:
             optimizer.load_state_dict(state["optimizer"])
         return progress
 

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from retrieval.backbones import BackboneSpec, build_backbone
 from retrieval.errors import UsageError
+from retrieval.model_folder import MODES
 from retrieval.training.objectives import (
     HeadSettings,
     MultiSimilarity,
@@ -84,6 +85,9 @@ def build_network(
         UsageError: a name is unknown, or settings contradict each other.
         ModelError: the weights cannot be used.
     """
+    for name, value, known in (("mode", mode, MODES), ("batch-norm", batch_norm, BATCH_NORMS)):
+        if value not in known:
+            raise UsageError(f"--{name} {value}: unknown. Use one of {', '.join(known)}.")
     if mode == "from-scratch" and backbone.weights != "none":
         raise UsageError(
             f"--weights {backbone.weights}: --mode from-scratch starts from random weights. "

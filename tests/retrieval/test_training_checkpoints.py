@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from retrieval.training.checkpoints import Progress, is_better
+from retrieval.training.epochs import train_epoch
 from retrieval.training.optimisation import OPTIMIZERS, build_optimizer
-from tests.retrieval.training import network_of, photos_of, state_of, train
+from tests.retrieval.training import PLAIN, network_of, photos_of, state_of, train
 
 
 def record(epoch=1, top_1=0.5, top_3=0.6, top_10=0.7, validation_loss=1.0):
@@ -30,9 +31,6 @@ def optimizer_of(network, name="adam"):
 
 
 def step(network, optimizer, number):
-    from retrieval.training.epochs import train_epoch
-    from tests.retrieval.training import PLAIN
-
     train_epoch(
         network,
         optimizer,

@@ -206,3 +206,22 @@ def test_weights_that_cannot_be_read_are_refused(tmp_path):
     spec = BackboneSpec(weights=str(tmp_path / "none.pth"))
     with pytest.raises(ModelError, match="cannot be read"):
         build_network(spec, HeadSettings(num_classes=3), mode="full", batch_norm="train", size=32)
+
+
+@pytest.mark.parametrize(
+    ("mode", "batch_norm", "line"),
+    [
+        ("half", "train", "--mode half: unknown. Use one of full, last-layer, from-scratch."),
+        ("full", "thawed", "--batch-norm thawed: unknown. Use one of train, frozen."),
+    ],
+)
+def test_an_unknown_mode_is_not_taken_for_a_known_one(mode, batch_norm, line):
+    with pytest.raises(UsageError) as caught:
+        build_network(
+            BackboneSpec(weights="none"),
+            HeadSettings(num_classes=2),
+            mode=mode,
+            batch_norm=batch_norm,
+            size=32,
+        )
+    assert str(caught.value) == line
