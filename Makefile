@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## draw a gallery, embed, rank, evaluate and report it on this machine
+demo: $(READY)  ## draw a gallery and take it through every step on this machine
 	$(BIN)/retrieval-cli demo --output demo-output
 
 test: $(READY)  ## all tests

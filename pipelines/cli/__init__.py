@@ -55,7 +55,7 @@ def _on_terminate(signum: int, frame: object) -> NoReturn:
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="retrieval-cli")
 def main() -> None:
-    """Batch image retrieval on Ray: embed a gallery, rank it exactly, evaluate, report.
+    """Batch image retrieval on Ray: train, embed a gallery, rank it exactly, evaluate, report.
 
     Paths may be local or object-store addresses (s3://, gs://). Reports are JSON on stdout.
 

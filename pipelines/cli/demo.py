@@ -12,7 +12,7 @@ __all__ = ["demo"]
 @click.command()
 @click.option("--output", default="demo-output", show_default=True, help="Folder of the results.")
 def demo(output: str) -> None:
-    """Draw a small gallery of buildings, then embed, rank, evaluate and report it.
+    """Draw a small gallery of buildings and take it through every step, training included.
 
     \b
     Example:

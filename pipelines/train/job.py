@@ -97,7 +97,7 @@ def run(
         )
 
         def tell(record: dict[str, Any]) -> None:
-            say(describe_epoch(record, config.epochs))
+            say(_describe_epoch(record, config.epochs))
             on_epoch(record)
 
         outcome = run_trainer(
@@ -152,7 +152,7 @@ def _since(start: float) -> float:
     return round(time.monotonic() - start, 1)
 
 
-def describe_epoch(record: Mapping[str, Any], epochs: int) -> str:
+def _describe_epoch(record: Mapping[str, Any], epochs: int) -> str:
     """One line on an epoch, for people."""
     seconds = record["train_s"] + record["validate_s"]
     best = ", best so far" if record["is_best"] else ""

@@ -20,7 +20,7 @@ from retrieval.index.reading import vectors_of
 from retrieval.storage import open_input
 from retrieval.training.epochs import PhotoBatch
 from retrieval.training.sampling import epoch_batches
-from retrieval.training.splitting import TRAINING, VALIDATION
+from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION
 
 __all__ = ["TrainingPhotos"]
 
@@ -34,6 +34,7 @@ class TrainingPhotos:
     def __init__(self, plan: WorkerPlan, rank: int, num_workers: int) -> None:
         with open_input(plan.split_uri) as stream:
             table = pq.read_table(stream)
+        table = table.filter(pc.not_equal(table["side"], LEFT_OUT))  # may have classes of its own
         codes = {label: code for code, label in enumerate(plan.classes)}
         labels = pa.array([codes[label] for label in table["label"].to_pylist()], pa.int64())
         photos = table.select(["image_id", "uri", "size_bytes"]).append_column("code", labels)
@@ -93,5 +94,4 @@ class TrainingPhotos:
             batch_size=share, batch_format="pyarrow", prefetch_batches=2
         ):
             pixels = vectors_of(table["pixels"], side**2 * 3, "uint8").reshape(-1, side, side, 3)
-            # Copies, since torch warns of memory that it may not write.
-            yield PhotoBatch(pixels.copy(), table["code"].to_numpy().copy(), num_photos)
+            yield PhotoBatch(pixels, table["code"].to_numpy(), num_photos)
