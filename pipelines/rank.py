@@ -229,7 +229,14 @@ class Scorer:
             for block in read_blocks(task.gallery, file, task.plan.gallery_rows)
         )
         config = task.config
-        return top_k(queries, blocks, task.k, config.metric, exclude_self=config.exclude_self)
+        return top_k(
+            queries,
+            blocks,
+            task.k,
+            config.metric,
+            exclude_self=config.exclude_self,
+            num_threads=1,
+        )
 
 
 def _shares(files: Sequence[VectorFile], num_shares: int) -> list[list[VectorFile]]:

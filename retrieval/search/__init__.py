@@ -1,14 +1,34 @@
 """Exact top-k: the same ids and the same score bits for any shards, blocks and machines.
 
-scores      the canonical score of a pair, and the proof that order cannot matter
-candidates  the k best of many (query, id, score) triples; merging is the same thing
-plan        how large blocks may be
-top_k       one block of queries against a stream of gallery blocks
+scores         the canonical score of a pair, and the proof that order cannot matter
+candidates     the k best of many (query, id, score) triples; merging is the same thing
+plan           how large blocks may be
+top_k          one block of queries against a stream of gallery blocks, on all cores
+
+cpu            the engine on the CPU, made of
+  gallery_block  stored vectors → float32
+  half             float16 in compiled loops
+  bounds         upper bounds of scores, with their proof
+  filtering      which pairs reach what they have to
+  passes         first passes: by product, by sums of differences, all pairs
+  exact_pairs    canonical scores in compiled loops
+  neighbours     the k nearest so far
+tuning         how short the first product should be
+gpu/           the engine on the GPU
 """
 
 from retrieval.search.candidates import Candidates, best
 from retrieval.search.plan import BlockPlan, plan_blocks
-from retrieval.search.scores import METRICS, is_distance
+from retrieval.search.scores import METRICS, is_distance, minkowski_power
 from retrieval.search.top_k import top_k
 
-__all__ = ["METRICS", "BlockPlan", "Candidates", "best", "is_distance", "plan_blocks", "top_k"]
+__all__ = [
+    "METRICS",
+    "BlockPlan",
+    "Candidates",
+    "best",
+    "is_distance",
+    "minkowski_power",
+    "plan_blocks",
+    "top_k",
+]

@@ -17,14 +17,13 @@ pre-rounded summation (Demmel, Ahrens, Nguyen, EECS-2016-121) with one fold, whi
 because the terms are bounded. Where both rules apply they agree: multiples of 2⁻⁴⁸ are
 multiples of 2⁻⁵⁰ and (p + 6) − 6 leaves them alone.
 
-For the second kind a float64 matrix product is a first guess, wrong by at most a *slack*
-that is known; the caller rescores the pairs that the slack leaves open with `pair_scores`.
-
 Metrics, from the dot product `dot` and the squared norms, all canonical:
     cosine   dot / sqrt(‖q‖² · ‖g‖²): one rounding each of product, root and quotient
     ip       dot
     l2       sqrt(Σ (qᵢ − gᵢ)²), the Euclidean distance
     l1       Σ |qᵢ − gᵢ|
+    minkowski:P  (Σ |qᵢ − gᵢ|ᴾ)^(1/P), P ≥ 1: no exact sum, since powers are rounded by the
+                 machine's own library; right to a relative error of D · 2⁻⁵⁰
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "Rows", "guess_keys", "is_distance", "key_floor", "pair_scores", "scores_of"]
+__all__ = ["METRICS", "Rows", "is_distance", "minkowski_power", "pair_scores"]
 
 METRICS = ("cosine", "ip", "l2", "l1")
 _DISTANCES = ("l2", "l1")
@@ -45,7 +44,22 @@ Floats = NDArray[np.float64]
 
 def is_distance(metric: str) -> bool:
     """Whether smaller scores are nearer."""
-    return metric in _DISTANCES
+    return metric in _DISTANCES or minkowski_power(metric) is not None
+
+
+def minkowski_power(metric: str) -> float | None:
+    """P of "minkowski:P"; None for anything else, and for a P below 1 or without end.
+
+    Example:
+        >>> minkowski_power("minkowski:3")
+        3.0
+    """
+    name, _, power = metric.partition(":")
+    try:
+        value = float(power) if name == "minkowski" else 0.0
+    except ValueError:
+        return None
+    return value if 1 <= value < float("inf") else None
 
 
 @dataclass(frozen=True)
@@ -103,86 +117,6 @@ def _round_products(products: Floats) -> Floats:
     return (products + 6.0) - 6.0
 
 
-def _has_exact_product(metric: str, queries: Rows, gallery: Rows) -> bool:
-    """Whether a float64 matrix product of these rows cannot round; see the module's head."""
-    if not (queries.is_half and gallery.is_half):
-        return False
-    # With differing scales the sums of l2 and l1 need a common one: only plain rows qualify.
-    limit = 1 if metric in ("cosine", "ip") else 0
-    return bool(queries.scales.max() <= limit and gallery.scales.max() <= limit)
-
-
-def guess_keys(metric: str, queries: Rows, gallery: Rows) -> tuple[Floats, Floats]:
-    """Nearness of all pairs by one matrix product, and how far it may be off.
-
-    The key of a pair grows with nearness: the score itself for similarities, minus the
-    squared distance for l2, minus the distance for l1.
-
-    Returns:
-        keys float64 (Q, N), and slack float64 (Q,): |key − canonical key| ≤ slack. The slack
-        is 0 where the product is exact; keys are then canonical.
-
-    Cost: 2 Q N D operations; for l1, Q N D without a matrix product.
-    """
-    num_dims = queries.values.shape[1]
-    exact = _has_exact_product(metric, queries, gallery)
-    if metric == "cosine":
-        keys = queries.values @ gallery.values.T
-        keys /= np.sqrt(queries.norms[:, None] * gallery.norms)
-        # Norms are at least sqrt(0.5) each, so dividing at most doubles the product's error.
-        unit = np.ones(len(queries.norms))
-    elif metric == "ip":
-        keys = _unscaled(queries) @ _unscaled(gallery).T
-        unit = np.ldexp(1.0, queries.scales + gallery.scales.max())
-    elif metric == "l2":
-        keys = _minus_squared_distances(_unscaled(queries), _unscaled(gallery))
-        unit = np.ldexp(1.0, 2 * np.maximum(queries.scales, gallery.scales.max()))
-    else:
-        keys = _minus_l1(_unscaled(queries), _unscaled(gallery))
-        largest = np.maximum(queries.scales, gallery.scales.max())
-        unit = np.ldexp(1.0, largest) * np.sqrt(num_dims)
-    keys += 0.0  # minus zero becomes zero: equal scores shall have equal bits
-    # Rounding in the product: D · 2⁻⁵³ · Σ|terms|, Σ|terms| ≤ 8 units for each metric; in the
-    # canonical sum: D terms rounded by 2⁻⁴⁹ at most. Together below (D + 8) · 2⁻⁴⁶ units.
-    slack = np.zeros_like(unit) if exact else (num_dims + 8) * 2.0**-46 * unit
-    return keys, slack
-
-
-def _unscaled(rows: Rows) -> Floats:
-    return _times_power(rows.values, rows.scales)
-
-
-def _minus_squared_distances(queries: Floats, gallery: Floats) -> Floats:
-    squares = 2.0 * (queries @ gallery.T)
-    squares -= np.einsum("qd,qd->q", queries, queries)[:, None]
-    squares -= np.einsum("nd,nd->n", gallery, gallery)
-    return np.minimum(squares, 0.0, out=squares)
-
-
-def _minus_l1(queries: Floats, gallery: Floats) -> Floats:
-    keys = np.empty((len(queries), len(gallery)))
-    for row, query in enumerate(queries):  # one query at a time: N × D of extra memory
-        keys[row] = -np.abs(gallery - query).sum(axis=1)
-    return keys
-
-
-def key_floor(metric: str, scores: Floats) -> Floats:
-    """The smallest key that a pair with one of these canonical scores, or a better one, has.
-
-    Only for l2 is it not the score's own key: the square of a rounded root.
-    """
-    if metric == "l2":
-        return -(scores * scores) * (1 + 2.0**-50)
-    return -scores if metric == "l1" else scores
-
-
-def scores_of(metric: str, keys: Floats) -> Floats:
-    """Canonical scores of exact keys (slack 0)."""
-    if metric == "l2":
-        return np.sqrt(-keys) + 0.0
-    return (-keys if metric == "l1" else keys) + 0.0
-
-
 def pair_scores(metric: str, queries: Rows, gallery: Rows) -> Floats:
     """Canonical scores of pairs: row i of the queries with row i of the gallery.
 
@@ -205,6 +139,9 @@ def pair_scores(metric: str, queries: Rows, gallery: Rows) -> Floats:
         # Squares are at most 8 and so is their sum: [16, 32) has the spacing 2⁻⁴⁸.
         total = ((apart * apart + 24.0) - 24.0).sum(axis=1)
         return np.ldexp(np.sqrt(total), common) + 0.0
+    if power := minkowski_power(metric):
+        sums: Floats = (np.abs(apart) ** power).sum(axis=1)
+        return np.ldexp(sums ** (1 / power), common) + 0.0
     # |differences| are below 3, their sum below 2√2·√D: a grid that is coarse enough for D.
     grid = 1.5 * 2.0 ** np.ceil(np.log2(8 * np.sqrt(apart.shape[1])))
     total = ((np.abs(apart) + grid) - grid).sum(axis=1)

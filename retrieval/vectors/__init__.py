@@ -1,23 +1,36 @@
 """Any table of (id, vector) rows: our index, Parquet of other tools, .npy and Parquet pairs.
 
-source     what there is: files, rows, dimensions
-opening    a location → its source
-parquet    Parquet files of other tools
-npy        .npy files with their ids in Parquet
-columns    an Arrow column of lists, tensors or bytes → an array
-blocks     reading, a bounded number of rows at a time, with the vectors checked
+source      what there is: files, parts of files, rows, dimensions
+opening     a location → its source
+parquet     Parquet files of other tools
+npy         .npy files with their ids in Parquet
+parts       files cut into parts, so that workers can share one
+columns     an Arrow column of lists, tensors or bytes → an array
+checks      vectors that no metric can rank
+blocks      reading, a bounded number of rows at a time, with the vectors checked
+read_ahead  the same, by a thread that reads the next blocks meanwhile
+duplicates  an id that occurs twice, found in bounded memory
 """
 
-from retrieval.vectors.blocks import VectorBlock, read_blocks
+from retrieval.vectors.blocks import VectorBlock, read_blocks, read_ids
 from retrieval.vectors.columns import VectorColumns
+from retrieval.vectors.duplicates import Duplicate, find_duplicate
 from retrieval.vectors.opening import open_source
-from retrieval.vectors.source import VectorFile, VectorSource
+from retrieval.vectors.parts import split
+from retrieval.vectors.read_ahead import read_ahead
+from retrieval.vectors.source import VectorFile, VectorPart, VectorSource
 
 __all__ = [
+    "Duplicate",
     "VectorBlock",
     "VectorColumns",
     "VectorFile",
+    "VectorPart",
     "VectorSource",
+    "find_duplicate",
     "open_source",
+    "read_ahead",
     "read_blocks",
+    "read_ids",
+    "split",
 ]

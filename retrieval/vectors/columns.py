@@ -130,19 +130,49 @@ def id_array(column: pa.Array, where: str, first_row: int) -> NDArray[np.bytes_]
     Returns:
         bytes (N,), of the width of the longest id.
     """
-    text = column.cast(pa.string())
+    text = column.cast(pa.large_string())
     text.validate(full=True)  # Parquet does not promise that text is UTF-8
+    if text.null_count:
+        row = first_row + pc.indices_nonzero(pc.is_null(text))[0].as_py()
+        raise IndexFormatError(f"{where}, row {row}: no id; each row needs one.")
+    if not len(text):
+        return np.empty(0, "S1")
+    offsets = np.frombuffer(text.buffers()[1], np.int64)[text.offset :][: len(text) + 1]
+    start, stop = int(offsets[0]), int(offsets[-1])
+    if start == stop:  # empty ids alone, for which Arrow may hold no buffer
+        return np.zeros(len(text), "S1")
+    data = np.frombuffer(text.buffers()[2], np.uint8)[start:stop]
     # NumPy pads with NUL bytes and could not tell such an id from a shorter one.
-    for problem, is_wrong, advice in (
-        ("no id", pc.is_null(text), "each row needs one"),
-        ("the id holds a NUL character", pc.match_substring(text, "\0"), "rename it"),
-    ):
-        wrong = pc.indices_nonzero(is_wrong)
-        if len(wrong):
-            raise IndexFormatError(
-                f"{where}, row {first_row + wrong[0].as_py()}: {problem}; {advice}."
-            )
-    return np.array(text.cast(pa.binary()).to_pylist(), dtype="S")
+    if not data.min():
+        at = start + int(np.argmin(data))
+        row = first_row + int(np.searchsorted(offsets, at, side="right")) - 1
+        raise IndexFormatError(f"{where}, row {row}: the id holds a NUL character; rename it.")
+    return _padded(data, offsets[:-1] - start, np.diff(offsets))
+
+
+def _padded(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.bytes_]:
+    """Texts that lie back to back, each padded with NUL bytes to the width of the longest.
+
+    Args:
+        data: All texts, uint8 (B,).
+        starts: Where each begins, int64 (N,), N at least 1.
+        lengths: Bytes of each, int64 (N,), one of them at least 1.
+
+    Cost: some 40 ns a text of 30 bytes; no loop over them. No copy if they are equally long.
+    """
+    width = int(lengths.max())
+    if int(lengths.min()) == width:
+        return data.view(f"S{width}")
+    # Every place of the data as a text of full width, of which those at the starts are taken.
+    data = np.concatenate([data, np.zeros(width, np.uint8)])
+    windows = np.ndarray(len(data) - width + 1, f"V{width}", data, strides=(1,))
+    taken = windows[starts].view(np.uint8).reshape(-1, width)
+    kind = np.min_scalar_type(width)
+    is_own = np.arange(width, dtype=kind) < lengths.astype(kind)[:, None]
+    np.multiply(taken, is_own.view(np.uint8), out=taken)  # the rest belongs to the next text
+    return taken.reshape(-1).view(f"S{width}")
 
 
 def vector_dim(chunk: pa.Array, dtype: str) -> int:
@@ -184,10 +214,30 @@ def vector_array(chunk: pa.Array, dim: int, dtype: str, where: str, first_row: i
     array = _flat_storage(chunk)
     if not len(array):
         return np.empty((0, dim), dtype)
-    itemsize = np.dtype(dtype).itemsize
+    width = dim * np.dtype(dtype).itemsize
+    if array.null_count or array.type != pa.binary(width):  # else nothing can be wrong
+        _check_lengths(array, dim, width, where, first_row)
+    if not _is_bytes(array.type):
+        values = array.flatten().to_numpy(zero_copy_only=False)
+        if values.dtype != dtype:
+            raise IndexFormatError(
+                f"{where}: components of {values.dtype}; {dtype} is needed, as in the first file."
+            )
+        return values.reshape(-1, dim)
+    if pa.types.is_fixed_size_binary(array.type):
+        start, data = array.offset * width, array.buffers()[1]
+    else:
+        offsets = np.frombuffer(array.buffers()[1], dtype=np.int32)
+        start, data = int(offsets[array.offset]), array.buffers()[2]
+    kind = np.dtype(dtype).newbyteorder("<")
+    return np.frombuffer(data, kind, len(array) * dim, offset=start).reshape(-1, dim)
+
+
+def _check_lengths(array: pa.Array, dim: int, width: int, where: str, first_row: int) -> None:
+    """Refuse a row that is null or of another length, in dimensions or in bytes."""
     if _is_bytes(array.type):
         lengths = pc.binary_length(array).to_numpy(zero_copy_only=False)
-        needed, unit = dim * itemsize, "bytes"
+        needed, unit = width, "bytes"
     else:
         lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
         needed, unit = dim, "dimensions"
@@ -199,17 +249,3 @@ def vector_array(chunk: pa.Array, dim: int, dtype: str, where: str, first_row: i
             f"{where}, row {first_row + row}: {found}; {needed} {unit} are needed, as in the "
             f"first row of the first file."
         )
-    if not _is_bytes(array.type):
-        values = array.flatten().to_numpy(zero_copy_only=False)
-        if values.dtype != dtype:
-            raise IndexFormatError(
-                f"{where}: components of {values.dtype}; {dtype} is needed, as in the first file."
-            )
-        return values.reshape(-1, dim)
-    if pa.types.is_fixed_size_binary(array.type):
-        start, data = array.offset * needed, array.buffers()[1]
-    else:
-        offsets = np.frombuffer(array.buffers()[1], dtype=np.int32)
-        start, data = int(offsets[array.offset]), array.buffers()[2]
-    kind = np.dtype(dtype).newbyteorder("<")
-    return np.frombuffer(data, kind, len(array) * dim, offset=start).reshape(-1, dim)

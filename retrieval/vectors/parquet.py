@@ -15,6 +15,7 @@ from retrieval.vectors.columns import (
     find_vector_column,
     vector_dim,
 )
+from retrieval.vectors.parts import row_group_rows
 from retrieval.vectors.source import VectorFile, VectorSource
 
 __all__ = ["open_parquet"]
@@ -54,7 +55,7 @@ def _inspect_parquet(name: str, wanted: VectorColumns) -> VectorSource:
             vector_column, dtype = find_vector_column(schema, wanted, name)
             batch = next(file.iter_batches(batch_size=1, columns=[vector_column]), None)
             dim = vector_dim(batch.column(vector_column), dtype) if batch is not None else 0
-            num_rows = file.metadata.num_rows
+            num_rows, row_groups = file.metadata.num_rows, row_group_rows(file.metadata)
     except DAMAGED_PARQUET as error:
         raise IndexFormatError(
             f"{name}: cannot be read as Parquet ({first_line(error)}). "
@@ -67,7 +68,7 @@ def _inspect_parquet(name: str, wanted: VectorColumns) -> VectorSource:
         )
     return VectorSource(
         uri=name,
-        files=(VectorFile(name, num_rows),),
+        files=(VectorFile(name, num_rows, row_groups=row_groups),),
         dim=dim,
         dtype=dtype,
         id_column=id_column,

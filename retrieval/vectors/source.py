@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from retrieval.index.schema import EmbeddingSpec
 
-__all__ = ["VectorFile", "VectorSource"]
+__all__ = ["VectorFile", "VectorPart", "VectorSource"]
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,28 @@ class VectorFile:
         uri: The Parquet file, or the .npy file.
         num_rows: Rows in it.
         ids_uri: For .npy, the Parquet file that holds the ids in the same order; else "".
+        row_groups: Rows of each of its row groups; () where opening does not read them.
     """
 
     uri: str
     num_rows: int
     ids_uri: str = ""
+    row_groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class VectorPart:
+    """Some consecutive rows of one file: a share of work. Plain values: cheap to send.
+
+    Attributes:
+        file: The file.
+        first_row: Number in the file of the first row.
+        num_rows: Rows in the part.
+    """
+
+    file: VectorFile
+    first_row: int
+    num_rows: int
 
 
 @dataclass(frozen=True, kw_only=True)

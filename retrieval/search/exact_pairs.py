@@ -1,0 +1,221 @@
+"""Canonical keys of chosen pairs, in compiled loops: the bits of `scores.pair_scores`.
+
+A key grows with nearness: the score of a similarity, minus the distance of a distance.
+
+A row's sum is taken in the fast way, in any order and with fused multiply-add, where `scores`
+proves that it cannot round: both vectors float16, of norms below 2√2 (for l2 and l1 √2).
+Else each term is rounded to the grid first, and then the sum cannot round either.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from retrieval.search.gallery_block import GalleryBlock
+from retrieval.search.scores import METRICS, Rows, minkowski_power
+
+__all__ = ["ExactPairs"]
+
+_COSINE, _IP, _L2, _L1, _MINKOWSKI = range(5)  # the first four as in METRICS
+_ANY_ORDER = {"reassoc", "contract"}
+
+
+class ExactPairs:
+    """Canonical keys for one block of queries."""
+
+    def __init__(self, metric: str, queries: Rows) -> None:
+        """Prepare the queries' side.
+
+        Args:
+            metric: One of METRICS, or "minkowski:P".
+            queries: Q prepared queries.
+        """
+        power = minkowski_power(metric)
+        self._metric = _MINKOWSKI if power else METRICS.index(metric)
+        self._power = power or 0.0
+        # Plain rows of l2 and l1 need the smaller norm, since theirs is a sum of differences.
+        limit = 1 if metric in ("cosine", "ip") else 0
+        self._largest_square = 2.0 * 4.0**limit
+        is_plain = (queries.scales <= limit) & (queries.is_half and not power)
+        # float32 holds them exactly, and half the bytes are twice the speed.
+        stored = np.ldexp(queries.values, queries.scales[:, None] * is_plain[:, None])
+        squares = np.ldexp(queries.norms, 2 * queries.scales * is_plain)
+        self._plain = is_plain, stored.astype(np.float32), squares
+        self._scaled = queries.values, queries.scales.astype(np.int64), queries.norms
+
+    def keys(
+        self,
+        gallery: GalleryBlock,
+        pairs: tuple[NDArray[np.int32], NDArray[np.int32]],
+        floors: NDArray[np.float64],
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+        """Keys of pairs, without those below their query's floor.
+
+        Args:
+            gallery: N gallery rows.
+            pairs: Numbers of queries and of gallery rows, (M,) each. Pairs of one row should
+                stand together: a row is made ready once for each run. Overwritten.
+            floors: float64 (Q,), smallest key to keep.
+
+        Returns:
+            Queries, rows and float64 keys of the pairs that are kept, in their order.
+
+        Cost: M D operations in float64, no extra memory beyond the keys.
+        """
+        query, row = pairs
+        keys = np.empty(len(query))
+        largest_square = self._largest_square if gallery.is_half else 0.0
+        kept = _keys(
+            (self._metric, self._power),
+            self._plain,
+            self._scaled,
+            (gallery.exact, gallery.squares, largest_square),
+            (query, row, keys),
+            floors,
+        )
+        return query[:kept], row[:kept], keys[:kept]
+
+
+@njit(nogil=True, cache=True)
+def _keys(measure, plain_queries, scaled_queries, gallery, pairs, floors):
+    metric, power = measure
+    is_plain, plain_values, plain_squares = plain_queries
+    scaled_values, scales, norms = scaled_queries
+    exact, squares, largest_square = gallery
+    query, row, keys = pairs
+    num_dims = exact.shape[1]
+    plain, scaled, terms = np.empty(num_dims), np.empty(num_dims), np.empty(num_dims)
+    kept, plain_row, scaled_row = 0, -1, -1
+    scale, norm = 0, 0.0
+    for pair in range(len(query)):
+        ours, theirs = query[pair], row[pair]
+        if is_plain[ours] and squares[theirs] < largest_square:
+            if plain_row != theirs:
+                plain[:] = exact[theirs]
+                plain_row = theirs
+            product = plain_squares[ours] * squares[theirs]
+            key = _plain_key(metric, plain_values[ours], plain, product)
+        else:
+            if scaled_row != theirs:
+                scale, norm = _scale(exact[theirs], scaled, terms)
+                scaled_row = theirs
+            query_row = (scaled_values[ours], scales[ours], norms[ours])
+            key = _rounded_key(metric, power, query_row, (scaled, scale, norm), terms)
+        if key >= floors[ours]:
+            query[kept], row[kept], keys[kept] = ours, theirs, key
+            kept += 1
+    return kept
+
+
+@njit(nogil=True, cache=True)
+def _plain_key(metric, ours, theirs, product):
+    """Of two rows as they are stored, and the product of their squared norms."""
+    if metric == _COSINE:
+        return _dot(ours, theirs) / np.sqrt(product) + 0.0
+    if metric == _IP:
+        return _dot(ours, theirs) + 0.0
+    if metric == _L2:
+        return -(np.sqrt(_square_distance(ours, theirs)) + 0.0)
+    return -(_distance(ours, theirs) + 0.0)
+
+
+@njit(nogil=True, cache=True)
+def _rounded_key(metric, power, query, gallery, terms):
+    """Of two rows times powers of two, each term rounded to the grid of `scores`."""
+    ours, our_scale, our_norm = query
+    theirs, their_scale, their_norm = gallery
+    if metric in (_COSINE, _IP):
+        for dim in range(len(terms)):
+            terms[dim] = (ours[dim] * theirs[dim] + 6.0) - 6.0
+        dot = _sum(terms)
+        if metric == _IP:
+            return math.ldexp(dot, our_scale + their_scale) + 0.0
+        return dot / np.sqrt(our_norm * their_norm) + 0.0
+    common = max(our_scale, their_scale)
+    # Far apart, the smaller row vanishes beside the larger: its factor may become zero.
+    our_factor = math.ldexp(1.0, our_scale - common)
+    their_factor = math.ldexp(1.0, their_scale - common)
+    for dim in range(len(terms)):
+        terms[dim] = abs(ours[dim] * our_factor - theirs[dim] * their_factor)
+    return -(math.ldexp(_length(metric, power, terms), common) + 0.0)
+
+
+@njit(nogil=True, cache=True)
+def _length(metric, power, terms):
+    """Of a vector with these absolute components; overwrites them."""
+    if metric == _MINKOWSKI:
+        total = 0.0
+        for dim in range(len(terms)):  # in this order on every machine
+            total += terms[dim] ** power
+        return total ** (1 / power)
+    if metric == _L2:
+        for dim in range(len(terms)):
+            terms[dim] = (terms[dim] * terms[dim] + 24.0) - 24.0
+        return np.sqrt(_sum(terms))
+    grid = 1.5 * 2.0 ** np.ceil(np.log2(8 * np.sqrt(float(len(terms)))))
+    for dim in range(len(terms)):
+        terms[dim] = (terms[dim] + grid) - grid
+    return _sum(terms)
+
+
+@njit(nogil=True, cache=True)
+def _scale(stored, scaled, terms):
+    """`Rows.prepare` for one row: its values times 2^-scale, the scale, its squared norm."""
+    largest = 0.0
+    for dim in range(len(stored)):
+        largest = max(largest, abs(np.float64(stored[dim])))
+    scale = np.int64(math.frexp(largest)[1])
+    _times_power(stored, -scale, scaled)
+    grid = 1.5 * 2.0 ** np.ceil(np.log2(float(len(stored) + 1)))
+    for dim in range(len(stored)):
+        terms[dim] = (scaled[dim] * scaled[dim] + grid) - grid
+    scale += np.int64(np.ceil((math.frexp(_sum(terms))[1] - 1) / 2))
+    _times_power(stored, -scale, scaled)
+    for dim in range(len(stored)):
+        terms[dim] = (scaled[dim] * scaled[dim] + 6.0) - 6.0
+    return scale, _sum(terms)
+
+
+@njit(nogil=True, cache=True)
+def _times_power(stored, exponent, result):
+    half = exponent // 2  # in two steps: see `scores._times_power`
+    first, second = math.ldexp(1.0, half), math.ldexp(1.0, exponent - half)
+    for dim in range(len(stored)):
+        result[dim] = np.float64(stored[dim]) * first * second
+
+
+@njit(nogil=True, cache=True, fastmath=_ANY_ORDER)
+def _sum(terms):
+    total = 0.0
+    for dim in range(len(terms)):
+        total += terms[dim]
+    return total
+
+
+@njit(nogil=True, cache=True, fastmath=_ANY_ORDER)
+def _dot(ours, theirs):
+    total = 0.0
+    for dim in range(len(ours)):
+        total += np.float64(ours[dim]) * theirs[dim]
+    return total
+
+
+@njit(nogil=True, cache=True, fastmath=_ANY_ORDER)
+def _square_distance(ours, theirs):
+    total = 0.0
+    for dim in range(len(ours)):
+        apart = np.float64(ours[dim]) - theirs[dim]
+        total += apart * apart
+    return total
+
+
+@njit(nogil=True, cache=True, fastmath=_ANY_ORDER)
+def _distance(ours, theirs):
+    total = 0.0
+    for dim in range(len(ours)):
+        total += abs(np.float64(ours[dim]) - theirs[dim])
+    return total

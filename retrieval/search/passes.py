@@ -1,0 +1,143 @@
+"""First passes: which pairs of a gallery block cannot be left out.
+
+Each yields pairs (query, row) of a block, so that every pair is among them whose canonical
+key reaches its query's floor at that time. The floors rise while the pass goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.search.bounds import Bounds
+from retrieval.search.filtering import passing, still_near, still_passing
+from retrieval.search.gallery_block import GalleryBlock
+from retrieval.search.scores import Rows
+
+__all__ = ["DistancePass", "EveryPair", "FirstPass", "Pairs", "ProductPass"]
+
+Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
+
+# The bounds of a tile, 512 KiB, stay in a core's L2 cache from the product to the filter. A
+# product over all dimensions takes so long that its tile may be larger, to its own gain.
+_TILE_PAIRS = 2**17
+_DEEP_TILE_PAIRS = 2**19
+_FIRST_PAIRS = 2**13  # a tile while some query has no floor yet, and all its pairs pass
+_TILE_QUERIES = 1024
+
+
+class FirstPass(Protocol):
+    """A way to find the pairs that cannot be left out."""
+
+    @property
+    def name(self) -> str:
+        """What a ranking's certificate calls it."""
+
+    def pairs(self, block: GalleryBlock, floors: NDArray[np.float64]) -> Iterator[Pairs]:
+        """Those pairs, some rows at a time; int32 (M,) each, overwritten by the next.
+
+        Args:
+            block: N gallery rows.
+            floors: float64 (Q,), looked at anew for each tile.
+        """
+
+
+class EveryPair:
+    """All pairs: for a whole ranking, and for norms that float32 cannot hold."""
+
+    name = "every pair"
+
+    def __init__(self, num_queries: int) -> None:
+        self._num_queries = num_queries
+
+    def pairs(self, block: GalleryBlock, floors: NDArray[np.float64]) -> Iterator[Pairs]:
+        """All of them; see `FirstPass`."""
+        step = max(1, _TILE_PAIRS // self._num_queries)
+        every = np.arange(self._num_queries, dtype=np.int32)
+        for start in range(0, len(block.rough), step):
+            rows = np.arange(start, min(start + step, len(block.rough)), dtype=np.int32)
+            yield np.tile(every, len(rows)), np.repeat(rows, self._num_queries)
+
+
+class ProductPass:
+    """By matrix product, for cosine, ip and l2: a short one, then the whole for what is left."""
+
+    def __init__(self, metric: str, queries: Rows, basis: NDArray[np.float32] | None) -> None:
+        self._whole = Bounds(metric, queries, None)
+        self._short = None if basis is None else Bounds(metric, queries, basis)
+        self.name = f"product over {len((self._short or self._whole).operand)}"
+        self.slack = (self._short or self._whole).slack
+        self._room = _Room()
+
+    def pairs(self, block: GalleryBlock, floors: NDArray[np.float64]) -> Iterator[Pairs]:
+        """Pairs whose bounds reach their floors; see `FirstPass`."""
+        first = self._short or self._whole
+        operand, terms = first.gallery_operand(block), first.row_terms(block)
+        whole_terms = self._whole.row_terms(block)
+        num_queries = first.operand.shape[1]
+        for left in range(0, num_queries, _TILE_QUERIES):
+            queries = slice(left, min(left + _TILE_QUERIES, num_queries))
+            width = queries.stop - left
+            top = 0
+            while top < len(operand):
+                step = max(1, self._tile_pairs(floors[queries]) // width)
+                tile = operand[top : top + step]
+                bounds = self._room.bounds[: len(tile) * width].reshape(-1, width)
+                np.matmul(tile, first.operand[:, queries], out=bounds)
+                limits = first.limits(floors)[queries]
+                tile_terms = terms[0][top : top + step], terms[1][top : top + step]
+                query, row = passing(bounds, limits, tile_terms, self._room.pairs)
+                query += np.int32(left)
+                row += np.int32(top)
+                if self._short:
+                    limits = self._whole.limits(floors)
+                    query, row = still_passing(
+                        (query, row), self._whole.by_query, block.rough, limits, whole_terms
+                    )
+                yield query, row
+                top += step
+
+    def _tile_pairs(self, floors: NDArray[np.float64]) -> int:
+        if np.isneginf(floors).any():
+            return _FIRST_PAIRS
+        return _TILE_PAIRS if self._short else _DEEP_TILE_PAIRS
+
+
+class DistancePass:
+    """By sums of differences, for l1: a pair is left as soon as its sum is too large."""
+
+    name = "sums of differences"
+
+    def __init__(self, queries: Rows) -> None:
+        self._rough = np.ldexp(queries.values, queries.scales[:, None]).astype(np.float32)
+        self._norms = np.ldexp(np.sqrt(queries.norms), queries.scales)
+        self._room = _Room()
+
+    def pairs(self, block: GalleryBlock, floors: NDArray[np.float64]) -> Iterator[Pairs]:
+        """Pairs whose float32 sum does not exceed their distance; see `FirstPass`."""
+        num_queries, num_dims = self._rough.shape
+        # D roundings of the sum, and of each difference and what it is the difference of: all
+        # at most (D + 4) 2⁻²⁴ times Σ|q| + Σ|x|, which is at most √D (‖q‖ + ‖x‖).
+        share = (num_dims + 8) * 2.0**-24 * np.sqrt(num_dims)
+        norms = np.sqrt(block.squares)
+        step = max(1, _TILE_PAIRS // num_queries)
+        for top in range(0, len(block.rough), step):
+            rows = slice(top, min(top + step, len(block.rough)))
+            limits = -floors + share * (self._norms + norms[rows].max())
+            query, row = still_near(
+                self._rough, block.rough[rows], limits.astype(np.float32), self._room.pairs
+            )
+            row += np.int32(top)
+            yield query, row
+
+
+class _Room(threading.local):
+    """Arrays that each thread overwrites again and again."""
+
+    def __init__(self) -> None:
+        self.bounds = np.empty(_DEEP_TILE_PAIRS, np.float32)
+        self.pairs = np.empty(_DEEP_TILE_PAIRS, np.int32), np.empty(_DEEP_TILE_PAIRS, np.int32)
