@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo test check fix bench clean
+.PHONY: help setup demo test test-library test-jobs check fix bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,8 +21,15 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## draw a gallery and take it through every step on this machine
 	$(BIN)/retrieval-cli demo --output demo-output
 
+# Both halves at once: the jobs often wait for Ray, the library only computes.
 test: $(READY)  ## all tests
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs 2 --output-sync=target test-library test-jobs
+
+test-library: $(READY)  ## those of retrieval/
+	$(BIN)/python -m pytest tests/retrieval retrieval
+
+test-jobs: $(READY)  ## those of pipelines/, on Ray
+	$(BIN)/python -m pytest --ignore=tests/retrieval tests
 
 check: $(READY)  ## format, lint, types, borders between the packages
 	$(BIN)/ruff format --check .
@@ -35,7 +42,8 @@ fix: $(READY)  ## format and mend what the linter can
 	$(BIN)/ruff check --fix .
 
 bench: $(READY)  ## measure, side by side; prints the report
-	$(BIN)/python benchmarks/rank.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/rank_job.py --gallery 10000 --queries 100
 	$(BIN)/python benchmarks/embed_memory.py
 
 clean:  ## remove the environment and what the demo made

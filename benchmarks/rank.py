@@ -1,116 +1,150 @@
-"""How long does `rank` take on a started Ray?
+"""How fast is the exact ranking, side by side with faiss?
 
-Starts a Ray of its own by `ray start`, then runs the command line against it, as a user does:
-the time of the whole command (Python's start, reading, ranking, writing) and the time of the
-ranking alone, from its report. The vectors are random, of length one, float16.
+Both get the same float16 vectors in memory, faiss as the float32 that it wants (its `add` is
+not counted); ours measures a sample, chooses its bound, widens, bounds and scores: all of it
+counted. They take turns; the ratio is that of each round. What ours gives is compared, id by
+id and bit by bit, with brute force in float64 on some queries.
 
-    python benchmarks/rank.py [--queries 100] [--gallery 10000] [--dim 512] [--runs 5]
+faiss is tuned: its limit between two algorithms is meant for many cores and made it slow here
+(faiss.cvar.distance_compute_blas_threshold = 1000).
+
+    python benchmarks/photo_vectors.py PHOTOS vectors     # real photos' crops, once
+    python benchmarks/rank.py [vectors] [--rounds 5] [--top-k 10,100,1000] [--queries 1000,10]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import secrets
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import faiss
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-BIN = Path(sys.executable).parent
+from retrieval.search import Candidates, CpuSearch, choose_basis, scan
+from retrieval.vectors import VectorBlock
+
+_BLOCK_ROWS = 2048
 
 
-def write_vectors(folder: Path, prefix: str, num_rows: int, dim: int, num_files: int) -> None:
-    """Random unit vectors in the layout of an index's shards."""
+def isotropic(num_rows: int, dim: int) -> NDArray[np.float16]:
+    """Random directions: the case in which no bound is of use."""
     rng = np.random.default_rng(num_rows)
-    folder.mkdir()
-    for number, rows in enumerate(np.array_split(np.arange(num_rows), num_files)):
-        vectors = rng.normal(size=(len(rows), dim))
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        kind = pa.binary(2 * dim)
-        data = pa.py_buffer(vectors.astype("<f2").tobytes())
-        column = pa.Array.from_buffers(kind, len(rows), [None, data])
-        field = pa.field("embedding", kind, metadata={"dtype": "float16"})
-        table = pa.table(
-            [[f"{prefix}{row}" for row in rows], column],
-            schema=pa.schema([pa.field("image_id", pa.string()), field]),
-        )
-        pq.write_table(table, folder / f"{number}.parquet", compression="none")
+    rows = rng.standard_normal((num_rows, dim), dtype=np.float32)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
 
 
-def measure(args: argparse.Namespace) -> tuple[list[float], list[float]]:
-    """Seconds of each run: the whole command, and the ranking alone."""
-    environment = {
-        **os.environ,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    commands, rankings = [], []
-    with tempfile.TemporaryDirectory() as scratch:
-        queries, gallery = Path(scratch, "queries"), Path(scratch, "gallery")
-        write_vectors(queries, "q", args.queries, args.dim, 1)
-        write_vectors(gallery, "g", args.gallery, args.dim, args.files)
-        # --block: the nodes are children of this process and end with it.
-        start = [str(BIN / "ray"), "start", "--head", "--block", "--port=0"]
-        start += ["--include-dashboard=false", "--node-ip-address=127.0.0.1"]
-        start += [f"--temp-dir={scratch}/ray"]
-        cluster = subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL)
-        try:
-            address = wait_for_address(Path(scratch, "ray"))
-            command = [str(BIN / "retrieval-cli"), "rank", str(queries), str(gallery)]
-            command += [f"{scratch}/ranking", "--top-k", args.top_k, "--address", address]
-            for _ in range(args.runs):
-                begin = time.monotonic()
-                done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-                commands.append(time.monotonic() - begin)
-                rankings.append(json.loads(done.stdout)["seconds"]["rank"])
-        finally:
-            cluster.terminate()
-            cluster.wait()
-    return commands, rankings
+def numbered(prefix: str, num_rows: int) -> NDArray[np.bytes_]:
+    """Ids whose order is that of the rows."""
+    return np.char.add(prefix.encode(), np.char.zfill(np.arange(num_rows).astype("S8"), 8))
+
+
+def rank_ours(
+    queries: VectorBlock, gallery: VectorBlock, k: int, num_threads: int
+) -> tuple[Candidates, str]:
+    """As the job does it, from vectors in memory; and the bound that was chosen."""
+    num_rows = len(gallery.ids)
+    sample = gallery.vectors[:: max(1, num_rows // 8192)]
+    choice = choose_basis(sample, queries.vectors, k, num_rows)
+    search = CpuSearch(queries, k, "cosine", basis=choice.basis)
+    starts = range(0, num_rows, _BLOCK_ROWS)
+    step = round(len(starts) * 0.618) | 1  # through the gallery in leaps, as the job goes
+    while np.gcd(step, len(starts)) != 1:
+        step += 2
+    order = [starts[number * step % len(starts)] for number in range(len(starts))]
+    slices = (slice(start, start + _BLOCK_ROWS) for start in order)
+    blocks = (VectorBlock(gallery.ids[part], gallery.vectors[part]) for part in slices)
+    scan(search, [blocks], num_threads)
+    return search.result(), search.method
+
+
+def check(found: Candidates, queries: VectorBlock, gallery: VectorBlock, k: int) -> None:
+    """Compare some queries with a float64 product of all pairs, which is exact for float16."""
+    for query in range(0, len(queries.ids), max(1, len(queries.ids) // 8)):
+        ours = queries.vectors[query].astype(np.float64)
+        scores = np.empty(len(gallery.ids))
+        for start in range(0, len(scores), 50_000):
+            theirs = gallery.vectors[start : start + 50_000].astype(np.float64)
+            squares = np.einsum("nd,nd->n", theirs, theirs)
+            scores[start : start + 50_000] = (theirs @ ours) / np.sqrt(ours @ ours * squares)
+        order = np.lexsort((gallery.ids, -scores))[:k]
+        rows = found.query == query
+        assert (found.ids[rows] == gallery.ids[order]).all(), f"ids of query {query}"
+        assert found.scores[rows].tobytes() == scores[order].tobytes(), f"bits of query {query}"
+
+
+def load(args: argparse.Namespace) -> tuple[NDArray[np.float16], NDArray[np.float16], str]:
+    """Gallery, queries, and what they are."""
+    if args.vectors:
+        gallery = np.load(args.vectors / "gallery.npy")[: args.gallery]
+        return gallery, np.load(args.vectors / "queries.npy"), f"crops ({args.vectors.name})"
+    rows = isotropic(args.gallery + 1000, args.dim)
+    return rows[1000:], rows[:1000], "isotropic"
 
 
 def main() -> None:
     """Measure and print the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--gallery", type=int, default=10_000)
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--files", type=int, default=4)
-    parser.add_argument("--top-k", default="10")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("vectors", type=Path, nargs="?", help="folder of photo_vectors.py")
+    parser.add_argument("--gallery", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=512, help="of random vectors")
+    parser.add_argument("--queries", default="1000")
+    parser.add_argument("--top-k", default="10,100,1000")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
-    commands, rankings = measure(args)
-    print(f"# rank on a started Ray, {datetime.now(UTC):%Y-%m-%d}\n")
-    print(f"{args.queries} queries × {args.gallery} × {args.dim}, float16 in {args.files} files,")
-    print(f"k = {args.top_k}; {os.cpu_count()} cores, Python {platform.python_version()}.\n")
-    print("| seconds | smallest | median | largest |\n|---|---|---|---|")
-    for name, values in (("whole command", commands), ("ranking alone", rankings)):
-        figures = (min(values), statistics.median(values), max(values))
-        print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in figures) + " |")
+    gallery_rows, query_rows, kind = load(args)
+    gallery = VectorBlock(numbered("g", len(gallery_rows)), gallery_rows)
+    faiss.omp_set_num_threads(args.threads)
+    faiss.cvar.distance_compute_blas_threshold = 1000
+    index = faiss.IndexFlatIP(gallery_rows.shape[1])
+    index.add(gallery_rows.astype(np.float32))
+    shape = f"{len(gallery_rows):,} × {gallery_rows.shape[1]}"
+    print(f"# exact ranking and faiss IndexFlatIP, {datetime.now(UTC):%Y-%m-%d}\n")
+    print(f"{kind}: {shape} float16; {args.threads} threads, faiss {faiss.__version__}, ", end="")
+    print(f"NumPy {np.__version__}, Python {platform.python_version()}; {args.rounds} rounds.\n")
+    print("| queries | k | first bound | ours, s | faiss, s | ratio (from – to) |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for num_queries in map(int, args.queries.split(",")):
+        vectors = query_rows[:num_queries]
+        queries = VectorBlock(numbered("q", num_queries), vectors)
+        for k in map(int, args.top_k.split(",")):
+            measure(queries, gallery, index, k, args)
 
 
-def wait_for_address(folder: Path) -> str:
-    """HOST:PORT of the cluster whose files are in a folder, once it is up."""
-    for _ in range(600):
-        found = list(folder.glob("session_2*/gcs_server_port_*")) or list(
-            folder.glob("ray_current_cluster")
-        )
-        if found:
-            text = found[0].read_text().strip()
-            return text if ":" in text else f"127.0.0.1:{text}"
-        time.sleep(0.1)
-    sys.exit("Ray did not start within a minute")
+def measure(
+    queries: VectorBlock,
+    gallery: VectorBlock,
+    index: faiss.IndexFlatIP,
+    k: int,
+    args: argparse.Namespace,
+) -> None:
+    """One line of the table."""
+    theirs_input = queries.vectors.astype(np.float32)
+    few = VectorBlock(gallery.ids[:4096], gallery.vectors[:4096])
+    rank_ours(queries, few, min(k, 4096), args.threads)  # compiled, or loaded, before the clock
+    found, method = rank_ours(queries, gallery, k, args.threads)
+    check(found, queries, gallery, k)
+    ours, theirs = [], []
+    for _ in range(args.rounds):
+        begin = time.perf_counter()
+        rank_ours(queries, gallery, k, args.threads)
+        middle = time.perf_counter()
+        index.search(theirs_input, k)
+        ours.append(middle - begin)
+        theirs.append(time.perf_counter() - middle)
+    ratios = sorted(their / our for our, their in zip(ours, theirs, strict=True))
+    print(
+        f"| {len(queries.ids):,} | {k:,} | {method} | "
+        f"{statistics.median(ours):.2f} | {statistics.median(theirs):.2f} | "
+        f"**{statistics.median(ratios):.2f}** ({ratios[0]:.2f} – {ratios[-1]:.2f}) |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

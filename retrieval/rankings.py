@@ -3,6 +3,7 @@
 ranking.json is written last and names the parts, so a folder without it is no ranking and a
 part that it does not name is none of its own. Replacing a ranking writes new parts first,
 then ranking.json, then removes the old parts: a reader sees the old ranking or the new one.
+Parts of a run that was killed stay until the next finished one; the same run goes on after them.
 """
 
 from __future__ import annotations
@@ -64,32 +65,57 @@ class Ranking:
 
 
 class RankingWriter:
-    """Writes the parts of a ranking, then makes them visible at once."""
+    """Writes the parts of a ranking, then makes them visible at once.
 
-    def __init__(self, uri: str) -> None:
+    Attributes:
+        uri: The folder.
+        num_parts, num_rows: Parts that are there, and their rows.
+        num_resumed: How many of the parts an earlier run has written.
+    """
+
+    def __init__(self, uri: str, run_key: str | None = None) -> None:
         """Prepare a folder.
+
+        Args:
+            uri: The folder.
+            run_key: 12 hexadecimal digits that stand for all that decides the parts: a run
+                with the same key may go on after the parts of one that was killed.
 
         Raises:
             StorageError: it holds something that is no ranking, or cannot be written.
         """
         self.uri = absolute_uri(uri)
-        self._run = uuid.uuid4().hex[:12]
-        self._parts: list[str] = []
+        self.num_parts = self.num_rows = self.num_resumed = 0
+        self._run = run_key or uuid.uuid4().hex[:12]
         advice = "Choose a new folder, or one that holds a ranking to replace."
         if file_exists(self.uri):
             raise StorageError(f"{self.uri}: is a file. {advice}")
-        self._before = list_files(self.uri)
-        names = [file[len(self.uri) + 1 :] for file in self._before]
-        strange = [name for name in names if name != MANIFEST and not _PART.fullmatch(name)]
+        self._before = [file[len(self.uri) + 1 :] for file in list_files(self.uri)]
+        strange = [name for name in self._before if name != MANIFEST and not _PART.fullmatch(name)]
         if strange:
             raise StorageError(
                 f"{self.uri}: holds {strange[0]}, which is no part of a ranking. {advice}"
             )
         check_writable(self.uri)
 
+    def resume(self) -> bool:
+        """Keep the next part if an earlier run has written it; it is read to be sure."""
+        name = self._name(self.num_parts)
+        if name not in self._before:
+            return False
+        try:
+            with open_input(join(self.uri, name)) as stream:
+                table = pq.read_table(stream, page_checksum_verification=True)
+        except DAMAGED_PARQUET:
+            return False
+        if table.schema != RANKING_SCHEMA:
+            return False
+        self._count(table)
+        self.num_resumed += 1
+        return True
+
     def write_part(self, table: pa.Table) -> None:
         """Write the next part: rows of RANKING_SCHEMA, sorted by query and rank."""
-        name = f"part-{len(self._parts):05d}-{self._run}.parquet"
         sink = pa.BufferOutputStream()
         pq.write_table(
             table.cast(RANKING_SCHEMA),
@@ -98,21 +124,24 @@ class RankingWriter:
             use_dictionary=["query_id", "gallery_id"],
             write_page_checksum=True,
         )
-        write_bytes(join(self.uri, name), sink.getvalue())
-        self._parts.append(name)
+        write_bytes(join(self.uri, self._name(self.num_parts)), sink.getvalue())
+        self._count(table)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Publish: write ranking.json, then remove what the folder held before."""
-        manifest = {**facts, "parts": self._parts}
+        parts = [self._name(number) for number in range(self.num_parts)]
+        manifest = {**facts, "parts": parts}
         write_bytes(join(self.uri, MANIFEST), (json.dumps(manifest, indent=2) + "\n").encode())
         for old in self._before:
-            if not old.endswith(MANIFEST):
-                remove_file(old)
+            if old != MANIFEST and old not in parts:
+                remove_file(join(self.uri, old))
 
-    def abandon(self) -> None:
-        """Remove the parts of a run that failed; what was there before stays."""
-        for name in self._parts:
-            remove_file(join(self.uri, name))
+    def _name(self, number: int) -> str:
+        return f"part-{number:05d}-{self._run}.parquet"
+
+    def _count(self, table: pa.Table) -> None:
+        self.num_parts += 1
+        self.num_rows += table.num_rows
 
 
 def open_ranking(uri: str) -> Ranking:

@@ -30,6 +30,7 @@ __all__ = [
     "check_writable",
     "expand",
     "file_exists",
+    "file_stamp",
     "is_local",
     "join",
     "list_files",
@@ -132,6 +133,13 @@ def read_bytes(uri: str) -> bytes:
         return Path(absolute_uri(uri)).read_bytes()
     with open_input(uri) as source:
         return bytes(source.read())
+
+
+def file_stamp(uri: str) -> tuple[int, int]:
+    """Size in bytes and time of the last change in nanoseconds; (-1, -1) where nothing is."""
+    filesystem, path = open_store(uri)
+    found = filesystem.get_file_info(path)
+    return (-1, -1) if found.size is None else (found.size, found.mtime_ns or -1)
 
 
 def open_input(uri: str) -> pa.NativeFile:

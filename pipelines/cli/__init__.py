@@ -20,6 +20,7 @@ from pipelines.cli.experiment import experiment
 from pipelines.cli.rank import rank
 from pipelines.cli.report import report
 from pipelines.cli.train import train
+from pipelines.cli.verify import verify
 from retrieval.errors import RetrievalError
 
 __all__ = ["main"]
@@ -71,5 +72,5 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _on_terminate)
 
 
-for command in (demo, augment, embed, rank, evaluate, report, train, experiment):
+for command in (demo, augment, embed, rank, verify, evaluate, report, train, experiment):
     main.add_command(command)

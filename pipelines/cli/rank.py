@@ -33,10 +33,10 @@ def _parse_top_k(ctx: click.Context, param: click.Parameter, value: str) -> int 
 )
 @click.option(
     "--metric",
-    type=click.Choice(["cosine", "ip", "l2", "l1"]),
     default="cosine",
     show_default=True,
-    help="How near two vectors are; l2 and l1 are distances: smaller is nearer.",
+    metavar="cosine|ip|l2|l1|minkowski:P",
+    help="How near two vectors are; of l2, l1 and minkowski:P smaller is nearer.",
 )
 @click.option("--exclude-self", is_flag=True, help="Leave out the image with the query's own id.")
 @click.option(
@@ -44,13 +44,34 @@ def _parse_top_k(ctx: click.Context, param: click.Parameter, value: str) -> int 
     default=1.0,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="What one actor may hold.",
+    help="What one process may hold.",
+)
+@click.option(
+    "--num-threads",
+    type=click.IntRange(1),
+    help="Threads; asks for this machine alone. [default: without a cluster, one a core]",
 )
 @click.option(
     "--num-actors",
     type=click.IntRange(1),
-    help="Actors that share the gallery's files, at most one a CPU. [default: as many as have "
-    "work]",
+    help="Ray actors, at most one a CPU or GPU; asks for Ray. [default: on a cluster, as many as "
+    "have work]",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="auto: a GPU where there is one. The bits are the same.",
+)
+@click.option(
+    "--previous",
+    metavar="RANKING",
+    help="Ranking of earlier versions of the same indexes: rank only what has changed since.",
+)
+@click.option("--allow-duplicates", is_flag=True, help="Rank a gallery with equal ids.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would be read and about how long it takes."
 )
 @click.option("--id-column", help="Column of the ids in other tools' Parquet.")
 @click.option("--vector-column", help="Column of the vectors in other tools' Parquet.")
@@ -72,13 +93,17 @@ def rank(
     QUERIES and GALLERY are indexes, or other tools' vectors: Parquet files with a column of
     ids and one of vectors, or folders of .npy and Parquet pairs. RANKING is a folder: Parquet
     parts with query_id, rank, gallery_id and score, and ranking.json. Ids and scores are the
-    same to the last bit for any number of shards and actors.
+    same to the last bit for any number of shards, threads and actors, on CPU and GPU.
+
+    Without --address this machine ranks alone, without Ray. A killed run goes on where it was:
+    give the same command again.
 
     \b
     Example:
         retrieval-cli rank index/queries index/gallery ranking --top-k 10
         retrieval-cli rank index/gallery index/gallery near-copies --exclude-self --top-k 3
         retrieval-cli rank 'queries/*.parquet' s3://bucket/vectors ranking --metric l2
+        retrieval-cli rank index/queries index/gallery tuesday --previous monday
     """
     from pipelines import rank as job
     from retrieval.vectors import VectorColumns
@@ -87,5 +112,9 @@ def rank(
         settings.pop("id_column"), settings.pop("vector_column"), settings.pop("vector_dtype")
     )
     memory_bytes = int(settings.pop("memory_gib") * 2**30)
+    is_dry = settings.pop("dry_run")
     config = job.RankConfig(columns=columns, memory_bytes=memory_bytes, **settings)
-    print_report(job.run(queries, gallery, ranking, config, address=address))
+    if is_dry:
+        print_report(job.estimate(queries, gallery, config, address=address))
+    else:
+        print_report(job.run(queries, gallery, ranking, config, address=address))

@@ -18,17 +18,27 @@ gpu/           the engine on the GPU
 """
 
 from retrieval.search.candidates import Candidates, best
+from retrieval.search.cpu import CpuSearch, warm_up
+from retrieval.search.neighbours import Neighbours
 from retrieval.search.plan import BlockPlan, plan_blocks
 from retrieval.search.scores import METRICS, is_distance, minkowski_power
-from retrieval.search.top_k import top_k
+from retrieval.search.top_k import available_cpus, scan, top_k
+from retrieval.search.tuning import Choice, choose_basis
 
 __all__ = [
     "METRICS",
     "BlockPlan",
     "Candidates",
+    "Choice",
+    "CpuSearch",
+    "Neighbours",
+    "available_cpus",
     "best",
+    "choose_basis",
     "is_distance",
     "minkowski_power",
     "plan_blocks",
+    "scan",
     "top_k",
+    "warm_up",
 ]

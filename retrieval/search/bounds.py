@@ -99,14 +99,15 @@ class Bounds:
 
     def limits(self, floors: NDArray[np.float64]) -> NDArray[np.float32]:
         """The t' of each query, for the keys that a pair has to reach; float32 (Q,)."""
-        if self._metric == "cosine":
-            limits = floors - self.slack
-        elif self._metric == "ip":
-            limits = floors / self._norms
-        else:
-            squares = self._norms * self._norms
-            limits = (squares * (1 - _COMPARISON) - floors * floors) / 2
-        return limits.astype(np.float32)
+        with np.errstate(over="ignore"):  # floors of rows that are not tame: infinity is right
+            if self._metric == "cosine":
+                limits = floors - self.slack
+            elif self._metric == "ip":
+                limits = floors / self._norms
+            else:
+                squares = self._norms * self._norms
+                limits = (squares * (1 - _COMPARISON) - floors * floors) / 2
+            return limits.astype(np.float32)
 
     def row_terms(self, block: GalleryBlock) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The w and b of each gallery row; float32 (N,) each."""

@@ -9,6 +9,7 @@ be no neighbour, however rough the bound; what is kept has the bits of the canon
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from retrieval.search.passes import DistancePass, EveryPair, FirstPass, ProductP
 from retrieval.search.scores import Rows
 from retrieval.vectors import VectorBlock
 
-__all__ = ["CpuSearch"]
+__all__ = ["CpuSearch", "warm_up"]
 
 _ROUGH_BYTES = 2**20  # rows that are made ready at a time stay in a core's L2 cache ...
 _DEEP_ROUGH_BYTES = 2**22  # ... but a product over all dimensions gains by more of them
@@ -79,6 +80,20 @@ class CpuSearch:
         """The first pass, in words."""
         return self._first_pass.name
 
+    def raise_floors(self, floors: NDArray[np.float64]) -> None:
+        """Take keys (Q,) that k rows elsewhere are known to reach; old ones do no harm."""
+        self.neighbours.raise_floors(floors)
+
+    def certificate(self) -> dict[str, Any]:
+        """How the result was found: the bound, and how many pairs it did not rule out."""
+        return {
+            "engine": "cpu",
+            "bound": self._first_pass.name,
+            "slack": self._first_pass.slack,
+            "pairs": self.num_pairs,
+            "scored": self.num_survivors,
+        }
+
     def add(self, block: VectorBlock) -> None:
         """Take in the gallery rows of a block."""
         step = len(self._rough.buffer)
@@ -109,3 +124,12 @@ class _Rough(threading.local):
 
     def __init__(self, num_bytes: int, num_dims: int) -> None:
         self.buffer = np.empty((max(1, num_bytes // (4 * num_dims)), num_dims), np.float32)
+
+
+def warm_up() -> None:
+    """Load the compiled loops, or compile them: the first time on a machine takes some seconds."""
+    rows = np.eye(4, dtype=np.float16)
+    ids = np.array([b"a", b"b", b"c", b"d"])
+    search = CpuSearch(VectorBlock(ids, rows), 1, "cosine", basis=np.eye(4, 1, dtype=np.float32))
+    search.add(VectorBlock(ids, rows))
+    search.result()

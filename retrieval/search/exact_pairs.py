@@ -148,10 +148,10 @@ def _rounded_key(metric, power, query, gallery, terms):
 def _length(metric, power, terms):
     """Of a vector with these absolute components; overwrites them."""
     if metric == _MINKOWSKI:
-        total = 0.0
+        total, largest = 0.0, max(terms.max(), 2.0**-1022)  # see `scores`
         for dim in range(len(terms)):  # in this order on every machine
-            total += terms[dim] ** power
-        return total ** (1 / power)
+            total += (terms[dim] / largest) ** power
+        return total ** (1 / power) * largest
     if metric == _L2:
         for dim in range(len(terms)):
             terms[dim] = (terms[dim] * terms[dim] + 24.0) - 24.0

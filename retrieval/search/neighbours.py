@@ -69,6 +69,11 @@ class Neighbours:
                 self._most,
             )
 
+    def take(self, found: Candidates, metric: str) -> None:
+        """Take in the result of another search."""
+        sign = -1.0 if is_distance(metric) else 1.0
+        self.add(found.query, sign * found.scores, found.ids)
+
     def _make_room(self, query: NDArray[np.int32], id_bytes: int) -> None:
         """Grow the arrays for longer ids, or for more candidates while there are fewer than k."""
         num_queries, capacity, width = self._ids.shape

@@ -37,6 +37,10 @@ class FirstPass(Protocol):
     def name(self) -> str:
         """What a ranking's certificate calls it."""
 
+    @property
+    def slack(self) -> float:
+        """How far a bound may be off, for vectors of length one."""
+
     def pairs(self, block: GalleryBlock, floors: NDArray[np.float64]) -> Iterator[Pairs]:
         """Those pairs, some rows at a time; int32 (M,) each, overwritten by the next.
 
@@ -50,6 +54,7 @@ class EveryPair:
     """All pairs: for a whole ranking, and for norms that float32 cannot hold."""
 
     name = "every pair"
+    slack = 0.0
 
     def __init__(self, num_queries: int) -> None:
         self._num_queries = num_queries
@@ -115,24 +120,29 @@ class DistancePass:
     def __init__(self, queries: Rows) -> None:
         self._rough = np.ldexp(queries.values, queries.scales[:, None]).astype(np.float32)
         self._norms = np.ldexp(np.sqrt(queries.norms), queries.scales)
+        # D roundings of the sum, and of each difference and what it is the difference of: all
+        # at most (D + 4) 2⁻²⁴ times Σ|q| + Σ|x|, which is at most √D (‖q‖ + ‖x‖).
+        num_dims = self._rough.shape[1]
+        self.slack = float((num_dims + 8) * 2.0**-24 * np.sqrt(num_dims))
         self._room = _Room()
 
     def pairs(self, block: GalleryBlock, floors: NDArray[np.float64]) -> Iterator[Pairs]:
         """Pairs whose float32 sum does not exceed their distance; see `FirstPass`."""
-        num_queries, num_dims = self._rough.shape
-        # D roundings of the sum, and of each difference and what it is the difference of: all
-        # at most (D + 4) 2⁻²⁴ times Σ|q| + Σ|x|, which is at most √D (‖q‖ + ‖x‖).
-        share = (num_dims + 8) * 2.0**-24 * np.sqrt(num_dims)
+        num_queries = len(self._rough)
         norms = np.sqrt(block.squares)
-        step = max(1, _TILE_PAIRS // num_queries)
-        for top in range(0, len(block.rough), step):
-            rows = slice(top, min(top + step, len(block.rough)))
-            limits = -floors + share * (self._norms + norms[rows].max())
-            query, row = still_near(
-                self._rough, block.rough[rows], limits.astype(np.float32), self._room.pairs
-            )
-            row += np.int32(top)
-            yield query, row
+        for left in range(0, num_queries, _TILE_QUERIES):
+            queries = slice(left, min(left + _TILE_QUERIES, num_queries))
+            step = max(1, _TILE_PAIRS // (queries.stop - left))
+            for top in range(0, len(block.rough), step):
+                rows = slice(top, min(top + step, len(block.rough)))
+                share = self.slack * (self._norms[queries] + norms[rows].max())
+                with np.errstate(over="ignore"):  # a floor of rows that are not tame
+                    limits = (share - floors[queries]).astype(np.float32)
+                near = self._rough[queries], block.rough[rows], limits
+                query, row = still_near(*near, self._room.pairs)
+                query += np.int32(left)
+                row += np.int32(top)
+                yield query, row
 
 
 class _Room(threading.local):

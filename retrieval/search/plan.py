@@ -1,60 +1,61 @@
-"""How many queries and gallery rows to score against each other at a time."""
+"""How many queries are ranked at a time, and how many gallery rows are read at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import numpy as np
 
 from retrieval.errors import UsageError
 from retrieval.vectors import VectorSource
 
 __all__ = ["BlockPlan", "plan_blocks"]
 
-# Where the matrix product runs at full speed; larger blocks only take more memory.
-_MOST_QUERIES = 1024
-_MOST_GALLERY = 8192
+# More queries at a time mean fewer passes over the gallery, but also more work lost when a
+# run is killed. A pass costs about as much as 500 queries.
+_MOST_QUERIES = 16 * 1024
+_READ_BYTES = 2 * 2**20  # a read block stays in the cache until it is used
+_READ_AHEAD = 4  # blocks that are read, ready or used, for each thread
+_SCRATCH_BYTES = 12 * 2**20  # rows in float32, bounds and pairs, for each thread
 _ID_BYTES = 64  # an id's, generously
 
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """Rows of queries and of gallery that are scored against each other at a time."""
+    """Queries that are ranked in one pass over the gallery, and rows that are read at a time."""
 
     query_rows: int
     gallery_rows: int
 
 
-def plan_blocks(num_queries: int, gallery: VectorSource, k: int, memory_bytes: int) -> BlockPlan:
-    """Choose blocks that stay within a memory budget, by halving the larger side.
+def plan_blocks(
+    num_queries: int, gallery: VectorSource, k: int, memory_bytes: int, num_threads: int = 1
+) -> BlockPlan:
+    """Choose as many queries at a time as a memory budget allows.
 
     Args:
         num_queries: Queries in all.
-        gallery: The gallery, for its number of rows and dimensions D.
+        gallery: The gallery, for its number of rows, dimensions D and type.
         k: Neighbours of each query.
         memory_bytes: What one process may hold.
+        num_threads: Threads of that process.
 
     Raises:
-        UsageError: one query's candidates and 64 gallery rows are too much already.
+        UsageError: one query's neighbours are too much already.
     """
-    num_gallery, dim = gallery.num_rows, gallery.dim
-    plan = BlockPlan(min(num_queries, _MOST_QUERIES), min(num_gallery, _MOST_GALLERY))
-    while _needed_bytes(plan, num_gallery, dim, k) > memory_bytes:
-        if plan.gallery_rows > 64 and plan.gallery_rows >= plan.query_rows:
-            plan = BlockPlan(plan.query_rows, plan.gallery_rows // 2)
-        elif plan.query_rows > 1:
-            plan = BlockPlan(plan.query_rows // 2, plan.gallery_rows)
-        else:
-            needed = _needed_bytes(plan, num_gallery, dim, k)
-            raise UsageError(
-                f"--memory-gib {memory_bytes / 2**30:.3g}: ranking {k} of {num_gallery} images of "
-                f"{dim} dimensions needs {needed / 2**30:.3g} GiB an actor. Allow more, or use a "
-                f"smaller --top-k."
-            )
-    return plan
-
-
-def _needed_bytes(plan: BlockPlan, num_gallery: int, dim: int, k: int) -> int:
-    # Candidates: up to 2 k a query between trims, once more while they are sorted.
-    candidates = 3 * plan.query_rows * min(k, num_gallery) * (2 * _ID_BYTES + 24)
-    scores = 4 * 8 * plan.query_rows * plan.gallery_rows  # keys, norms, partition, mask
-    vectors = 4 * 8 * dim * (plan.query_rows + plan.gallery_rows)  # scaling's temporaries
-    return candidates + scores + vectors
+    row_bytes = gallery.dim * np.dtype(gallery.dtype).itemsize
+    gallery_rows = min(gallery.num_rows, max(64, _READ_BYTES // row_bytes))
+    fixed = num_threads * (_SCRATCH_BYTES + _READ_AHEAD * gallery_rows * (row_bytes + _ID_BYTES))
+    # Neighbours: a quarter more than k between selections, then sorted, then made a table.
+    neighbours = min(k, gallery.num_rows) * 4 * (_ID_BYTES + 24)
+    vectors = gallery.dim * (8 + 8 + 4 * 4)  # as stored, scaled, plain, and four operands
+    left = memory_bytes - fixed
+    if left < neighbours + vectors:
+        needed = fixed + neighbours + vectors
+        raise UsageError(
+            f"--memory-gib {memory_bytes / 2**30:.3g}: ranking {k} of {gallery.num_rows} images of "
+            f"{gallery.dim} dimensions on {num_threads} threads needs {needed / 2**30:.3g} GiB. "
+            f"Allow more, or use a smaller --top-k or fewer threads."
+        )
+    rows = min(num_queries, _MOST_QUERIES, left // (neighbours + vectors))
+    return BlockPlan(query_rows=int(rows), gallery_rows=int(gallery_rows))

@@ -140,8 +140,11 @@ def pair_scores(metric: str, queries: Rows, gallery: Rows) -> Floats:
         total = ((apart * apart + 24.0) - 24.0).sum(axis=1)
         return np.ldexp(np.sqrt(total), common) + 0.0
     if power := minkowski_power(metric):
-        sums: Floats = (np.abs(apart) ** power).sum(axis=1)
-        return np.ldexp(sums ** (1 / power), common) + 0.0
+        sizes = np.abs(apart)
+        # Of the largest, since a high power of a small component alone would vanish.
+        largest = np.maximum(sizes.max(axis=1), np.finfo(np.float64).tiny)
+        sums: Floats = ((sizes / largest[:, None]) ** power).sum(axis=1)
+        return np.ldexp(sums ** (1 / power) * largest, common) + 0.0
     # |differences| are below 3, their sum below 2√2·√D: a grid that is coarse enough for D.
     grid = 1.5 * 2.0 ** np.ceil(np.log2(8 * np.sqrt(apart.shape[1])))
     total = ((np.abs(apart) + grid) - grid).sum(axis=1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from threadpoolctl import threadpool_limits
 
@@ -42,7 +43,7 @@ def top_k(
     Cost: 2 Q N D operations; see `CpuSearch` for a basis that saves most of them.
     """
     search = CpuSearch(queries, k, metric, exclude_self=exclude_self)
-    scan(search, gallery, num_threads)
+    scan(search, [iter(gallery)], num_threads)
     return search.result()
 
 
@@ -51,37 +52,58 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def scan(search: CpuSearch, gallery: Iterable[VectorBlock], num_threads: int | None = None) -> None:
-    """Take gallery blocks into a search, one thread a block at a time.
+def scan(
+    search: Engine, readers: Sequence[Iterator[VectorBlock]], num_threads: int | None = None
+) -> None:
+    """Take the gallery rows of some readers into a search, one thread a block at a time.
 
-    The first error of a block, or of reading it, ends all threads and is raised.
+    Args:
+        search: The engine.
+        readers: Blocks, in any order and grouping. Several readers read at the same time.
+        num_threads: Threads that search; by default one a core.
+
+    The first error of a block, or of reading it, ends all threads and is raised. The readers
+    are closed in any case.
     """
-    blocks = _Shared(gallery)
+    shared = [_Shared(reader) for reader in readers]
+    num_threads = num_threads or available_cpus()
 
-    def work() -> None:
+    def work(first: int) -> None:
         try:
-            while (block := blocks.take()) is not None:
-                search.add(block)
+            for number in range(len(shared)):  # its own reader first, then the others'
+                reader = shared[(first + number) % len(shared)]
+                while (block := reader.take()) is not None:
+                    search.add(block)
         except BaseException:
-            blocks.close()
+            close_all()
             raise
 
-    num_threads = num_threads or available_cpus()
+    def close_all() -> None:
+        for reader in shared:
+            reader.close()
+
     # A product of this size has no use for two threads; two products at a time have.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads) as pool:
-        futures = [pool.submit(work) for _ in range(num_threads)]
         try:
+            futures = [pool.submit(work, number) for number in range(num_threads)]
             for future in futures:
                 future.result()
         finally:
-            blocks.close()  # after ctrl-C too: the pool waits for its threads
+            close_all()  # after ctrl-C too: the pool waits for its threads
+
+
+class Engine(Protocol):
+    """What takes in gallery blocks, from several threads."""
+
+    def add(self, block: VectorBlock) -> None:
+        """Take in the gallery rows of a block."""
 
 
 class _Shared:
     """An iterator that several threads take from."""
 
-    def __init__(self, blocks: Iterable[VectorBlock]) -> None:
-        self._blocks: Iterator[VectorBlock] | None = iter(blocks)
+    def __init__(self, blocks: Iterator[VectorBlock]) -> None:
+        self._blocks: Iterator[VectorBlock] | None = blocks
         self._lock = threading.Lock()
 
     def take(self) -> VectorBlock | None:
@@ -90,4 +112,6 @@ class _Shared:
 
     def close(self) -> None:
         with self._lock:
-            self._blocks = None
+            blocks, self._blocks = self._blocks, None
+        if isinstance(blocks, Generator):
+            blocks.close()

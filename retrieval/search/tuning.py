@@ -7,6 +7,7 @@ sample, and the cheapest is taken by a model of the costs. The answer decides th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from retrieval.search.bounds import principal_directions
 from retrieval.search.gallery_block import prepare
 
-__all__ = ["choose_basis"]
+__all__ = ["Choice", "choose_basis"]
 
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _SOME_QUERIES = 64
+_LITTLE_NS = 5e8  # below this, finding the directions costs more than they save
 # Nanoseconds of one core, measured on EPYC (AVX2) with OpenBLAS; only their ratios matter.
 _NS_A_FLOP = 0.011
 _NS_A_BOUND = 0.6  # writing, reading and comparing one bound, beside its arithmetic
@@ -26,10 +28,21 @@ _NS_A_PAIR = 60.0  # reaching the two vectors of a pair that is left ...
 _NS_A_PAIR_DIM = 0.15  # ... and multiplying them, exactly if need be
 
 
-def choose_basis(
-    sample: NDArray[Any], queries: NDArray[Any], k: int, num_gallery: int
-) -> NDArray[np.float32] | None:
-    """Directions for a short first product, or None if it would not pay.
+@dataclass(frozen=True)
+class Choice:
+    """How to rank a gallery.
+
+    Attributes:
+        basis: float32 (D, p), directions of a short first product; None for the whole one.
+        ns_a_row: What one gallery row is expected to cost one core, for all queries.
+    """
+
+    basis: NDArray[np.float32] | None
+    ns_a_row: float
+
+
+def choose_basis(sample: NDArray[Any], queries: NDArray[Any], k: int, num_gallery: int) -> Choice:
+    """Choose the directions of a short first product, or none if it would not pay.
 
     Args:
         sample: (N, D) rows from all over the gallery, some thousand.
@@ -37,16 +50,13 @@ def choose_basis(
         k: Neighbours of each query.
         num_gallery: Rows of the whole gallery.
 
-    Returns:
-        float32 (D, p).
-
     Cost: below a second; less than a hundredth of ranking a million rows.
     """
     num_queries, num_dims = queries.shape
     lengths = [length for length in _LENGTHS if length <= num_dims // 4]
-    work = num_queries * num_gallery * num_dims
-    if not lengths or len(sample) < 512 or work < 1e9:
-        return None
+    plain_ns = num_queries * (2 * num_dims * _NS_A_FLOP + _NS_A_BOUND)
+    if not lengths or len(sample) < 512 or num_gallery * plain_ns < _LITTLE_NS:
+        return Choice(None, plain_ns)
     rows = _unit(sample)
     basis = principal_directions(rows, lengths[-1])
     some = _unit(queries[:: -(-num_queries // _SOME_QUERIES)])
@@ -55,9 +65,10 @@ def choose_basis(
         _prefix_ns(length, num_dims, num_queries, share)
         for length, share in zip(lengths, shares, strict=True)
     ]
-    plain_ns = num_queries * (2 * num_dims * _NS_A_FLOP + _NS_A_BOUND)
     best = int(np.argmin(costs))
-    return np.ascontiguousarray(basis[:, : lengths[best]]) if costs[best] < plain_ns else None
+    if costs[best] >= plain_ns:
+        return Choice(None, plain_ns)
+    return Choice(np.ascontiguousarray(basis[:, : lengths[best]]), costs[best])
 
 
 def _shares_left(

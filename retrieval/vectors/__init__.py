@@ -9,6 +9,7 @@ columns     an Arrow column of lists, tensors or bytes → an array
 checks      vectors that no metric can rank
 blocks      reading, a bounded number of rows at a time, with the vectors checked
 read_ahead  the same, by a thread that reads the next blocks meanwhile
+sampling    some rows from all over a source
 duplicates  an id that occurs twice, found in bounded memory
 """
 
@@ -18,6 +19,7 @@ from retrieval.vectors.duplicates import Duplicate, find_duplicate
 from retrieval.vectors.opening import open_source
 from retrieval.vectors.parts import split
 from retrieval.vectors.read_ahead import read_ahead
+from retrieval.vectors.sampling import sample_vectors
 from retrieval.vectors.source import VectorFile, VectorPart, VectorSource
 
 __all__ = [
@@ -32,5 +34,6 @@ __all__ = [
     "read_ahead",
     "read_blocks",
     "read_ids",
+    "sample_vectors",
     "split",
 ]

@@ -13,24 +13,27 @@ from retrieval.vectors.source import VectorFile, VectorSource
 __all__ = ["open_source"]
 
 
-def open_source(uri: str, columns: VectorColumns | None = None) -> VectorSource:
+def open_source(
+    uri: str, columns: VectorColumns | None = None, *, version: int | None = None
+) -> VectorSource:
     """Open an index, or a Parquet folder, glob or file, or a folder of .npy and Parquet pairs.
 
     Args:
         uri: Local path, glob or address.
         columns: Which columns hold ids and vectors; found by name and type by default.
+        version: A version of an index; its newest by default. Other tools' files have none.
 
     Raises:
-        StorageError: nothing is there.
+        StorageError: nothing is there, or no index where a version is asked for.
         IndexFormatError: a file is damaged, empty of vectors, or of another width or type;
             it is not clear which ids belong to an array.
-        UsageError: the columns cannot be told apart.
+        UsageError: the columns cannot be told apart; the index has no such version.
 
     Cost: one small read a file; for an index, its log alone.
     """
     uri = absolute_uri(uri)
-    if _may_be_index(uri) and is_index(uri):
-        source = _open_index(uri)
+    if version is not None or (_may_be_index(uri) and is_index(uri)):
+        source = _open_index(uri, version)
     else:
         files = expand(uri)
         vectors = [name for name in files if name.endswith(".npy")]
@@ -47,8 +50,8 @@ def _may_be_index(uri: str) -> bool:
     return not uri.endswith((".parquet", ".npy")) and not is_glob and may_hold_index(uri)
 
 
-def _open_index(uri: str) -> VectorSource:
-    index = open_index(uri)
+def _open_index(uri: str, version: int | None) -> VectorSource:
+    index = open_index(uri, version)
     return VectorSource(
         uri=uri,
         files=tuple(VectorFile(join(uri, shard.path), shard.num_rows) for shard in index.shards),

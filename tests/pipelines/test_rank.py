@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,10 @@ from retrieval.rankings import open_ranking, read_parts
 from tests.conftest import make_index
 
 pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+# What a thread needs in any case, and then the neighbours of five queries or so.
+SMALL_BYTES = 12 * 2**20 + 4 * 90 * (8 + 64) + 10_000
 
 
 def tied_vectors(seed, num_rows, dim=4):
@@ -88,6 +93,17 @@ def test_any_number_of_shards_and_actors_equals_brute_force(tmp_path, num_shards
         assert report["num_rows"] == 7 * (k or 90)
 
 
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_this_process_alone_equals_brute_force(tmp_path, num_threads):
+    for num_shards in (1, 7):
+        queries, gallery, q, g = make_sides(tmp_path, num_shards)
+        for k in (1, 10, None):
+            config = RankConfig(top_k=k, num_threads=num_threads)
+            report = run(q, g, str(tmp_path / "rk"), config)
+            assert rows_of(tmp_path / "rk") == brute_force(queries, gallery, k or 90)
+            assert report["certificate"][0]["pairs"] == 7 * 90
+
+
 def test_more_actors_than_cpus_are_no_reason_to_wait_for_ever(tmp_path):
     queries, gallery, q, g = make_sides(tmp_path, 7)
     run(q, g, str(tmp_path / "rk"), RankConfig(top_k=2, num_actors=50))
@@ -110,7 +126,7 @@ def test_every_metric_equals_brute_force(tmp_path, metric):
 
 def test_a_small_memory_budget_means_more_blocks_and_the_same_bits(tmp_path):
     queries, gallery, q, g = make_sides(tmp_path, 2)
-    report = run(q, g, str(tmp_path / "rk"), RankConfig(top_k=5, memory_bytes=16_000))
+    report = run(q, g, str(tmp_path / "rk"), RankConfig(top_k=5, memory_bytes=SMALL_BYTES))
     assert report["plan"]["query_rows"] < 7
     assert len(list((tmp_path / "rk").glob("part-*.parquet"))) > 1
     assert rows_of(tmp_path / "rk") == brute_force(queries, gallery, 5)
@@ -118,7 +134,7 @@ def test_a_small_memory_budget_means_more_blocks_and_the_same_bits(tmp_path):
 
 def test_a_budget_that_cannot_hold_one_query_is_refused(tmp_path):
     *_, q, g = make_sides(tmp_path)
-    with pytest.raises(UsageError, match=r"--memory-gib 9.31e-07: ranking 90 of 90 images"):
+    with pytest.raises(UsageError, match=r"--memory-gib 9.31e-07: ranking 90 of 90 images of 4 d"):
         run(q, g, str(tmp_path / "rk"), RankConfig(top_k=90, memory_bytes=1000))
 
 
@@ -234,8 +250,10 @@ def test_a_k_outside_the_gallery_is_refused(tmp_path, k, exclude_self, most):
 
 def test_a_query_id_that_occurs_twice_is_refused(tmp_path):
     *_, g = make_sides(tmp_path)
-    make_index(tmp_path / "twice", ["a", "b", "a"], np.ones((3, 4), np.float16))
-    with pytest.raises(IndexFormatError, match="the query id 'a' occurs more than once"):
+    index = make_index(tmp_path / "twice", ["a", "b", "a"], np.ones((3, 4), np.float16))
+    shard = f"{tmp_path}/twice/{index.shards[0].path}"
+    found = f"the query id 'a' occurs more than once, in {shard}, row 0, and {shard}, row 2."
+    with pytest.raises(IndexFormatError, match=re.escape(found)):
         run(str(tmp_path / "twice"), g, str(tmp_path / "rk"), RankConfig(top_k=1))
 
 

@@ -132,19 +132,35 @@ def test_a_reader_that_opened_the_old_ranking_is_told_that_it_has_gone(tmp_path)
         list(read_parts(old))
 
 
-def test_abandoning_removes_the_parts_of_that_run_alone(tmp_path):
-    write(tmp_path, ["a"])
-    before = names(tmp_path)
-    writer, other = RankingWriter(str(tmp_path)), RankingWriter(str(tmp_path))
-    for query in ("x", "y"):
-        writer.write_part(part(query))
-    other.write_part(part("z"))
-    assert len(names(tmp_path)) == len(before) + 3
-    writer.abandon()
-    assert len(names(tmp_path)) == len(before) + 1
-    other.abandon()
-    assert names(tmp_path) == before
-    assert queries_of(tmp_path) == ["a"]
+def test_a_run_goes_on_after_the_parts_of_the_same_run_alone(tmp_path):
+    write(tmp_path, ["old"])
+    killed = RankingWriter(str(tmp_path), "0123456789ab")
+    killed.write_part(part("a"))
+    killed.write_part(part("b"))
+    RankingWriter(str(tmp_path), "ba9876543210").write_part(part("other"))
+    assert queries_of(tmp_path) == ["old"]
+
+    writer = RankingWriter(str(tmp_path), "0123456789ab")
+    assert [writer.resume(), writer.resume(), writer.resume()] == [True, True, False]
+    writer.write_part(part("c"))
+    assert (writer.num_parts, writer.num_rows, writer.num_resumed) == (3, 6, 2)
+    writer.finish({})
+    assert queries_of(tmp_path) == ["a", "b", "c"]
+    assert names(tmp_path) == [*open_ranking(str(tmp_path)).parts, "ranking.json"]
+    again = RankingWriter(str(tmp_path), "0123456789ab")
+    assert [again.resume() for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_part_that_is_damaged_or_strange_is_not_gone_on_from(tmp_path):
+    RankingWriter(str(tmp_path), "0123456789ab").write_part(part("a"))
+    (path,) = tmp_path.glob("part-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    assert not RankingWriter(str(tmp_path), "0123456789ab").resume()
+    pq.write_table(pa.table({"x": [1]}), path)
+    assert not RankingWriter(str(tmp_path), "0123456789ab").resume()
+    path.write_bytes(whole)
+    assert RankingWriter(str(tmp_path), "0123456789ab").resume()
 
 
 @pytest.mark.parametrize(
@@ -259,11 +275,13 @@ def test_a_ranking_lives_on_s3_too(s3):
     write(f"{uri}/", ["x", "y", "z"])
     assert queries_of(uri) == ["x", "y", "z"]
     assert len(list_files(uri)) == 4
-    writer = RankingWriter(uri)
-    writer.write_part(part("killed"))
+    RankingWriter(uri, "0123456789ab").write_part(part("killed"))
     assert queries_of(uri) == ["x", "y", "z"]
-    writer.abandon()
-    assert len(list_files(uri)) == 4
+    again = RankingWriter(uri, "0123456789ab")
+    assert again.resume()
+    again.finish({})
+    assert queries_of(uri) == ["killed"]
+    assert len(list_files(uri)) == 2
     write_bytes(f"{uri}/precious.parquet", b"x")
     with pytest.raises(StorageError, match=f"^{uri}: holds precious.parquet, which is no part"):
         RankingWriter(uri)

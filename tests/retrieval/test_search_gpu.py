@@ -274,11 +274,11 @@ def test_thresholds_are_the_kth_keys(rng, metric):
         block(unit_rows(rng, 300, 12, "float16")),
     )
     done = GpuSearch(queries, 4, metric, device=CPU)
-    assert (done.thresholds() == -np.inf).all()
+    assert (done.floors() == -np.inf).all()
     done.add(gallery)
     found = done.result()
     sign = -1 if metric == "l2" else 1
-    assert (done.thresholds() == sign * found.scores.reshape(5, 4)[:, 3]).all()
+    assert (done.floors() == sign * found.scores.reshape(5, 4)[:, 3]).all()
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -293,7 +293,7 @@ def test_two_shards_that_share_thresholds_find_what_one_finds(rng, metric, dtype
     one, two = (GpuSearch(queries, 7, metric, device=CPU) for _ in range(2))
     for part in split(gallery, [200, 400, 600]):
         one.add(part)
-        two.raise_thresholds(one.thresholds())
+        two.raise_floors(one.floors())
         one, two = two, one
     parts = [one.result(), two.result()]
     # Each kept what reaches the other's threshold only.
@@ -307,7 +307,7 @@ def test_a_threshold_out_of_reach_leaves_nothing_and_nan_changes_nothing(rng):
         block(unit_rows(rng, 300, 12, "float16")),
     )
     done = GpuSearch(queries, 7, "ip", device=CPU)
-    done.raise_thresholds(np.array([np.inf, np.nan]))
+    done.raise_floors(np.array([np.inf, np.nan]))
     done.add(gallery)
     expected = reference(queries, gallery, 7, "ip")
     assert done.result().ids.tolist() == expected.ids[expected.query == 1].tolist()
@@ -322,7 +322,7 @@ def test_a_pair_exactly_at_a_foreign_threshold_stays(rng, metric, dtype):
     )
     expected = reference(queries, gallery, 1, metric)
     done = GpuSearch(queries, 9, metric, device=CPU)
-    done.raise_thresholds(-expected.scores if metric == "l2" else expected.scores)
+    done.raise_floors(-expected.scores if metric == "l2" else expected.scores)
     done.add(gallery)
     assert bits(done.result()) == bits(expected)
 

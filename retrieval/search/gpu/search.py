@@ -121,7 +121,7 @@ class GpuSearch:
             self._search(rows)
             start += len(rows)
 
-    def thresholds(self) -> NDArray[np.float64]:
+    def floors(self) -> NDArray[np.float64]:
         """Keys that a pair must reach to be among the k nearest of what has been searched.
 
         Returns:
@@ -131,7 +131,7 @@ class GpuSearch:
         floor: NDArray[np.float64] = self._pool.floor.cpu().numpy().copy()
         return floor
 
-    def raise_thresholds(self, keys: NDArray[np.float64]) -> None:
+    def raise_floors(self, keys: NDArray[np.float64]) -> None:
         """Leave out pairs below these keys: float64 (Q,), thresholds of other shards.
 
         Stale ones are safe. `result` may then have fewer than k rows of a query: the others

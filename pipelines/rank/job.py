@@ -1,0 +1,265 @@
+"""The job: block by block of queries, each a part of the ranking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines import cluster
+from pipelines.progress import announce, progress_line, status_line
+from pipelines.rank.config import RankConfig
+from pipelines.rank.folding import Task
+from pipelines.rank.planning import Plan, describe, make_plan
+from pipelines.rank.previous import Previous
+from pipelines.rank.queries import Queries
+from pipelines.rank.sharing import Actors, Threads, Workers
+from retrieval.rankings import RankingWriter
+from retrieval.search import Candidates, Choice, Neighbours, warm_up
+from retrieval.storage import absolute_uri
+from retrieval.vectors import VectorBlock, VectorPart
+
+__all__ = ["estimate", "run"]
+
+
+def run(
+    queries: str, gallery: str, ranking: str, config: RankConfig, *, address: str | None = None
+) -> dict[str, Any]:
+    """Rank the gallery for each query and write the ranking.
+
+    Args:
+        queries: Index or vectors of the queries.
+        gallery: Index or vectors of the gallery.
+        ranking: Folder of the ranking; one that is there is replaced at the end. Parts of a
+            killed run of the same inputs and settings are kept and not ranked again.
+        config: Settings.
+        address: Ray cluster; see `cluster.session`. Without one, and without a Ray that is
+            already running here, this process ranks alone.
+
+    Returns:
+        The report, which is also in ranking.json.
+    """
+    start = time.monotonic()
+    with status_line("opening the two sides"):
+        plan = make_plan(queries, gallery, config, address)
+        writer = RankingWriter(ranking, plan.run_key)
+        loaded = Queries(plan.queries, config.memory_bytes // 4)
+        previous = _previous(plan)
+    opened = time.monotonic()
+    with cluster.session(address) if plan.uses_ray else nullcontext():
+        started = time.monotonic()
+        ranked = _Ranking(plan, loaded, previous)
+        with _finished_parts_told(writer, plan):
+            ranked.write(writer)
+        ended = time.monotonic()
+    report = {
+        "ranking": absolute_uri(ranking),
+        **_facts(plan),
+        "num_rows": writer.num_rows,
+        "created_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "plan": asdict(plan.blocks),
+        "num_resumed_parts": writer.num_resumed,
+        "previous": config.previous and absolute_uri(config.previous),
+        "num_spared_queries": ranked.num_spared,
+        "certificate": ranked.certificates,
+        "seconds": {
+            "open": round(opened - start, 3),
+            "start_ray": round(started - opened, 3),
+            "rank": round(ended - started, 3),
+        },
+    }
+    writer.finish(report)
+    return report
+
+
+def estimate(
+    queries: str, gallery: str, config: RankConfig, *, address: str | None = None
+) -> dict[str, Any]:
+    """What a run would read and write, and about how long it would take; writes nothing.
+
+    The time is that of the arithmetic, from a sample of the gallery, on the CPUs of this
+    machine; reading from a slow store comes on top.
+    """
+    plan = make_plan(queries, gallery, config, address)
+    loaded = Queries(plan.queries, config.memory_bytes // 4)
+    first = loaded.block(0, plan.blocks.query_rows)
+    choice = plan.choose_basis(first.vectors)
+    width = np.dtype(plan.gallery.dtype).itemsize
+    gallery_bytes = plan.gallery.num_rows * plan.gallery.dim * width
+    query_bytes = plan.queries.num_rows * plan.queries.dim * np.dtype(plan.queries.dtype).itemsize
+    core_s = choice.ns_a_row * 1e-9 * plan.gallery.num_rows * plan.num_blocks
+    return {
+        "dry_run": True,
+        **_facts(plan),
+        "num_rows": plan.queries.num_rows * plan.k,
+        "plan": {**asdict(plan.blocks), "num_blocks": plan.num_blocks, "parts": len(plan.parts)},
+        "read_bytes": {
+            "queries": query_bytes,
+            "gallery_once": gallery_bytes,
+            "gallery_all_passes": gallery_bytes * plan.num_blocks,
+        },
+        "first_product_dims": None if choice.basis is None else choice.basis.shape[1],
+        "expected_core_seconds": round(core_s, 1),
+        "expected_seconds": round(core_s / plan.num_threads, 1),
+        "reads": {"queries": plan.queries.uri, "gallery": plan.gallery.uri},
+    }
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    config = plan.config
+    return {
+        "queries": describe(plan.queries),
+        "gallery": describe(plan.gallery),
+        "metric": config.metric,
+        "top_k": plan.k,
+        # With exclude_self only "all" is: a query outside the gallery has one image more.
+        "is_complete": config.top_k is None or plan.k == plan.gallery.num_rows,
+        "exclude_self": config.exclude_self,
+        "num_queries": plan.queries.num_rows,
+        "num_gallery": plan.gallery.num_rows,
+    }
+
+
+def _previous(plan: Plan) -> Previous | None:
+    config = plan.config
+    if config.previous is None or config.top_k is None:  # "all" lists every new image anyway
+        return None
+    return Previous(config.previous, plan.queries, plan.gallery, plan.k, config)
+
+
+@contextmanager
+def _finished_parts_told(writer: RankingWriter, plan: Plan) -> Iterator[None]:
+    """Say what an error or ctrl-C has left."""
+    try:
+        yield
+    except BaseException:
+        if writer.num_parts:
+            announce(
+                f"{writer.num_parts} of {plan.num_blocks} parts are finished and kept in "
+                f"{writer.uri}: the same command goes on after them."
+            )
+        raise
+
+
+class _Ranking:
+    """Ranks the blocks of queries, one after the other.
+
+    Attributes:
+        certificates: How each block was found.
+        num_spared: Queries for which the previous ranking made a full pass needless.
+    """
+
+    def __init__(self, plan: Plan, queries: Queries, previous: Previous | None) -> None:
+        self.certificates: list[dict[str, Any]] = []
+        self.num_spared = 0
+        self._plan, self._queries, self._previous = plan, queries, previous
+        self._num_done = 0
+        self._choice: Choice | None = None
+        self._crew: Workers | None = None
+
+    def write(self, writer: RankingWriter) -> None:
+        """Rank and write all blocks that are not there yet."""
+        plan, step = self._plan, self._plan.blocks.query_rows
+        total = plan.num_blocks * len(plan.parts)
+        with progress_line("ranked", "parts", total, lambda: self._num_done):
+            for number in range(plan.num_blocks):
+                if writer.resume():
+                    self._num_done += len(plan.parts)
+                    self.certificates.append({"engine": "an earlier run"})
+                    continue
+                block = self._queries.block(number * step, (number + 1) * step)
+                writer.write_part(_as_table(block.ids, self._rank(block)))
+
+    def _rank(self, block: VectorBlock) -> Candidates:
+        if self._previous is None:
+            return self._full(block)
+        plan = self._plan
+        old = self._previous.lists(block.ids)
+        start = self._neighbours(block)
+        start.take(old.kept, plan.config.metric)
+        added = [part for part in plan.parts if part.file in self._previous.added]
+        self._meet(block, added, start)
+        found = start.result(plan.config.metric)
+        is_settled = old.is_settled(found, plan.k, plan.config.metric)
+        self.num_spared += int(is_settled.sum())
+        if is_settled.all():
+            return found
+        rest = np.flatnonzero(~is_settled).astype(np.int32)
+        again = self._full(VectorBlock(block.ids[rest], block.vectors[rest]))
+        return _merged(found, is_settled, again, rest)
+
+    def _full(self, block: VectorBlock) -> Candidates:
+        start = self._neighbours(block)
+        self._meet(block, self._plan.parts, start)
+        return start.result(self._plan.config.metric)
+
+    def _neighbours(self, block: VectorBlock) -> Neighbours:
+        # A query's own image is left out where the rows are met; what is merged here has none.
+        return Neighbours(block.ids, self._plan.k, exclude_self=False)
+
+    def _meet(self, block: VectorBlock, parts: Sequence[VectorPart], start: Neighbours) -> None:
+        """Take the rows of some parts into the neighbours of a block."""
+        # The first block shows how to rank, and how much there is to do.
+        if self._choice is None:
+            self._choice = self._plan.choose_basis(block.vectors)
+        if self._crew is None:
+            self._crew = self._engage(self._choice)
+        if parts:
+            self.certificates.append(self._crew.rank(block, parts, self._choice.basis, start))
+
+    def _engage(self, choice: Choice) -> Workers:
+        plan, config = self._plan, self._plan.config
+        has_gpu = cluster.resources().num_gpus > 0 if plan.uses_ray else None
+        task = Task(
+            plan.gallery,
+            plan.k,
+            config.metric,
+            config.exclude_self,
+            plan.blocks.gallery_rows,
+            plan.device(has_gpu=has_gpu),
+        )
+        if not plan.uses_ray:
+            with status_line("compiling for this machine; only the first time takes seconds"):
+                warm_up()
+            return Threads(task, plan.num_threads, self._count)
+        work_ns = choice.ns_a_row * plan.gallery.num_rows * plan.num_blocks
+        return Actors(task, config.num_actors, work_ns, self._count)
+
+    def _count(self) -> None:
+        self._num_done += 1
+
+
+def _merged(
+    found: Candidates, is_settled: NDArray[np.bool_], again: Candidates, rest: NDArray[np.int32]
+) -> Candidates:
+    """Settled queries as they are, the others (numbered by `rest`) as they were ranked again."""
+    kept = is_settled[found.query]
+    query = np.concatenate([found.query[kept], rest[again.query]])
+    order = np.argsort(query, kind="stable")
+    return Candidates(
+        query[order],
+        np.concatenate([found.ids[kept], again.ids])[order],
+        np.concatenate([found.scores[kept], again.scores])[order],
+    )
+
+
+def _as_table(ids: NDArray[np.bytes_], found: Candidates) -> pa.Table:
+    """Candidates, sorted by query and rank, as rows of a ranking."""
+    counts = np.bincount(found.query, minlength=len(ids))
+    ends = np.cumsum(counts)
+    ranks = np.arange(1, len(found) + 1) - np.repeat(ends - counts, counts)
+    return pa.table(
+        {
+            "query_id": pa.array(ids[found.query]).cast(pa.string()),
+            "rank": pa.array(ranks.astype(np.int32)),
+            "gallery_id": pa.array(found.ids).cast(pa.string()),
+            "score": pa.array(found.scores),
+        }
+    )

@@ -1,0 +1,179 @@
+"""How the work is cut, and what it will take."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from pipelines.rank.config import RankConfig, choose_k
+from pipelines.rank.folding import choose_device, this_machine_has_gpu
+from retrieval.errors import IndexFormatError
+from retrieval.search import BlockPlan, Choice, available_cpus, choose_basis, plan_blocks
+from retrieval.storage import file_stamp
+from retrieval.vectors import (
+    VectorFile,
+    VectorPart,
+    VectorSource,
+    find_duplicate,
+    open_source,
+    sample_vectors,
+    split,
+)
+
+__all__ = ["Plan", "describe", "make_plan", "shards_key"]
+
+_PART_ROWS = 64 * 1024  # of the gallery, read by one worker
+_PARTS_PER_WORKER = 8  # cut finer where there is less
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        queries, gallery: The two sides.
+        k: Neighbours of each query.
+        config: Settings.
+        blocks: Queries that are ranked at a time, and rows that are read at a time.
+        parts: Of the gallery, in the order in which they are read.
+        uses_ray: Whether actors rank, or this process.
+        num_threads: Threads of a process that ranks.
+        run_key: Hash of all that decides the result: the same key, the same parts.
+    """
+
+    queries: VectorSource
+    gallery: VectorSource
+    k: int
+    config: RankConfig
+    blocks: BlockPlan
+    parts: tuple[VectorPart, ...]
+    uses_ray: bool
+    num_threads: int
+    run_key: str
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of queries, and so parts of the ranking."""
+        return -(-self.queries.num_rows // self.blocks.query_rows)
+
+    def choose_basis(self, queries: NDArray[np.floating]) -> Choice:
+        """Measure on a sample how to rank a block of queries."""
+        sample = sample_vectors(self.gallery, self.parts)
+        return choose_basis(sample, queries, self.k, self.gallery.num_rows)
+
+    def device(self, *, has_gpu: bool | None = None) -> str:
+        """Where to rank: "cpu" or "cuda"; `has_gpu` of a cluster, or else of this machine."""
+        config = self.config
+        if has_gpu is None:
+            has_gpu = config.device != "cpu" and this_machine_has_gpu()
+        return choose_device(config.device, config.metric, has_gpu=has_gpu)
+
+
+def make_plan(queries: str, gallery: str, config: RankConfig, address: str | None) -> Plan:
+    """Open the two sides and cut the work.
+
+    Raises:
+        RetrievalError: a side cannot be opened, the two do not belong together, an id occurs
+            twice in the gallery, or one query needs more memory than is allowed.
+
+    Cost: reads the footers of foreign files; and their ids, to find duplicates.
+    """
+    query_source = open_source(queries, config.columns)
+    gallery_source = open_source(gallery, config.columns)
+    k = choose_k(query_source, gallery_source, config)
+    _refuse_duplicates(gallery_source, config)
+    on_cluster = address or os.environ.get("RAY_ADDRESS") or ray.is_initialized()
+    uses_ray = bool(config.num_actors or (on_cluster and not config.num_threads))
+    num_threads = 1 if uses_ray else config.num_threads or available_cpus()
+    blocks = plan_blocks(query_source.num_rows, gallery_source, k, config.memory_bytes, num_threads)
+    return Plan(
+        queries=query_source,
+        gallery=gallery_source,
+        k=k,
+        config=config,
+        blocks=blocks,
+        parts=_parts(gallery_source, num_threads),
+        uses_ray=uses_ray,
+        num_threads=num_threads,
+        run_key=_run_key(query_source, gallery_source, k, config, blocks),
+    )
+
+
+def _refuse_duplicates(gallery: VectorSource, config: RankConfig) -> None:
+    # An index has each id once: `embed` sees to it.
+    if config.allow_duplicates or gallery.spec is not None:
+        return
+    found = find_duplicate(gallery, config.memory_bytes)
+    if found:
+        raise IndexFormatError(
+            f"{gallery.uri}: the id {found.row_id!r} occurs more than once, in {found.first[0]}, "
+            f"row {found.first[1]}, and {found.second[0]}, row {found.second[1]}. Give each image "
+            f"its own id, or allow it: --allow-duplicates."
+        )
+
+
+def _parts(gallery: VectorSource, num_threads: int) -> tuple[VectorPart, ...]:
+    """Parts in an order that jumps through the gallery.
+
+    Rows of one class stand together in most galleries; met in turn, they would all be news.
+    """
+    rows = max(4096, min(_PART_ROWS, gallery.num_rows // (_PARTS_PER_WORKER * num_threads)))
+    parts = split(gallery, rows)
+    step = max(1, round(len(parts) * 0.618))
+    while np.gcd(step, len(parts)) != 1:
+        step += 1
+    return tuple(parts[number * step % len(parts)] for number in range(len(parts)))
+
+
+def _run_key(
+    queries: VectorSource, gallery: VectorSource, k: int, config: RankConfig, blocks: BlockPlan
+) -> str:
+    sides = [
+        [side.version, side.id_column, side.vector_column, side.dim, side.dtype]
+        + [
+            # An index's shards never change; other files may, under the same name.
+            [file.uri, file.num_rows, None if side.spec else _stamps(file)]
+            for file in side.files
+        ]
+        for side in (queries, gallery)
+    ]
+    settings = [k, config.metric, config.exclude_self, blocks.query_rows]
+    return hashlib.sha256(json.dumps([sides, settings]).encode()).hexdigest()[:12]
+
+
+def _stamps(file: VectorFile) -> list[tuple[int, int]]:
+    return [file_stamp(uri) for uri in (file.uri, file.ids_uri) if uri]
+
+
+def shards_key(source: VectorSource) -> str | None:
+    """Hash of the names of an index's shards, which are drawn by chance; None for other files.
+
+    An index that is made anew has versions of the same numbers, but never the same shards.
+    """
+    if source.spec is None:
+        return None
+    names = [[file.uri, file.num_rows] for file in source.files]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
+def describe(source: VectorSource) -> dict[str, Any]:
+    """A side, as ranking.json has it."""
+    return {
+        "uri": source.uri,
+        "version": source.version,
+        "num_rows": source.num_rows,
+        "num_files": len(source.files),
+        "shards_sha256": shards_key(source),
+        "dim": source.dim,
+        "dtype": source.dtype,
+        "id_column": source.id_column,
+        "vector_column": source.vector_column,
+        "spec": source.spec and asdict(source.spec),
+    }

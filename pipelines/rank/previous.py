@@ -1,0 +1,198 @@
+"""Ranking only what has changed since a previous ranking of the same indexes.
+
+A shard never changes, so the shards that two versions of an index share hold the same rows.
+Of the gallery, only the rows of added shards are new to a query that was ranked before. Its
+old list, without the rows of removed shards, and the neighbours among the added rows hold
+its k nearest, unless the list they make ends further away than the old one did: what lies
+between was never listed. Such a query is ranked again, as are new and changed ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipelines.rank.config import RankConfig
+from pipelines.rank.planning import shards_key
+from retrieval.errors import UsageError
+from retrieval.rankings import Ranking, open_ranking, read_parts
+from retrieval.search import Candidates, is_distance
+from retrieval.vectors import VectorFile, VectorSource, open_source, read_ids
+
+__all__ = ["OldLists", "Previous"]
+
+_READ_ROWS = 64 * 1024
+
+
+@dataclass(frozen=True)
+class OldLists:
+    """What a previous ranking says of some queries.
+
+    Attributes:
+        kept: Their neighbours that are still there; `query` numbers the queries asked for.
+        last_scores: float64 (Q,), score of the last neighbour that was listed.
+        last_ids: bytes (Q,), its id.
+        is_listed: bool (Q,), whether the query was ranked at all.
+    """
+
+    kept: Candidates
+    last_scores: NDArray[np.float64]
+    last_ids: NDArray[np.bytes_]
+    is_listed: NDArray[np.bool_]
+
+    def is_settled(self, found: Candidates, k: int, metric: str) -> NDArray[np.bool_]:
+        """Whether what was found among kept and added rows is certain to be the k nearest.
+
+        Args:
+            found: The k nearest of each query among them, sorted by query and rank.
+            k: Neighbours that were and are listed.
+            metric: How near is told.
+
+        Returns:
+            bool (Q,).
+        """
+        counts = np.bincount(found.query, minlength=len(self.is_listed))
+        is_settled = self.is_listed & (counts == k)
+        ends = (np.cumsum(counts) - 1)[is_settled]
+        sign = 1.0 if is_distance(metric) else -1.0
+        ours, theirs = sign * found.scores[ends], sign * self.last_scores[is_settled]
+        same = (ours == theirs) & (found.ids[ends] <= self.last_ids[is_settled])
+        is_settled[is_settled] = (ours < theirs) | same
+        return is_settled
+
+
+class Previous:
+    """A previous ranking, and what has changed in the two indexes since.
+
+    Attributes:
+        added: The gallery's files that it has not seen.
+    """
+
+    def __init__(
+        self, uri: str, queries: VectorSource, gallery: VectorSource, k: int, config: RankConfig
+    ) -> None:
+        """Compare the versions.
+
+        Raises:
+            UsageError: it was made with other settings, or not of earlier versions of these
+                two indexes.
+
+        Cost: reads the ids of the queries' shards that stayed, and of the gallery's that went.
+        """
+        self._ranking = open_ranking(uri)
+        _check_settings(self._ranking, k, config)
+        before = _earlier(self._ranking, "gallery", gallery)
+        self.added, removed = _difference(before, gallery)
+        self._removed = _ids(before, removed)
+        old_queries = _earlier(self._ranking, "queries", queries)
+        new_files, _ = _difference(old_queries, queries)
+        same = [file for file in queries.files if file not in set(new_files)]
+        self._same_queries = _ids(queries, same)
+
+    def lists(self, query_ids: NDArray[np.bytes_]) -> OldLists:
+        """The old lists of some queries, which must be sorted by id.
+
+        Cost: reads the parts of the ranking that may hold them.
+        """
+        num_queries = len(query_ids)
+        is_listed = np.zeros(num_queries, bool)
+        last_scores, width = np.zeros(num_queries), 1
+        pieces, lasts = [], []
+        for number, ids, scores in self._rows(query_ids):
+            ends = np.flatnonzero(np.diff(number, append=-1))
+            is_listed[number[ends]] = True
+            last_scores[number[ends]] = scores[ends]
+            lasts.append((number[ends], ids[ends]))
+            width = max(width, ids.dtype.itemsize)
+            stays = ~np.isin(ids, self._removed)
+            pieces.append(Candidates(number[stays], ids[stays], scores[stays]))
+        last_ids = np.zeros(num_queries, f"S{width}")
+        for number, ids in lasts:
+            last_ids[number] = ids
+        return OldLists(_joined(pieces), last_scores, last_ids, is_listed)
+
+    def _rows(
+        self, query_ids: NDArray[np.bytes_]
+    ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bytes_], NDArray[np.float64]]]:
+        """Numbers of the queries, gallery ids and scores, where a query has not changed."""
+        asked = np.intersect1d(query_ids, self._same_queries)
+        if not len(asked):
+            return
+        texts = pa.array(asked).cast(pa.string())
+        for table in read_parts(self._ranking, ["query_id", "gallery_id", "score"]):
+            rows = table.filter(pc.is_in(table["query_id"], texts))
+            if not rows.num_rows:
+                continue
+            number = np.searchsorted(query_ids, _bytes(rows["query_id"])).astype(np.int32)
+            yield number, _bytes(rows["gallery_id"]), rows["score"].to_numpy()
+
+
+def _check_settings(ranking: Ranking, k: int, config: RankConfig) -> None:
+    facts = ranking.facts
+    before = (facts.get("metric"), facts.get("top_k"), facts.get("exclude_self"))
+    if before != (config.metric, k, config.exclude_self):
+        raise UsageError(
+            f"--previous {ranking.uri}: made with --metric {before[0]}, --top-k {before[1]}"
+            f"{' and --exclude-self' if before[2] else ''}, but this run has --metric "
+            f"{config.metric}, --top-k {k}{' and --exclude-self' if config.exclude_self else ''}. "
+            f"Use the same, or leave --previous out."
+        )
+
+
+def _earlier(ranking: Ranking, side: str, now: VectorSource) -> VectorSource:
+    """The version of an index that was ranked."""
+    facts: Mapping[str, Any] = ranking.facts.get(side) or {}
+    spec = facts.get("spec") or {}
+    if now.spec is None or facts.get("version") is None:
+        raise UsageError(
+            f"--previous {ranking.uri}: its {side} or those of this run are no index, so that "
+            f"nobody can tell what has changed. Leave --previous out."
+        )
+    if (facts["uri"], spec.get("fingerprint")) != (now.uri, now.spec.fingerprint):
+        raise UsageError(
+            f"--previous {ranking.uri}: its {side} are {facts['uri']} with fingerprint "
+            f"{str(spec.get('fingerprint'))[:12]}, those of this run {now.uri} with "
+            f"{now.spec.fingerprint[:12]}. Leave --previous out."
+        )
+    before = open_source(now.uri, version=int(facts["version"]))
+    if facts.get("shards_sha256") != shards_key(before):
+        raise UsageError(
+            f"--previous {ranking.uri}: its {side}, version {before.version} of {now.uri}, held "
+            f"other shards than that version has now: the index was made anew. Leave --previous "
+            f"out."
+        )
+    return before
+
+
+def _difference(
+    before: VectorSource, now: VectorSource
+) -> tuple[list[VectorFile], list[VectorFile]]:
+    """Files that are new, and files that are gone."""
+    old, new = set(before.files), set(now.files)
+    added = [file for file in now.files if file not in old]
+    return added, [file for file in before.files if file not in new]
+
+
+def _ids(source: VectorSource, files: list[VectorFile]) -> NDArray[np.bytes_]:
+    ids = [ids for file in files for ids in read_ids(source, file, _READ_ROWS)]
+    return np.concatenate(ids) if ids else np.empty(0, "S1")
+
+
+def _bytes(column: pa.ChunkedArray) -> NDArray[np.bytes_]:
+    return np.array(column.cast(pa.binary()).to_pylist(), dtype="S")
+
+
+def _joined(pieces: list[Candidates]) -> Candidates:
+    if not pieces:
+        return Candidates.none()
+    return Candidates(
+        np.concatenate([piece.query for piece in pieces]),
+        np.concatenate([piece.ids for piece in pieces]),
+        np.concatenate([piece.scores for piece in pieces]),
+    )

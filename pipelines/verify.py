@@ -1,0 +1,268 @@
+"""Prove a ranking by brute force, independently of the engine that made it.
+
+Reads       a ranking, whole; the gallery that it names, once and block by block; the vectors of
+            some of its queries.
+Writes      nothing; the report is the result.
+Resources   one process, without Ray: it must not share a fault with what it checks. Memory
+            holds the ids of the queries, one part of the ranking, one block of the gallery, and
+            top_k rows for each sampled query, twice.
+Fails when  the ranking differs from brute force, its files are not those of one finished job,
+            or the vectors are not those that were ranked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.progress import progress_line, status_line
+from retrieval.errors import IndexFormatError, MismatchError, RetrievalError, UsageError
+from retrieval.rankings import Ranking, open_ranking
+from retrieval.search.scores import METRICS, minkowski_power
+from retrieval.storage import join
+from retrieval.vectors import VectorBlock, VectorColumns, VectorSource, open_source, read_blocks
+from retrieval.vectors import read_ids as read_id_blocks
+from retrieval.verification import (
+    BruteForce,
+    IdCounter,
+    Listing,
+    check_counts,
+    check_repeats,
+    compare,
+    find_ids,
+    read_listing,
+    relative_tolerance,
+)
+
+__all__ = ["run"]
+
+_BLOCK_BYTES = 2**20  # of a block of vectors in float64: all of its copies stay in a core's cache
+_ID_ROWS = 2**16
+_SIDES = ("queries", "gallery")
+_CHANGED = "Rank again, or put back what was ranked."
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What ranking.json says of the queries or the gallery."""
+
+    uri: str
+    version: int | None
+    num_rows: int
+    dim: int
+    dtype: str
+    id_column: str
+    vector_column: str
+
+
+_KEYS = tuple(field.name for field in fields(_Side))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A ranking, what was ranked, and the queries to rank again."""
+
+    ranking: Ranking
+    queries: VectorSource
+    gallery: VectorSource
+    metric: str
+    top_k: int
+    exclude_self: bool
+    query_ids: NDArray[np.bytes_]  # sorted
+    sample_ids: NDArray[np.bytes_]  # sorted
+
+
+def run(ranking: str, *, sample: int = 20, seed: int = 0) -> dict[str, Any]:
+    """Rank some queries again by brute force and compare.
+
+    Args:
+        ranking: Folder of a finished ranking.
+        sample: Queries to draw, each as likely as any other; more than there are means all.
+        seed: Of the draw.
+
+    Returns:
+        The report: what was ranked; `sample`, the queries compared, and `num_rows_checked`,
+        their rows; `relative_tolerance`, 0 where scores are compared to the last bit; the
+        ranking's own `certificate`, or None.
+
+    Raises:
+        UsageError: `sample` is less than 1, or `seed` is negative.
+        IndexFormatError: the ranking is wrong; the first difference is named.
+        MismatchError: the queries or the gallery are not those that were ranked.
+        StorageError: there is no finished ranking.
+
+    Cost: reads the gallery once; see `BruteForce.add`.
+    """
+    if sample < 1 or seed < 0:
+        raise UsageError(
+            f"sample = {sample}, seed = {seed}: at least 1 query, and a seed of 0 or more, are "
+            f"needed."
+        )
+    start = time.monotonic()
+    task = _prepare(open_ranking(ranking), sample, seed)
+    with status_line("reading the ranking"):
+        listing = read_listing(
+            task.ranking,
+            task.query_ids,
+            task.sample_ids,
+            task.metric,
+            exclude_self=task.exclude_self,
+        )
+    listed = time.monotonic()
+    _check_against_gallery(task, listing)
+    ended = time.monotonic()
+    facts = task.ranking.facts
+    return {
+        "ranking": task.ranking.uri,
+        "metric": task.metric,
+        "top_k": task.top_k,
+        "num_queries": len(task.query_ids),
+        "num_gallery": task.gallery.num_rows,
+        "sample": len(task.sample_ids),
+        "seed": seed,
+        "num_rows": int(listing.counts.sum()),
+        "num_rows_checked": len(listing.sample),
+        "is_exact": True,
+        "relative_tolerance": relative_tolerance(task.metric, task.gallery.dim),
+        "certificate": facts.get("certificate"),
+        "seconds": {
+            "read_ranking": round(listed - start, 3),
+            "brute_force": round(ended - listed, 3),
+        },
+    }
+
+
+def _prepare(ranking: Ranking, sample: int, seed: int) -> _Task:
+    """Open what was ranked and draw the queries."""
+    where, facts = join(ranking.uri, "ranking.json"), ranking.facts
+    try:
+        metric, top_k = str(facts["metric"]), int(facts["top_k"])
+        exclude_self = bool(facts["exclude_self"])
+        num_queries, _ = int(facts["num_queries"]), int(facts["num_rows"])
+        sides = [_Side(**{key: facts[side][key] for key in _KEYS}) for side in _SIDES]
+    except (KeyError, TypeError, ValueError) as error:
+        raise IndexFormatError(
+            f"{where}: does not say what was ranked ({type(error).__name__}: {error}). Rank again."
+        ) from error
+    if (metric not in METRICS and not minkowski_power(metric)) or top_k < 1:
+        raise IndexFormatError(
+            f"{where}: metric {metric!r} and top_k {top_k}; {', '.join(METRICS)} or minkowski:P, "
+            f"and at least 1, are needed. Rank again."
+        )
+    queries, gallery = map(_open, sides)
+    query_ids = _sorted_ids(queries)
+    if num_queries != len(query_ids):
+        raise IndexFormatError(
+            f"{where}: num_queries is {num_queries}, but {len(query_ids)} were ranked. Rank again."
+        )
+    # Of all queries that were ranked: that the ranking holds each of them is checked.
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(len(query_ids), min(sample, len(query_ids)), replace=False)
+    return _Task(
+        ranking, queries, gallery, metric, top_k, exclude_self, query_ids, query_ids[np.sort(drawn)]
+    )
+
+
+def _open(ranked: _Side) -> VectorSource:
+    """What a ranking was made of, at the version that was ranked.
+
+    Raises:
+        MismatchError: it is not there any more, or it is not what it was.
+    """
+    columns = VectorColumns(ranked.id_column or None, ranked.vector_column or None, ranked.dtype)
+    before = _shape(ranked)
+    try:
+        source = open_source(ranked.uri, columns, version=ranked.version)
+    except RetrievalError as error:
+        raise MismatchError(
+            f"{ranked.uri}: {before} was ranked, but cannot be opened now: {error} {_CHANGED}"
+        ) from error
+    now = _shape(source)
+    if now != before:
+        raise MismatchError(
+            f"{ranked.uri}: {before} was ranked, but {now} is there now. {_CHANGED}"
+        )
+    return source
+
+
+def _shape(side: _Side | VectorSource) -> str:
+    shape = f"{side.num_rows} × {side.dim} × {side.dtype}"
+    return shape if side.version is None else f"version {side.version} of {shape}"
+
+
+def _sorted_ids(source: VectorSource) -> NDArray[np.bytes_]:
+    blocks = (ids for file in source.files for ids in read_id_blocks(source, file, _ID_ROWS))
+    ids = np.sort(np.concatenate(list(blocks)))
+    twice = np.flatnonzero(ids[1:] == ids[:-1])
+    if twice.size:
+        raise MismatchError(
+            f"{source.uri}: the query id {ids[twice[0]].decode()!r} occurs more than once now, "
+            f"which no ranking can have been made of. {_CHANGED}"
+        )
+    return ids
+
+
+def _check_against_gallery(task: _Task, listing: Listing) -> None:
+    """Compare with brute force, and with what is known of the gallery's ids."""
+    num_rows, num_queries = task.gallery.num_rows, len(task.query_ids)
+    if not task.exclude_self:  # known without reading the gallery
+        check_counts(listing, task.top_k, np.full(num_queries, num_rows))
+    tolerance = relative_tolerance(task.metric, task.gallery.dim)
+    search = BruteForce(
+        _read_sample(task),
+        task.top_k,
+        task.metric,
+        exclude_self=task.exclude_self,
+        listed=listing.sample if tolerance else None,
+    )
+    own_ids = IdCounter(task.query_ids if task.exclude_self else task.query_ids[:0])
+    repeated_ids = IdCounter(listing.repeated_ids)
+    num_done = 0
+    with progress_line("compared", "gallery rows", num_rows, lambda: num_done):
+        for block in _blocks(task.gallery):
+            search.add(block)
+            own_ids.add(block.ids)
+            repeated_ids.add(block.ids)
+            num_done += len(block.ids)
+    if task.exclude_self:
+        check_counts(listing, task.top_k, num_rows - own_ids.counts(task.query_ids))
+    _check_num_rows(task, listing)
+    check_repeats(listing, repeated_ids)
+    compare(
+        task.ranking.uri,
+        task.sample_ids,
+        listing.sample,
+        search.nearest(),
+        tolerance=tolerance,
+        scored=search.scores_of_listed(),
+    )
+
+
+def _check_num_rows(task: _Task, listing: Listing) -> None:
+    said, found = int(task.ranking.facts["num_rows"]), int(listing.counts.sum())
+    if said != found:
+        raise IndexFormatError(
+            f"{task.ranking.uri}: ranking.json says {said} rows, but the parts hold {found}, as "
+            f"many as are needed. Rank again."
+        )
+
+
+def _blocks(source: VectorSource) -> Iterator[VectorBlock]:
+    max_rows = max(1, _BLOCK_BYTES // (8 * source.dim))
+    for file in source.files:
+        yield from read_blocks(source, file, max_rows)
+
+
+def _read_sample(task: _Task) -> VectorBlock:
+    """The vectors of the sampled queries, in one pass over all of them."""
+    source, ids = task.queries, task.sample_ids
+    vectors = np.empty((len(ids), source.dim), source.dtype)
+    for block in _blocks(source):
+        places = find_ids(ids, block.ids)
+        vectors[places[places >= 0]] = block.vectors[places >= 0]
+    return VectorBlock(ids, vectors)

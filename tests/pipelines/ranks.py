@@ -1,0 +1,164 @@
+"""What the tests of `rank` share: folders of vectors, index versions, budgets, parts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from pipelines.cli import main
+from pipelines.rank import run
+from retrieval.index import commit_index, index_schema, open_index, write_shard
+from retrieval.rankings import RankingWriter, open_ranking
+from tests.conftest import make_spec
+
+CLI = str(Path(sys.executable).with_name("retrieval-cli"))
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def budget(num_gallery, row_bytes, dim, k, query_rows, num_threads=1):
+    """Memory that makes blocks of this many queries; see `retrieval.search.plan`."""
+    gallery_rows = min(num_gallery, max(64, 2**21 // row_bytes))
+    fixed = num_threads * (12 * 2**20 + 4 * gallery_rows * (row_bytes + 64))
+    return fixed + query_rows * (min(k, num_gallery) * 4 * (64 + 24) + dim * 32)
+
+
+def draw(seed, num_rows, dim=8, *, ties=False, dtype=np.float16):
+    """Vectors; with ties on a grid of few points, so that most scores occur many times."""
+    rng = np.random.default_rng(seed)
+    if not ties:
+        return rng.normal(size=(num_rows, dim)).astype(dtype)
+    rows = rng.integers(-1, 2, (num_rows, dim)) * 0.5
+    rows[~rows.any(axis=1)] = 0.5
+    return rows.astype(dtype)
+
+
+def write_foreign(path, ids, vectors):
+    """One Parquet file as another tool writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"id": list(ids), "vector": list(vectors)}), path)
+
+
+def make_shard(index, rows):
+    """A shard of {id: vector}, which a commit may then name."""
+    spec, now = make_spec(len(next(iter(rows.values())))), datetime(2026, 1, 1, tzinfo=UTC)
+    table = pa.table(
+        {
+            "image_id": list(rows),
+            "uri": list(rows),
+            "content_sha256": ["0" * 64] * len(rows),
+            "size_bytes": [1] * len(rows),
+            "modified_at": [now] * len(rows),
+            "width": [1] * len(rows),
+            "height": [1] * len(rows),
+            "label": pa.array([None] * len(rows), pa.string()),
+            "embedding": [np.float16(vector).tobytes() for vector in rows.values()],
+        }
+    ).cast(index_schema(spec))
+    return write_shard(str(index), table)
+
+
+def commit(index, shards, *, dim, fingerprint="f" * 64):
+    """The next version of an index; the first one where there is none."""
+    is_new = not (Path(index) / "_delta_log").exists()
+    seen = None if is_new else open_index(str(index)).version
+    spec = make_spec(dim, fingerprint=fingerprint)
+    return commit_index(str(index), spec, shards, run={}, seen_version=seen)
+
+
+def parts_of(ranking):
+    """The bytes of the parts, in order; their names hold a key of the run."""
+    opened = open_ranking(str(ranking))
+    return [(Path(opened.uri) / name).read_bytes() for name in opened.parts]
+
+
+def rows_of(ranking):
+    """(query, rank, gallery, bits of the score) of each row."""
+    opened = open_ranking(str(ranking))
+    table = pa.concat_tables(pq.read_table(f"{opened.uri}/{name}") for name in opened.parts)
+    bits = table["score"].to_numpy().view(np.int64)
+    columns = [table[name].to_pylist() for name in ("query_id", "rank", "gallery_id")]
+    return list(zip(*columns, bits.tolist(), strict=True))
+
+
+def marks_of(folder):
+    """What changes with each writing of a part, even of the same bytes."""
+    return {
+        path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in Path(folder).glob("part-*.parquet")
+    }
+
+
+def stray_files(ranking):
+    """Files in the folder that the finished ranking does not name, hidden ones too."""
+    named = {"ranking.json", *json.loads((ranking / "ranking.json").read_text())["parts"]}
+    return sorted({path.name for path in ranking.iterdir()} - named)
+
+
+@contextmanager
+def started(arguments, ranking, num_parts):
+    """A process of the command line that has written some parts; killed at the end."""
+    # Where the tests run in the background of a shell, their children would ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [CLI, *map(str, arguments)], start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+    )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
+    try:
+        deadline = time.monotonic() + 120
+        while len(marks_of(ranking)) < num_parts and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        assert process.poll() is None, process.communicate()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+class Killed(BaseException):
+    """What ends a run in the middle, like a signal: nothing of ours catches it."""
+
+
+@contextmanager
+def doing_after(num_parts, action):
+    """Do something right after a run has written some parts."""
+    write, written = RankingWriter.write_part, itertools.count(1)
+
+    def then_act(self, table):
+        write(self, table)
+        if next(written) == num_parts:
+            action()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RankingWriter, "write_part", then_act)
+        yield
+
+
+def killed_after(num_parts, *arguments):
+    """A run of the job in this process that ends after some parts."""
+
+    def kill():
+        raise Killed
+
+    with doing_after(num_parts, kill), pytest.raises(Killed):
+        run(*map(str, arguments[:-1]), arguments[-1])
