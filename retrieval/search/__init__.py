@@ -9,6 +9,7 @@ cpu            the engine on the CPU, made of
   gallery_block  stored vectors → float32
   half             float16 in compiled loops
   bounds         upper bounds of scores, with their proof
+  few_products   the product where queries are few
   filtering      which pairs reach what they have to
   passes         first passes: by product, by sums of differences, all pairs
   exact_pairs    canonical scores in compiled loops

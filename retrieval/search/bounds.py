@@ -97,15 +97,18 @@ class Bounds:
         slack = delta + epsilon + 2 * _UNIT + _gamma(depth + 1) * (1 + epsilon) ** 2
         return np.concatenate([prefix, tail[:, None]], axis=1), slack
 
-    def limits(self, floors: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The t' of each query, for the keys that a pair has to reach; float32 (Q,)."""
+    def limits(
+        self, floors: NDArray[np.float64], queries: slice = slice(None)
+    ) -> NDArray[np.float32]:
+        """The t' of some queries, for the keys that their pairs have to reach; float32."""
+        norms = self._norms[queries]
         with np.errstate(over="ignore"):  # floors of rows that are not tame: infinity is right
             if self._metric == "cosine":
                 limits = floors - self.slack
             elif self._metric == "ip":
-                limits = floors / self._norms
+                limits = floors / norms
             else:
-                squares = self._norms * self._norms
+                squares = norms * norms
                 limits = (squares * (1 - _COMPARISON) - floors * floors) / 2
             return limits.astype(np.float32)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from retrieval.search.candidates import Candidates
 from retrieval.search.exact_pairs import ExactPairs
+from retrieval.search.few_products import MOST_QUERIES
 from retrieval.search.gallery_block import is_tame, prepare
 from retrieval.search.neighbours import Neighbours
 from retrieval.search.passes import DistancePass, EveryPair, FirstPass, ProductPass
@@ -63,7 +64,8 @@ class CpuSearch:
         self._exact = ExactPairs(metric, self._rows)
         self._every = EveryPair(len(queries.ids))
         self._first_pass = self._choose_pass(basis)
-        rough_bytes = _DEEP_ROUGH_BYTES if basis is None else _ROUGH_BYTES
+        is_deep = basis is None and len(queries.ids) > MOST_QUERIES
+        rough_bytes = _DEEP_ROUGH_BYTES if is_deep else _ROUGH_BYTES
         self._rough = _Rough(rough_bytes, queries.vectors.shape[1])
         self._counting = threading.Lock()
 

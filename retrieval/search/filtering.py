@@ -20,7 +20,7 @@ def passing(
     """Pairs with bounds[row, query] ≥ limits[query] · w[row] + b[row].
 
     Args:
-        bounds: float32 (N, Q).
+        bounds: float32 (N, Q or more); columns beyond Q do not count.
         limits: float32 (Q,).
         row_terms: w and b, float32 (N,) each.
         room: Two int32 arrays of length N · Q or more, to be overwritten.
@@ -38,12 +38,12 @@ def passing(
 @njit(nogil=True, cache=True)
 def _collect(bounds, limits, weights, offsets, query, row):
     count = 0
-    num_queries = bounds.shape[1]
+    num_queries = len(limits)
     for number in range(bounds.shape[0]):
         weight, offset = weights[number], offsets[number]
         for start in range(0, num_queries, _CHUNK):
-            bound = bounds[number, start : start + _CHUNK]
-            limit = limits[start : start + _CHUNK]
+            stop = min(start + _CHUNK, num_queries)
+            bound, limit = bounds[number, start:stop], limits[start:stop]
             if _any_passes(bound, limit, weight, offset):
                 for place in range(len(bound)):
                     if bound[place] >= limit[place] * weight + offset:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.search.bounds import Bounds
+from retrieval.search.few_products import MOST_QUERIES, few_products, padded
 from retrieval.search.filtering import passing, still_near, still_passing
 from retrieval.search.gallery_block import GalleryBlock
 from retrieval.search.scores import Rows
@@ -74,6 +75,8 @@ class ProductPass:
     def __init__(self, metric: str, queries: Rows, basis: NDArray[np.float32] | None) -> None:
         self._whole = Bounds(metric, queries, None)
         self._short = None if basis is None else Bounds(metric, queries, basis)
+        is_few = self._short is None and len(queries.norms) <= min(MOST_QUERIES, _TILE_QUERIES)
+        self._few = padded(self._whole.by_query) if is_few else None
         self.name = f"product over {len((self._short or self._whole).operand)}"
         self.slack = (self._short or self._whole).slack
         self._room = _Room()
@@ -83,17 +86,14 @@ class ProductPass:
         first = self._short or self._whole
         operand, terms = first.gallery_operand(block), first.row_terms(block)
         whole_terms = self._whole.row_terms(block)
-        num_queries = first.operand.shape[1]
-        for left in range(0, num_queries, _TILE_QUERIES):
-            queries = slice(left, min(left + _TILE_QUERIES, num_queries))
-            width = queries.stop - left
+        for left in range(0, len(floors), _TILE_QUERIES):
+            queries = slice(left, left + _TILE_QUERIES)
             top = 0
             while top < len(operand):
-                step = max(1, self._tile_pairs(floors[queries]) // width)
+                step = self._tile_rows(floors[queries])
                 tile = operand[top : top + step]
-                bounds = self._room.bounds[: len(tile) * width].reshape(-1, width)
-                np.matmul(tile, first.operand[:, queries], out=bounds)
-                limits = first.limits(floors)[queries]
+                bounds = self._product(tile, first, queries)
+                limits = first.limits(floors[queries], queries)
                 tile_terms = terms[0][top : top + step], terms[1][top : top + step]
                 query, row = passing(bounds, limits, tile_terms, self._room.pairs)
                 query += np.int32(left)
@@ -106,10 +106,23 @@ class ProductPass:
                 yield query, row
                 top += step
 
-    def _tile_pairs(self, floors: NDArray[np.float64]) -> int:
+    def _product(
+        self, tile: NDArray[np.float32], bounds: Bounds, queries: slice
+    ) -> NDArray[np.float32]:
+        """Bounds of a tile, (N, Q) or wider; overwritten by the next."""
+        if self._few is not None:
+            result = self._room.bounds[: len(tile) * len(self._few)].reshape(len(tile), -1)
+            few_products(tile, self._few, result)
+            return result
+        operand = bounds.operand[:, queries]
+        result = self._room.bounds[: len(tile) * operand.shape[1]].reshape(len(tile), -1)
+        return np.matmul(tile, operand, out=result)
+
+    def _tile_rows(self, floors: NDArray[np.float64]) -> int:
+        num_pairs = _TILE_PAIRS if self._short else _DEEP_TILE_PAIRS
         if np.isneginf(floors).any():
-            return _FIRST_PAIRS
-        return _TILE_PAIRS if self._short else _DEEP_TILE_PAIRS
+            num_pairs = _FIRST_PAIRS
+        return max(1, num_pairs // (len(floors) if self._few is None else len(self._few)))
 
 
 class DistancePass:
