@@ -20,6 +20,19 @@ def _parse_top_k(ctx: click.Context, param: click.Parameter, value: str) -> int 
         raise click.BadParameter(f"{value!r} is neither a number nor 'all'.", ctx, param) from None
 
 
+def _check_metric(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    # As the library has them: loading that would take longer than the answer.
+    name, _, power = value.partition(":")
+    try:
+        is_known = name == "minkowski" and 1 <= float(power) < float("inf")
+    except ValueError:
+        is_known = False
+    if is_known or value in ("cosine", "ip", "l2", "l1"):
+        return value
+    known = "cosine, ip, l2, l1, or minkowski:P with P ≥ 1, as in minkowski:3"
+    raise click.BadParameter(f"{value!r} is none of {known}.", ctx, param)
+
+
 @click.command()
 @click.argument("queries")
 @click.argument("gallery")
@@ -36,15 +49,14 @@ def _parse_top_k(ctx: click.Context, param: click.Parameter, value: str) -> int 
     default="cosine",
     show_default=True,
     metavar="cosine|ip|l2|l1|minkowski:P",
+    callback=_check_metric,
     help="How near two vectors are; of l2, l1 and minkowski:P smaller is nearer.",
 )
 @click.option("--exclude-self", is_flag=True, help="Leave out the image with the query's own id.")
 @click.option(
     "--memory-gib",
-    default=1.0,
-    show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="What one process may hold.",
+    help="What one process may hold. [default: 1, and 1/32 a thread]",
 )
 @click.option(
     "--num-threads",
@@ -111,7 +123,8 @@ def rank(
     columns = VectorColumns(
         settings.pop("id_column"), settings.pop("vector_column"), settings.pop("vector_dtype")
     )
-    memory_bytes = int(settings.pop("memory_gib") * 2**30)
+    memory_gib = settings.pop("memory_gib")
+    memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
     is_dry = settings.pop("dry_run")
     config = job.RankConfig(columns=columns, memory_bytes=memory_bytes, **settings)
     if is_dry:

@@ -15,7 +15,8 @@ config      settings
 queries     ids and vectors of the queries
 planning    how the work is cut, and what it will take
 folding     ranking some parts of the gallery, in one process
-sharing     who does it: threads, or actors of a cluster
+sharing     who does it: the threads of this process
+actors      ... or actors of a cluster
 previous    what a previous ranking spares
 job         all of it
 """

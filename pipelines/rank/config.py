@@ -23,7 +23,7 @@ class RankConfig:
             Naming a number asks for this process alone.
         num_actors: Actors of a cluster that share the gallery, at most one per CPU or GPU; by
             default as many as there is work for. Naming a number asks for Ray.
-        memory_bytes: What one process may hold.
+        memory_bytes: What one process may hold; by default 1 GiB, and 32 MiB a thread.
         columns: Where other tools' files keep ids and vectors.
         device: "cpu", "cuda", or "auto": a GPU if there is one and the metric is a product.
         allow_duplicates: Rank a gallery that has an id more than once.
@@ -36,11 +36,15 @@ class RankConfig:
     exclude_self: bool = False
     num_threads: int | None = None
     num_actors: int | None = None
-    memory_bytes: int = 2**30
+    memory_bytes: int | None = None
     columns: VectorColumns | None = None
     device: str = "auto"
     allow_duplicates: bool = False
     previous: str | None = None
+
+    def memory_for(self, num_threads: int) -> int:
+        """Bytes that a process with so many threads may hold."""
+        return self.memory_bytes or 2**30 + num_threads * 32 * 2**20
 
 
 def choose_k(queries: VectorSource, gallery: VectorSource, config: RankConfig) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -13,14 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines import cluster
 from pipelines.progress import announce, progress_line, status_line
 from pipelines.rank.config import RankConfig
-from pipelines.rank.folding import Task
 from pipelines.rank.planning import Plan, describe, make_plan
 from pipelines.rank.previous import Previous
 from pipelines.rank.queries import Queries
-from pipelines.rank.sharing import Actors, Threads, Workers
+from pipelines.rank.sharing import Threads, Workers
 from retrieval.rankings import RankingWriter
 from retrieval.search import Candidates, Choice, Neighbours, warm_up
 from retrieval.storage import absolute_uri
@@ -50,10 +48,10 @@ def run(
     with status_line("opening the two sides"):
         plan = make_plan(queries, gallery, config, address)
         writer = RankingWriter(ranking, plan.run_key)
-        loaded = Queries(plan.queries, config.memory_bytes // 4)
+        loaded = Queries(plan.queries, config.memory_for(plan.num_threads) // 4)
         previous = _previous(plan)
     opened = time.monotonic()
-    with cluster.session(address) if plan.uses_ray else nullcontext():
+    with _session(address) if plan.uses_ray else nullcontext():
         started = time.monotonic()
         ranked = _Ranking(plan, loaded, previous)
         with _finished_parts_told(writer, plan):
@@ -79,6 +77,13 @@ def run(
     return report
 
 
+def _session(address: str | None) -> AbstractContextManager[None]:
+    # Ray is loaded only where it is used: that alone takes as long as ranking a small gallery.
+    from pipelines import cluster
+
+    return cluster.session(address)
+
+
 def estimate(
     queries: str, gallery: str, config: RankConfig, *, address: str | None = None
 ) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def estimate(
     machine; reading from a slow store comes on top.
     """
     plan = make_plan(queries, gallery, config, address)
-    loaded = Queries(plan.queries, config.memory_bytes // 4)
+    loaded = Queries(plan.queries, config.memory_for(plan.num_threads) // 4)
     first = loaded.block(0, plan.blocks.query_rows)
     choice = plan.choose_basis(first.vectors)
     width = np.dtype(plan.gallery.dtype).itemsize
@@ -131,7 +136,9 @@ def _previous(plan: Plan) -> Previous | None:
     config = plan.config
     if config.previous is None or config.top_k is None:  # "all" lists every new image anyway
         return None
-    return Previous(config.previous, plan.queries, plan.gallery, plan.k, config)
+    previous = Previous(config.previous, plan.queries, plan.gallery, plan.k, config)
+    # Where no shard has stayed, meeting the added ones is a full pass: its lists save nothing.
+    return previous if len(previous.added) < len(plan.gallery.files) else None
 
 
 @contextmanager
@@ -182,6 +189,8 @@ class _Ranking:
             return self._full(block)
         plan = self._plan
         old = self._previous.lists(block.ids)
+        if not old.is_listed.any():
+            return self._full(block)
         start = self._neighbours(block)
         start.take(old.kept, plan.config.metric)
         added = [part for part in plan.parts if part.file in self._previous.added]
@@ -216,19 +225,14 @@ class _Ranking:
 
     def _engage(self, choice: Choice) -> Workers:
         plan, config = self._plan, self._plan.config
-        has_gpu = cluster.resources().num_gpus > 0 if plan.uses_ray else None
-        task = Task(
-            plan.gallery,
-            plan.k,
-            config.metric,
-            config.exclude_self,
-            plan.blocks.gallery_rows,
-            plan.device(has_gpu=has_gpu),
-        )
         if not plan.uses_ray:
             with status_line("compiling for this machine; only the first time takes seconds"):
                 warm_up()
-            return Threads(task, plan.num_threads, self._count)
+            return Threads(plan.task(has_gpu=None), plan.num_threads, self._count)
+        from pipelines.cluster import resources
+        from pipelines.rank.actors import Actors
+
+        task = plan.task(has_gpu=resources().num_gpus > 0)
         work_ns = choice.ns_a_row * plan.gallery.num_rows * plan.num_blocks
         return Actors(task, config.num_actors, work_ns, self._count)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 
 from pipelines.rank.config import RankConfig, choose_k
-from pipelines.rank.folding import choose_device, this_machine_has_gpu
+from pipelines.rank.folding import Task, choose_device, this_machine_has_gpu
 from retrieval.errors import IndexFormatError
 from retrieval.search import BlockPlan, Choice, available_cpus, choose_basis, plan_blocks
 from retrieval.storage import file_stamp
@@ -68,12 +68,20 @@ class Plan:
         sample = sample_vectors(self.gallery, self.parts)
         return choose_basis(sample, queries, self.k, self.gallery.num_rows)
 
-    def device(self, *, has_gpu: bool | None = None) -> str:
-        """Where to rank: "cpu" or "cuda"; `has_gpu` of a cluster, or else of this machine."""
+    def task(self, *, has_gpu: bool | None) -> Task:
+        """What each part of the job needs; `has_gpu` of a cluster, None to look here."""
         config = self.config
         if has_gpu is None:
             has_gpu = config.device != "cpu" and this_machine_has_gpu()
-        return choose_device(config.device, config.metric, has_gpu=has_gpu)
+        device = choose_device(config.device, config.metric, has_gpu=has_gpu)
+        return Task(
+            self.gallery,
+            self.k,
+            config.metric,
+            config.exclude_self,
+            self.blocks.gallery_rows,
+            device,
+        )
 
 
 def make_plan(queries: str, gallery: str, config: RankConfig, address: str | None) -> Plan:
@@ -88,11 +96,13 @@ def make_plan(queries: str, gallery: str, config: RankConfig, address: str | Non
     query_source = open_source(queries, config.columns)
     gallery_source = open_source(gallery, config.columns)
     k = choose_k(query_source, gallery_source, config)
-    _refuse_duplicates(gallery_source, config)
-    on_cluster = address or os.environ.get("RAY_ADDRESS") or ray.is_initialized()
+    on_cluster = address or os.environ.get("RAY_ADDRESS") or _is_ray_running()
     uses_ray = bool(config.num_actors or (on_cluster and not config.num_threads))
     num_threads = 1 if uses_ray else config.num_threads or available_cpus()
-    blocks = plan_blocks(query_source.num_rows, gallery_source, k, config.memory_bytes, num_threads)
+    memory_bytes = config.memory_for(num_threads)
+    if not config.allow_duplicates:
+        _refuse_duplicates(gallery_source, memory_bytes)
+    blocks = plan_blocks(query_source.num_rows, gallery_source, k, memory_bytes, num_threads)
     return Plan(
         queries=query_source,
         gallery=gallery_source,
@@ -106,11 +116,16 @@ def make_plan(queries: str, gallery: str, config: RankConfig, address: str | Non
     )
 
 
-def _refuse_duplicates(gallery: VectorSource, config: RankConfig) -> None:
-    # An index has each id once: `embed` sees to it.
-    if config.allow_duplicates or gallery.spec is not None:
+def _is_ray_running() -> bool:
+    # Not imported for this: it takes as long as ranking a small gallery.
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
+def _refuse_duplicates(gallery: VectorSource, memory_bytes: int) -> None:
+    if gallery.spec is not None:  # an index has each id once: `embed` sees to it
         return
-    found = find_duplicate(gallery, config.memory_bytes)
+    found = find_duplicate(gallery, memory_bytes)
     if found:
         raise IndexFormatError(
             f"{gallery.uri}: the id {found.row_id!r} occurs more than once, in {found.first[0]}, "

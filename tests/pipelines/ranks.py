@@ -82,6 +82,47 @@ def commit(index, shards, *, dim, fingerprint="f" * 64):
     return commit_index(str(index), spec, shards, run={}, seen_version=seen)
 
 
+class Nights:
+    """An index whose versions keep some shards, drop some and add some."""
+
+    def __init__(self, path, prefix, num_rows, rng, dim, *, ties):
+        self.path, self._prefix, self._rng = path, prefix, rng
+        self._dim, self._ties = dim, ties
+        self._numbers = itertools.count()
+        self._shards = []  # (shard, {id: vector})
+        self._add([self._row() for _ in range(num_rows)], num_shards=5)
+        self._commit()
+
+    def _row(self, name=None):
+        vector = draw(self._rng.integers(2**20), 1, self._dim, ties=self._ties)[0]
+        return name or f"{self._prefix}{next(self._numbers) * 7 % 1009}", vector
+
+    def _add(self, rows, num_shards):
+        for number in range(min(num_shards, len(rows))):
+            held = dict(rows[number::num_shards])
+            self._shards.append((make_shard(self.path, held), held))
+
+    def _commit(self):
+        commit(self.path, [shard for shard, _ in self._shards], dim=self._dim)
+
+    def next(self, num_dropped, num_new):
+        """Rows of the shards that go are lost, changed, or only written again."""
+        rows = []
+        for _ in range(num_dropped):
+            _, held = self._shards.pop(int(self._rng.integers(len(self._shards))))
+            for name, vector in held.items():
+                fate = self._rng.random()
+                if fate < 0.6:
+                    rows.append((name, vector))
+                elif fate < 0.8:
+                    rows.append(self._row(name))
+        self._add([*rows, *(self._row() for _ in range(num_new))], num_shards=2)
+        self._commit()
+
+    def num_rows(self):
+        return sum(len(held) for _, held in self._shards)
+
+
 def parts_of(ranking):
     """The bytes of the parts, in order; their names hold a key of the run."""
     opened = open_ranking(str(ranking))

@@ -10,6 +10,7 @@ import pytest
 from pipelines import cluster
 from pipelines.cli import main
 from pipelines.rank import RankConfig, estimate, planning, run
+from retrieval.index import open_index
 from retrieval.search import Choice
 from tests.pipelines.ranks import (
     budget,
@@ -89,7 +90,7 @@ def test_a_dry_run_beside_a_ranking_leaves_it_as_it_is(sides):
     ("options", "said"),
     [
         (["--top-k", 301], "--top-k 301: "),
-        (["--metric", "nonsense"], "--metric nonsense: unknown."),
+        (["--top-k", 300, "--exclude-self"], "--top-k 300: "),
         (["--memory-gib", 0.001], "--memory-gib 0.001: ranking 4 of 300 images"),
     ],
 )
@@ -165,8 +166,7 @@ def test_threads_and_actors_give_the_same_bytes_also_after_a_night(sides, ray_se
     assert [entry.get("shares") for entry in by_threads["certificate"]] == [None] * 4
     assert [entry["shares"] for entry in by_actors["certificate"]] == [2] * 4
     assert parts_of(sides / "actors") == parts_of(sides / "threads")
-    shards = [make_shard(g, {f"g{n}": v for n, v in enumerate(draw(2, 300))})]
-    commit(g, [*shards, make_shard(g, {"new": draw(7, 1)[0]})], dim=8)
+    commit(g, [*open_index(str(g)).shards, make_shard(g, {"new": draw(7, 1)[0]})], dim=8)
     full = rank("full", "--num-threads", 1)
     night = rank("night", "--num-actors", 2, "--previous", sides / "actors")
     assert night["num_spared_queries"] > 0

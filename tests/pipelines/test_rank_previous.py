@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import json
 import shutil
 
 import numpy as np
@@ -12,6 +12,7 @@ from pipelines.rank import RankConfig, run
 from retrieval.errors import UsageError
 from tests.conftest import make_index
 from tests.pipelines.ranks import (
+    Nights,
     budget,
     commit,
     draw,
@@ -23,47 +24,6 @@ from tests.pipelines.ranks import (
 )
 
 DIM = 6
-LAST = 2**20  # draws of a vector
-
-
-class Nights:
-    """An index whose versions keep some shards, drop some and add some."""
-
-    def __init__(self, path, prefix, num_rows, rng, *, ties):
-        self.path, self._prefix, self._rng, self._ties = path, prefix, rng, ties
-        self._numbers = itertools.count()
-        self._shards = []  # (shard, {id: vector})
-        self._add([self._row() for _ in range(num_rows)], num_shards=5)
-        self._commit()
-
-    def _row(self, name=None):
-        vector = draw(self._rng.integers(LAST), 1, DIM, ties=self._ties)[0]
-        return name or f"{self._prefix}{next(self._numbers) * 7 % 1009}", vector
-
-    def _add(self, rows, num_shards):
-        for number in range(min(num_shards, len(rows))):
-            held = dict(rows[number::num_shards])
-            self._shards.append((make_shard(self.path, held), held))
-
-    def _commit(self):
-        commit(self.path, [shard for shard, _ in self._shards], dim=DIM)
-
-    def next(self, num_dropped, num_new):
-        """Rows of the shards that go are lost, changed, or only written again."""
-        rows = []
-        for _ in range(num_dropped):
-            _, held = self._shards.pop(int(self._rng.integers(len(self._shards))))
-            for name, vector in held.items():
-                fate = self._rng.random()
-                if fate < 0.6:
-                    rows.append((name, vector))
-                elif fate < 0.8:
-                    rows.append(self._row(name))
-        self._add([*rows, *(self._row() for _ in range(num_new))], num_shards=2)
-        self._commit()
-
-    def num_rows(self):
-        return sum(len(held) for _, held in self._shards)
 
 
 def config(gallery_rows, k, *, query_rows=11, previous=None, **settings):
@@ -77,8 +37,8 @@ def config(gallery_rows, k, *, query_rows=11, previous=None, **settings):
 @pytest.mark.parametrize("seed", range(4))
 def test_after_random_nights_it_equals_a_full_run(tmp_path, seed, metric):
     rng = np.random.default_rng([seed, 7])
-    gallery = Nights(tmp_path / "g", "g", 60, rng, ties=seed % 2 == 0)
-    queries = Nights(tmp_path / "q", "q", 25, rng, ties=seed % 2 == 0)
+    gallery = Nights(tmp_path / "g", "g", 60, rng, DIM, ties=seed % 2 == 0)
+    queries = Nights(tmp_path / "q", "q", 25, rng, DIM, ties=seed % 2 == 0)
     exclude_self = seed >= 2
     q = str((gallery if exclude_self else queries).path)
     g, k = str(gallery.path), (1, 5, 30, 40)[seed]
@@ -97,8 +57,8 @@ def test_after_random_nights_it_equals_a_full_run(tmp_path, seed, metric):
 @pytest.mark.parametrize("k", [3, 99])
 def test_a_chain_of_nights_each_on_the_one_before_ends_where_a_full_run_does(tmp_path, k):
     rng = np.random.default_rng(k)
-    gallery = Nights(tmp_path / "g", "g", 120, rng, ties=True)
-    queries = Nights(tmp_path / "q", "q", 20, rng, ties=True)
+    gallery = Nights(tmp_path / "g", "g", 120, rng, DIM, ties=True)
+    queries = Nights(tmp_path / "q", "q", 20, rng, DIM, ties=True)
     q, g, folder = str(queries.path), str(gallery.path), str(tmp_path / "rk")
     run(q, g, folder, config(120, k))
     spared = 0
@@ -185,13 +145,24 @@ def test_nothing_changed_reads_nothing(line):
         ("f", {"f": 3}, ("bdf", 2)),  # written again
         ("f", {"f": 0}, ("fbd", 2)),
         ("f", {"f": 9}, ("bdh", 0)),
-        ("bdfhj", {"a": 2, "b": 2, "c": 7}, ("abc", 0)),
-        ("bdfhj", {"a": 2, "b": 2, "c": 3}, ("abc", 2)),
+        ("bdfhj", {"a": 2, "b": 2, "c": 3}, ("abc", 0)),  # nothing stayed: no list is of use
     ],
 )
 def test_what_goes_and_comes_is_found_as_by_a_full_run(line, removed, added, expected):
     line.change(*removed, **added)
     assert line.again() == expected
+
+
+@pytest.mark.parametrize("side", ["q", "g"])
+def test_where_all_of_a_side_was_written_anew_it_costs_one_full_pass_and_no_more(line, side):
+    if side == "g":
+        line.change(*"bdfhj", b=1, d=2, f=3, h=3, j=5)
+    else:
+        commit(line.q, [make_shard(line.q, on_line(here=0, there=0))], dim=2)
+        line.change(k=9)
+    assert line.again() == ("bdf", 0)
+    (certificate,) = json.loads((line.new / "ranking.json").read_text())["certificate"]
+    assert certificate["pairs"] == 2 * len(line.shards)
 
 
 def test_new_and_changed_queries_are_ranked_in_full_and_the_others_are_spared(line):
