@@ -57,8 +57,9 @@ class ExactPairs:
 
         Args:
             gallery: N gallery rows.
-            pairs: Numbers of queries and of gallery rows, (M,) each. Pairs of one row should
-                stand together: a row is made ready once for each run. Overwritten.
+            pairs: Numbers of queries and of gallery rows, (M,) each. Overwritten. Pairs of
+                one query should stand together if both sides are float16, else pairs of one
+                row: it is made ready once for each run.
             floors: float64 (Q,), smallest key to keep.
 
         Returns:
@@ -89,16 +90,16 @@ def _keys(measure, plain_queries, scaled_queries, gallery, pairs, floors):
     query, row, keys = pairs
     num_dims = exact.shape[1]
     plain, scaled, terms = np.empty(num_dims), np.empty(num_dims), np.empty(num_dims)
-    kept, plain_row, scaled_row = 0, -1, -1
+    kept, plain_query, scaled_row = 0, -1, -1
     scale, norm = 0, 0.0
     for pair in range(len(query)):
         ours, theirs = query[pair], row[pair]
         if is_plain[ours] and squares[theirs] < largest_square:
-            if plain_row != theirs:
-                plain[:] = exact[theirs]
-                plain_row = theirs
+            if plain_query != ours:
+                plain[:] = plain_values[ours]
+                plain_query = ours
             product = plain_squares[ours] * squares[theirs]
-            key = _plain_key(metric, plain_values[ours], plain, product)
+            key = _plain_key(metric, plain, exact[theirs], product)
         else:
             if scaled_row != theirs:
                 scale, norm = _scale(exact[theirs], scaled, terms)
@@ -200,7 +201,7 @@ def _sum(terms):
 def _dot(ours, theirs):
     total = 0.0
     for dim in range(len(ours)):
-        total += np.float64(ours[dim]) * theirs[dim]
+        total += ours[dim] * np.float64(theirs[dim])
     return total
 
 
@@ -208,7 +209,7 @@ def _dot(ours, theirs):
 def _square_distance(ours, theirs):
     total = 0.0
     for dim in range(len(ours)):
-        apart = np.float64(ours[dim]) - theirs[dim]
+        apart = ours[dim] - np.float64(theirs[dim])
         total += apart * apart
     return total
 
@@ -217,5 +218,5 @@ def _square_distance(ours, theirs):
 def _distance(ours, theirs):
     total = 0.0
     for dim in range(len(ours)):
-        total += abs(np.float64(ours[dim]) - theirs[dim])
+        total += abs(ours[dim] - np.float64(theirs[dim]))
     return total

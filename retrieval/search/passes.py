@@ -29,6 +29,7 @@ _TILE_PAIRS = 2**17
 _DEEP_TILE_PAIRS = 2**19
 _FIRST_PAIRS = 2**13  # a tile while some query has no floor yet, and all its pairs pass
 _TILE_QUERIES = 1024
+_SPARED_TILES = 15  # without a second bound, once it has left most pairs of a tile
 
 
 class FirstPass(Protocol):
@@ -96,15 +97,31 @@ class ProductPass:
                 limits = first.limits(floors[queries], queries)
                 tile_terms = terms[0][top : top + step], terms[1][top : top + step]
                 query, row = passing(bounds, limits, tile_terms, self._room.pairs)
+                if block.is_half:
+                    query, row = _by_query(query, row)
                 query += np.int32(left)
                 row += np.int32(top)
                 if self._short:
                     limits = self._whole.limits(floors)
-                    query, row = still_passing(
-                        (query, row), self._whole.by_query, block.rough, limits, whole_terms
-                    )
+                    query, row = self._passing_whole((query, row), block, limits, whole_terms)
                 yield query, row
                 top += step
+
+    def _passing_whole(
+        self,
+        pairs: Pairs,
+        block: GalleryBlock,
+        limits: NDArray[np.float32],
+        terms: tuple[NDArray[np.float32], NDArray[np.float32]],
+    ) -> Pairs:
+        """Those whose whole product passes, too; all, where that has not been worth its while."""
+        if self._room.num_spared:
+            self._room.num_spared -= 1
+            return pairs
+        left = still_passing(pairs, self._whole.by_query, block.rough, limits, terms)
+        if 2 * len(left[0]) > len(pairs[0]):
+            self._room.num_spared = _SPARED_TILES
+        return left
 
     def _product(
         self, tile: NDArray[np.float32], bounds: Bounds, queries: slice
@@ -158,9 +175,21 @@ class DistancePass:
                 yield query, row
 
 
+def _by_query(query: NDArray[np.int32], row: NDArray[np.int32]) -> Pairs:
+    """Pairs of a tile in the order of the queries.
+
+    A tile's rows stay in the L2 cache, the queries do not: so each is fetched once a tile. (A
+    row that is not float16 has to be scaled for its pairs, and then they had better stand
+    together.)
+    """
+    order = np.argsort(query.astype(np.uint16), kind="stable")  # a radix sort: 16 bits
+    return query[order], row[order]
+
+
 class _Room(threading.local):
     """Arrays that each thread overwrites again and again."""
 
     def __init__(self) -> None:
+        self.num_spared = 0  # tiles for which the second bound is left out
         self.bounds = np.empty(_DEEP_TILE_PAIRS, np.float32)
         self.pairs = np.empty(_DEEP_TILE_PAIRS, np.int32), np.empty(_DEEP_TILE_PAIRS, np.int32)
