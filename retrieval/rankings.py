@@ -30,6 +30,7 @@ from retrieval.storage import (
     open_input,
     read_bytes,
     remove_file,
+    unfinished_files,
     write_bytes,
 )
 
@@ -96,6 +97,7 @@ class RankingWriter:
             raise StorageError(
                 f"{self.uri}: holds {strange[0]}, which is no part of a ranking. {advice}"
             )
+        self._unfinished = unfinished_files(self.uri)
         check_writable(self.uri)
 
     def resume(self) -> bool:
@@ -132,9 +134,9 @@ class RankingWriter:
         parts = [self._name(number) for number in range(self.num_parts)]
         manifest = {**facts, "parts": parts}
         write_bytes(join(self.uri, MANIFEST), (json.dumps(manifest, indent=2) + "\n").encode())
-        for old in self._before:
-            if old != MANIFEST and old not in parts:
-                remove_file(join(self.uri, old))
+        old = [name for name in self._before if name != MANIFEST and name not in parts]
+        for uri in [*(join(self.uri, name) for name in old), *self._unfinished]:
+            remove_file(uri)
 
     def _name(self, number: int) -> str:
         return f"part-{number:05d}-{self._run}.parquet"
@@ -167,13 +169,20 @@ def open_ranking(uri: str) -> Ranking:
     return Ranking(uri, parts, facts)
 
 
-def read_parts(ranking: Ranking, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def read_parts(
+    ranking: Ranking, columns: Sequence[str] | None = None, names: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
     """The parts of a ranking, one table at a time, sorted by query and rank.
+
+    Args:
+        ranking: The ranking.
+        columns: Columns to read; all by default.
+        names: Parts to read, some of `ranking.parts`; all by default.
 
     Raises:
         IndexFormatError: a part is missing or damaged; the message names it.
     """
-    for name in ranking.parts:
+    for name in ranking.parts if names is None else names:
         uri = join(ranking.uri, name)
         try:
             with open_input(uri) as stream:

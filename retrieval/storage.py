@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ __all__ = [
     "read_bytes",
     "remove_file",
     "remove_folder",
+    "unfinished_files",
     "walk",
     "write_bytes",
 ]
@@ -46,6 +48,7 @@ __all__ = [
 # What pyarrow raises for a Parquet file that is missing, torn, or lacks a column.
 DAMAGED_PARQUET = (OSError, pa.ArrowException, UnicodeDecodeError, KeyError)
 
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # as write_bytes names what it renames then
 _CHECK_ADDRESS = "Check the address and the credentials of this machine."
 _CHECK_FOLDER = "Its files would be taken for deleted; allow reading it, or move it elsewhere."
 
@@ -227,6 +230,12 @@ def remove_folder(uri: str) -> None:
     with _storage_error(uri, "removed", "Allow removing files there."):
         if filesystem.get_file_info(path).type == pafs.FileType.Directory:
             filesystem.delete_dir(path)
+
+
+def unfinished_files(folder: str) -> list[str]:
+    """What a killed process left of `write_bytes` in a local folder; a store keeps nothing."""
+    found = Path(absolute_uri(folder)).glob(".*.tmp") if is_local(folder) else ()
+    return [join(folder, path.name) for path in found if _UNFINISHED.fullmatch(path.name)]
 
 
 def list_files(folder: str) -> list[str]:

@@ -14,8 +14,7 @@ __all__ = ["address_option", "print_report", "say"]
 
 address_option = click.option(
     "--address",
-    help="Ray cluster, such as auto or HOST:6379. [default: RAY_ADDRESS, or a Ray of this "
-    "process alone]",
+    help="Ray cluster, such as auto or HOST:6379. [default: RAY_ADDRESS, or this machine alone]",
 )
 
 

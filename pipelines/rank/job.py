@@ -56,6 +56,7 @@ def run(
         ranked = _Ranking(plan, loaded, previous)
         with _finished_parts_told(writer, plan):
             ranked.write(writer)
+            plan.check_unchanged()
         ended = time.monotonic()
     report = {
         "ranking": absolute_uri(ranking),

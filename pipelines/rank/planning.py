@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,11 +15,10 @@ from numpy.typing import NDArray
 
 from pipelines.rank.config import RankConfig, choose_k
 from pipelines.rank.folding import Task, choose_device, this_machine_has_gpu
-from retrieval.errors import IndexFormatError
+from retrieval.errors import IndexFormatError, UsageError
 from retrieval.search import BlockPlan, Choice, available_cpus, choose_basis, plan_blocks
 from retrieval.storage import file_stamp
 from retrieval.vectors import (
-    VectorFile,
     VectorPart,
     VectorSource,
     find_duplicate,
@@ -45,6 +45,7 @@ class Plan:
         parts: Of the gallery, in the order in which they are read.
         uses_ray: Whether actors rank, or this process.
         num_threads: Threads of a process that ranks.
+        stamps: Size and time of each foreign file when it was opened.
         run_key: Hash of all that decides the result: the same key, the same parts.
     """
 
@@ -56,6 +57,7 @@ class Plan:
     parts: tuple[VectorPart, ...]
     uses_ray: bool
     num_threads: int
+    stamps: Mapping[str, tuple[int, int]]
     run_key: str
 
     @property
@@ -83,6 +85,19 @@ class Plan:
             device,
         )
 
+    def check_unchanged(self) -> None:
+        """Refuse a result of files of which some were read before a change, others after.
+
+        Raises:
+            IndexFormatError: a foreign file is not what it was; an index's shards never change.
+        """
+        for uri, stamp in self.stamps.items():
+            if file_stamp(uri) != stamp:
+                raise IndexFormatError(
+                    f"{uri}: changed while it was ranked. Files must stay as they are meanwhile: "
+                    f"run the job again."
+                )
+
 
 def make_plan(queries: str, gallery: str, config: RankConfig, address: str | None) -> Plan:
     """Open the two sides and cut the work.
@@ -96,6 +111,12 @@ def make_plan(queries: str, gallery: str, config: RankConfig, address: str | Non
     query_source = open_source(queries, config.columns)
     gallery_source = open_source(gallery, config.columns)
     k = choose_k(query_source, gallery_source, config)
+    stamps = {**_stamps(query_source), **_stamps(gallery_source)}
+    if address and config.num_threads:
+        raise UsageError(
+            f"--num-threads {config.num_threads}: asks for this machine alone, but --address "
+            f"{address} for a cluster. Leave one of them out."
+        )
     on_cluster = address or os.environ.get("RAY_ADDRESS") or _is_ray_running()
     uses_ray = bool(config.num_actors or (on_cluster and not config.num_threads))
     num_threads = 1 if uses_ray else config.num_threads or available_cpus()
@@ -103,6 +124,7 @@ def make_plan(queries: str, gallery: str, config: RankConfig, address: str | Non
     if not config.allow_duplicates:
         _refuse_duplicates(gallery_source, memory_bytes)
     blocks = plan_blocks(query_source.num_rows, gallery_source, k, memory_bytes, num_threads)
+    settings = [k, config.metric, config.exclude_self, blocks.query_rows]
     return Plan(
         queries=query_source,
         gallery=gallery_source,
@@ -112,7 +134,8 @@ def make_plan(queries: str, gallery: str, config: RankConfig, address: str | Non
         parts=_parts(gallery_source, num_threads),
         uses_ray=uses_ray,
         num_threads=num_threads,
-        run_key=_run_key(query_source, gallery_source, k, config, blocks),
+        stamps=stamps,
+        run_key=_run_key(query_source, gallery_source, [*stamps.items()], settings),
     )
 
 
@@ -147,24 +170,22 @@ def _parts(gallery: VectorSource, num_threads: int) -> tuple[VectorPart, ...]:
     return tuple(parts[number * step % len(parts)] for number in range(len(parts)))
 
 
+def _stamps(source: VectorSource) -> dict[str, tuple[int, int]]:
+    if source.spec is not None:
+        return {}
+    uris = [uri for file in source.files for uri in (file.uri, file.ids_uri) if uri]
+    return {uri: file_stamp(uri) for uri in uris}
+
+
 def _run_key(
-    queries: VectorSource, gallery: VectorSource, k: int, config: RankConfig, blocks: BlockPlan
+    queries: VectorSource, gallery: VectorSource, stamps: list[Any], settings: list[Any]
 ) -> str:
     sides = [
         [side.version, side.id_column, side.vector_column, side.dim, side.dtype]
-        + [
-            # An index's shards never change; other files may, under the same name.
-            [file.uri, file.num_rows, None if side.spec else _stamps(file)]
-            for file in side.files
-        ]
+        + [[file.uri, file.num_rows] for file in side.files]
         for side in (queries, gallery)
     ]
-    settings = [k, config.metric, config.exclude_self, blocks.query_rows]
-    return hashlib.sha256(json.dumps([sides, settings]).encode()).hexdigest()[:12]
-
-
-def _stamps(file: VectorFile) -> list[tuple[int, int]]:
-    return [file_stamp(uri) for uri in (file.uri, file.ids_uri) if uri]
+    return hashlib.sha256(json.dumps([sides, stamps, settings]).encode()).hexdigest()[:12]
 
 
 def shards_key(source: VectorSource) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.rank.config import RankConfig
@@ -23,6 +24,7 @@ from pipelines.rank.planning import shards_key
 from retrieval.errors import UsageError
 from retrieval.rankings import Ranking, open_ranking, read_parts
 from retrieval.search import Candidates, is_distance
+from retrieval.storage import DAMAGED_PARQUET, join, open_input
 from retrieval.vectors import VectorFile, VectorSource, open_source, read_ids
 
 __all__ = ["OldLists", "Previous"]
@@ -93,7 +95,8 @@ class Previous:
         old_queries = _earlier(self._ranking, "queries", queries)
         new_files, _ = _difference(old_queries, queries)
         same = [file for file in queries.files if file not in set(new_files)]
-        self._same_queries = _ids(queries, same)
+        self._same_queries = np.sort(_ids(queries, same))
+        self._ranges = {name: _query_range(self._ranking, name) for name in self._ranking.parts}
 
     def lists(self, query_ids: NDArray[np.bytes_]) -> OldLists:
         """The old lists of some queries, which must be sorted by id.
@@ -125,7 +128,12 @@ class Previous:
         if not len(asked):
             return
         texts = pa.array(asked).cast(pa.string())
-        for table in read_parts(self._ranking, ["query_id", "gallery_id", "score"]):
+        names = [
+            name
+            for name, (first, last) in self._ranges.items()
+            if first <= asked[-1] and asked[0] <= last
+        ]
+        for table in read_parts(self._ranking, ["query_id", "gallery_id", "score"], names):
             rows = table.filter(pc.is_in(table["query_id"], texts))
             if not rows.num_rows:
                 continue
@@ -182,6 +190,20 @@ def _difference(
 def _ids(source: VectorSource, files: list[VectorFile]) -> NDArray[np.bytes_]:
     ids = [ids for file in files for ids in read_ids(source, file, _READ_ROWS)]
     return np.concatenate(ids) if ids else np.empty(0, "S1")
+
+
+def _query_range(ranking: Ranking, name: str) -> tuple[bytes, bytes]:
+    """The first and the last query of a part: its footer tells."""
+    try:
+        with open_input(join(ranking.uri, name)) as stream:
+            footer = pq.read_metadata(stream)
+            groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+            found = [group.column(0).statistics for group in groups]
+            return min(each.min.encode() for each in found), max(
+                each.max.encode() for each in found
+            )
+    except (*DAMAGED_PARQUET, AttributeError, ValueError):
+        return b"", b"\xff"  # no statistics, or damaged: reading it will tell
 
 
 def _bytes(column: pa.ChunkedArray) -> NDArray[np.bytes_]:

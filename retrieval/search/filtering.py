@@ -16,27 +16,28 @@ def passing(
     limits: NDArray[np.float32],
     row_terms: tuple[NDArray[np.float32], NDArray[np.float32]],
     room: tuple[NDArray[np.int32], NDArray[np.int32]],
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    first_row: int = 0,
+) -> int:
     """Pairs with bounds[row, query] ≥ limits[query] · w[row] + b[row].
 
     Args:
         bounds: float32 (N, Q or more); columns beyond Q do not count.
         limits: float32 (Q,).
         row_terms: w and b, float32 (N,) each.
-        room: Two int32 arrays of length N · Q or more, to be overwritten.
+        room: Where queries and rows go, row by row; two int32 arrays of length N · Q or more.
+        first_row: Number of the first row, which is added.
 
     Returns:
-        Queries and rows, int32 (M,) each, row by row; views of `room`.
+        How many pairs there are.
 
     Cost: about 0.15 ns a pair where few pass.
     """
     query, row = room
-    count = _collect(bounds, limits, row_terms[0], row_terms[1], query, row)
-    return query[:count], row[:count]
+    return int(_collect(bounds, limits, row_terms[0], row_terms[1], query, row, first_row))
 
 
 @njit(nogil=True, cache=True)
-def _collect(bounds, limits, weights, offsets, query, row):
+def _collect(bounds, limits, weights, offsets, query, row, first_row):  # noqa: PLR0913
     count = 0
     num_queries = len(limits)
     for number in range(bounds.shape[0]):
@@ -47,7 +48,7 @@ def _collect(bounds, limits, weights, offsets, query, row):
             if _any_passes(bound, limit, weight, offset):
                 for place in range(len(bound)):
                     if bound[place] >= limit[place] * weight + offset:
-                        query[count], row[count] = start + place, number
+                        query[count], row[count] = start + place, first_row + number
                         count += 1
     return count
 

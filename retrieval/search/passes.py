@@ -29,7 +29,7 @@ _TILE_PAIRS = 2**17
 _DEEP_TILE_PAIRS = 2**19
 _FIRST_PAIRS = 2**13  # a tile while some query has no floor yet, and all its pairs pass
 _TILE_QUERIES = 1024
-_SPARED_TILES = 15  # without a second bound, once it has left most pairs of a tile
+_NUM_SPARED = 7  # times without a second bound, once it has left most pairs
 
 
 class FirstPass(Protocol):
@@ -86,41 +86,46 @@ class ProductPass:
         """Pairs whose bounds reach their floors; see `FirstPass`."""
         first = self._short or self._whole
         operand, terms = first.gallery_operand(block), first.row_terms(block)
-        whole_terms = self._whole.row_terms(block)
         for left in range(0, len(floors), _TILE_QUERIES):
             queries = slice(left, left + _TILE_QUERIES)
-            top = 0
+            top = count = 0
+            limits = first.limits(floors[queries], queries)
+            # Pairs of several tiles go on together: between the compiled loops only one thread
+            # at a time runs Python, which several threads would wait for.
             while top < len(operand):
-                step = self._tile_rows(floors[queries])
-                tile = operand[top : top + step]
-                bounds = self._product(tile, first, queries)
-                limits = first.limits(floors[queries], queries)
-                tile_terms = terms[0][top : top + step], terms[1][top : top + step]
-                query, row = passing(bounds, limits, tile_terms, self._room.pairs)
-                if block.is_half:
-                    query, row = _by_query(query, row)
-                query += np.int32(left)
-                row += np.int32(top)
-                if self._short:
-                    limits = self._whole.limits(floors)
-                    query, row = self._passing_whole((query, row), block, limits, whole_terms)
-                yield query, row
-                top += step
+                rows = slice(top, top + self._tile_rows(floors[queries]))
+                bounds = self._product(operand[rows], first, queries)
+                room = self._room.query[count:], self._room.row[count:]
+                count += passing(bounds, limits, (terms[0][rows], terms[1][rows]), room, top)
+                top = rows.stop
+                is_full = count + _DEEP_TILE_PAIRS > len(self._room.query)
+                if is_full or top >= len(operand) or np.isneginf(limits).any():
+                    yield self._second(block, floors, left, count)
+                    limits, count = first.limits(floors[queries], queries), 0
+
+    def _second(
+        self, block: GalleryBlock, floors: NDArray[np.float64], left: int, count: int
+    ) -> Pairs:
+        """Those of the pairs found so far that the second bound leaves."""
+        query, row = self._room.query[:count], self._room.row[:count]
+        if block.is_half:
+            query, row = _by_query(query, row)
+        query += np.int32(left)
+        if self._short is None:
+            return query, row
+        return self._passing_whole((query, row), block, floors)
 
     def _passing_whole(
-        self,
-        pairs: Pairs,
-        block: GalleryBlock,
-        limits: NDArray[np.float32],
-        terms: tuple[NDArray[np.float32], NDArray[np.float32]],
+        self, pairs: Pairs, block: GalleryBlock, floors: NDArray[np.float64]
     ) -> Pairs:
         """Those whose whole product passes, too; all, where that has not been worth its while."""
         if self._room.num_spared:
             self._room.num_spared -= 1
             return pairs
+        limits, terms = self._whole.limits(floors), self._whole.row_terms(block)
         left = still_passing(pairs, self._whole.by_query, block.rough, limits, terms)
-        if 2 * len(left[0]) > len(pairs[0]):
-            self._room.num_spared = _SPARED_TILES
+        if 2 * len(left[0]) > len(pairs[0]) and np.isfinite(floors).all():
+            self._room.num_spared = _NUM_SPARED
         return left
 
     def _product(
@@ -169,7 +174,7 @@ class DistancePass:
                 with np.errstate(over="ignore"):  # a floor of rows that are not tame
                     limits = (share - floors[queries]).astype(np.float32)
                 near = self._rough[queries], block.rough[rows], limits
-                query, row = still_near(*near, self._room.pairs)
+                query, row = still_near(*near, (self._room.query, self._room.row))
                 query += np.int32(left)
                 row += np.int32(top)
                 yield query, row
@@ -190,6 +195,7 @@ class _Room(threading.local):
     """Arrays that each thread overwrites again and again."""
 
     def __init__(self) -> None:
-        self.num_spared = 0  # tiles for which the second bound is left out
+        self.num_spared = 0  # times for which the second bound is left out
         self.bounds = np.empty(_DEEP_TILE_PAIRS, np.float32)
-        self.pairs = np.empty(_DEEP_TILE_PAIRS, np.int32), np.empty(_DEEP_TILE_PAIRS, np.int32)
+        self.query = np.empty(2 * _DEEP_TILE_PAIRS, np.int32)
+        self.row = np.empty(2 * _DEEP_TILE_PAIRS, np.int32)

@@ -246,7 +246,6 @@ def test_an_index_version_that_is_newer_reuses_nothing_and_the_same_does(small, 
     check(q, str(index), tmp_path / "copy", config, 0)
 
 
-@pytest.mark.xfail(reason="retrieval/rankings.py: finish() leaves hidden files", strict=True)
 def test_a_file_that_was_being_written_when_the_run_was_killed_is_removed(small):
     q, g, folder = small
     key = next(folder.glob("part-*")).name
