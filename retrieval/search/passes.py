@@ -29,6 +29,7 @@ _TILE_PAIRS = 2**17
 _DEEP_TILE_PAIRS = 2**19
 _FIRST_PAIRS = 2**13  # a tile while some query has no floor yet, and all its pairs pass
 _TILE_QUERIES = 1024
+_WAITING = 2  # pairs a query
 _NUM_SPARED = 7  # times without a second bound, once it has left most pairs
 
 
@@ -98,10 +99,13 @@ class ProductPass:
                 room = self._room.query[count:], self._room.row[count:]
                 count += passing(bounds, limits, (terms[0][rows], terms[1][rows]), room, top)
                 top = rows.stop
-                is_full = count + _DEEP_TILE_PAIRS > len(self._room.query)
-                if is_full or top >= len(operand) or np.isneginf(limits).any():
+                if count > self._most_waiting(len(limits)) or top >= len(operand):
                     yield self._second(block, floors, left, count)
                     limits, count = first.limits(floors[queries], queries), 0
+
+    def _most_waiting(self, num_queries: int) -> int:
+        """Pairs that may wait. Many would raise the floors, and then the next be fewer."""
+        return min(_WAITING * num_queries, len(self._room.query) - _DEEP_TILE_PAIRS)
 
     def _second(
         self, block: GalleryBlock, floors: NDArray[np.float64], left: int, count: int
