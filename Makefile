@@ -23,7 +23,7 @@ demo: $(READY)  ## draw a gallery and take it through every step on this machine
 
 # Both halves at once: the jobs often wait for Ray, the library only computes.
 test: $(READY)  ## all tests
-	$(MAKE) --jobs 2 --output-sync=target test-library test-jobs
+	$(MAKE) --jobs 2 --output-sync=line test-library test-jobs
 
 test-library: $(READY)  ## those of retrieval/
 	$(BIN)/python -m pytest tests/retrieval retrieval
