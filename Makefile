@@ -21,9 +21,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## draw a gallery and take it through every step on this machine
 	$(BIN)/retrieval-cli demo --output demo-output
 
-# Both halves at once: the jobs often wait for Ray, the library only computes.
-test: $(READY)  ## all tests
-	$(MAKE) --jobs 2 --output-sync=line test-library test-jobs
+test: test-library test-jobs  ## all tests
 
 test-library: $(READY)  ## those of retrieval/
 	$(BIN)/python -m pytest tests/retrieval retrieval

@@ -157,5 +157,8 @@ def test_an_interrupted_job_says_so_in_one_line_and_publishes_nothing(tmp_path, 
             process.communicate()
     assert process.returncode == 1
     assert output == ""
-    assert errors == f"Error: {INTERRUPTED}\n"
+    # The signal goes to Ray's own processes too; one that ends first may leave its last words.
+    rays, start, ours = errors.rpartition("Error: ")
+    assert start + ours == f"Error: {INTERRUPTED}\n"
+    assert not rays or "(raylet)" in rays.splitlines()[0]
     assert open_index(str(index)).version == 0
