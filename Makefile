@@ -6,7 +6,7 @@ READY := .venv/ready
 .PHONY: help setup demo test test-library test-jobs check fix bench clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 setup: $(READY)  ## make .venv with the tested versions
 
