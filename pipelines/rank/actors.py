@@ -85,7 +85,8 @@ class Actors:
             # Folded as they come, so that the driver holds two answers and not all.
             start.take(folded.found, self._task.metric)
             certificates.append(folded.certificate)
-            self._on_part()
+            for _ in range(folded.num_parts):
+                self._on_part()
         return _combined(certificates)
 
 

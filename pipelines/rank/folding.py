@@ -41,10 +41,12 @@ class Folded:
     Attributes:
         found: The k nearest of each query in these parts.
         certificate: Engine, its bound, and the pairs that it had to score.
+        num_parts: How many parts.
     """
 
     found: Candidates
     certificate: dict[str, Any]
+    num_parts: int
 
 
 def choose_device(device: str, metric: str, *, has_gpu: bool) -> str:
@@ -100,7 +102,7 @@ def fold(  # noqa: PLR0913 - the last three are plain facts
         read_ahead(_read(task, parts[lane::num_lanes], on_part)) for lane in range(num_lanes)
     ]
     scan(search, readers, num_threads if task.device == "cpu" else 1)
-    return Folded(search.result(), search.certificate())
+    return Folded(search.result(), search.certificate(), len(parts))
 
 
 def _search(
