@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import main
-from pipelines.rank import run
+from pipelines.rank import RankConfig, run
 from retrieval.index import commit_index, index_schema, open_index, write_shard
 from retrieval.rankings import RankingWriter, open_ranking
 from tests.conftest import make_spec
@@ -203,3 +203,25 @@ def killed_after(num_parts, *arguments):
 
     with doing_after(num_parts, kill), pytest.raises(Killed):
         run(*map(str, arguments[:-1]), arguments[-1])
+
+
+# For the galleries of `foreign_sides`: three queries a part.
+FOREIGN = RankConfig(
+    top_k=4, num_threads=2, memory_bytes=budget(300, 8, 4, 4, query_rows=3, num_threads=2)
+)
+
+
+def foreign_sides(tmp_path):
+    """12 queries, which make four parts, and a gallery of three files, all foreign."""
+    write_foreign(tmp_path / "q" / "0.parquet", (f"q{n}" for n in range(12)), draw(1, 12, 4))
+    for number in range(3):
+        names = (f"g{number}-{n}" for n in range(100))
+        write_foreign(tmp_path / "g" / f"{number}.parquet", names, draw(number, 100, 4))
+    return str(tmp_path / "q"), str(tmp_path / "g"), tmp_path / "rk"
+
+
+def error_of(kind, q, g, folder, config=FOREIGN):
+    with pytest.raises(kind) as caught:
+        run(q, g, str(folder), config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

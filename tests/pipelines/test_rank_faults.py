@@ -12,34 +12,22 @@ import pytest
 from pipelines.rank import RankConfig, run
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
 from tests.pipelines.ranks import (
-    budget,
+    FOREIGN as CONFIG,
+)
+from tests.pipelines.ranks import (
     draw,
+    error_of,
+    foreign_sides,
     invoke,
     parts_of,
     rows_of,
     write_foreign,
 )
 
-CONFIG = RankConfig(
-    top_k=4, num_threads=2, memory_bytes=budget(300, 8, 4, 4, query_rows=3, num_threads=2)
-)
-
 
 @pytest.fixture
 def sides(tmp_path):
-    """12 queries, which make four parts, and a gallery of three files, all foreign."""
-    write_foreign(tmp_path / "q" / "0.parquet", (f"q{n}" for n in range(12)), draw(1, 12, 4))
-    for number in range(3):
-        names = (f"g{number}-{n}" for n in range(100))
-        write_foreign(tmp_path / "g" / f"{number}.parquet", names, draw(number, 100, 4))
-    return str(tmp_path / "q"), str(tmp_path / "g"), tmp_path / "rk"
-
-
-def error_of(kind, q, g, folder, config=CONFIG):
-    with pytest.raises(kind) as caught:
-        run(q, g, str(folder), config)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return foreign_sides(tmp_path)
 
 
 # ------------------------------------------------------------------------------ equal ids
