@@ -74,7 +74,8 @@ def _check_metric(ctx: click.Context, param: click.Parameter, value: str) -> str
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="auto: a GPU where there is one. The bits are the same.",
+    help="auto: a GPU where there is one. That engine is proven on the CPU alone so far: check "
+    "what it ranks by `verify`.",
 )
 @click.option(
     "--previous",
@@ -105,7 +106,7 @@ def rank(
     QUERIES and GALLERY are indexes, or other tools' vectors: Parquet files with a column of
     ids and one of vectors, or folders of .npy and Parquet pairs. RANKING is a folder: Parquet
     parts with query_id, rank, gallery_id and score, and ranking.json. Ids and scores are the
-    same to the last bit for any number of shards, threads and actors, on CPU and GPU.
+    same to the last bit for any number of shards, threads and actors.
 
     Without --address this machine ranks alone, without Ray. A killed run goes on where it was:
     give the same command again.
