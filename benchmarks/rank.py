@@ -26,8 +26,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.search import Candidates, CpuSearch, choose_basis, scan
-from retrieval.vectors import VectorBlock
+from retrieval.search import Candidates, CpuSearch, choose_basis, guess_floors, scan
+from retrieval.vectors import Sample, VectorBlock
 
 _BLOCK_ROWS = 2048
 
@@ -49,9 +49,14 @@ def rank_ours(
 ) -> tuple[Candidates, str]:
     """As the job does it, from vectors in memory; and the bound that was chosen."""
     num_rows = len(gallery.ids)
-    sample = gallery.vectors[:: max(1, num_rows // 8192)]
-    choice = choose_basis(sample, queries.vectors, k, num_rows)
+    stride = max(1, num_rows // 8192)
+    sample = Sample(gallery.vectors[::stride], 1 / stride)
+    choice = choose_basis(sample.vectors, queries.vectors, k, num_rows)
+    floors = guess_floors(
+        sample, queries.vectors, k, "cosine", num_gallery=num_rows, num_threads=num_threads
+    )
     search = CpuSearch(queries, k, "cosine", basis=choice.basis)
+    search.raise_floors(floors)
     starts = range(0, num_rows, _BLOCK_ROWS)
     step = round(len(starts) * 0.618) | 1  # through the gallery in leaps, as the job goes
     while np.gcd(step, len(starts)) != 1:
@@ -60,7 +65,10 @@ def rank_ours(
     slices = (slice(start, start + _BLOCK_ROWS) for start in order)
     blocks = (VectorBlock(gallery.ids[part], gallery.vectors[part]) for part in slices)
     scan(search, [blocks], num_threads)
-    return search.result(), search.method
+    found = search.result()
+    # The job would rank a query again whose guess was too high; none is here.
+    assert (np.bincount(found.query, minlength=len(queries.ids)) == min(k, num_rows)).all()
+    return found, search.method
 
 
 def check(found: Candidates, queries: VectorBlock, gallery: VectorBlock, k: int) -> None:

@@ -10,9 +10,9 @@ import ray
 from numpy.typing import NDArray
 
 from pipelines import cluster
-from pipelines.rank.folding import Folded, Task, fold
+from pipelines.rank.folding import Folded, Task, fold, guess
 from retrieval.search import Neighbours
-from retrieval.vectors import VectorBlock, VectorPart
+from retrieval.vectors import Sample, VectorBlock, VectorPart
 
 __all__ = ["Actors"]
 
@@ -20,6 +20,7 @@ __all__ = ["Actors"]
 # costs: little work is done by few actors.
 _NS_PER_ACTOR = 1e9
 _SHARES_PER_ACTOR = 4  # cut finer than actors, so that none waits long for the last
+_GUESS_QUERIES = 1024  # whose floors an actor guesses at a time
 _COUNTS = ("pairs", "scored", "survivors", "rescored")
 
 
@@ -29,6 +30,10 @@ class Scorer:
 
     def __init__(self, task: Task) -> None:
         self._task = task
+
+    def guess(self, queries: NDArray[Any], sample: Sample) -> NDArray[np.float64]:
+        """Keys that the k nearest rows of some queries will very likely reach."""
+        return guess(self._task, queries, sample, num_threads=1)
 
     def fold(
         self,
@@ -65,6 +70,18 @@ class Actors:
         actors = [actor.remote(task) for _ in range(count)]
         self._task, self._num_actors, self._on_part = task, count, on_part
         self._pool = ray.util.ActorPool(actors)
+
+    def guess(self, queries: VectorBlock, sample: Sample) -> NDArray[np.float64]:
+        """See `sharing.Workers`."""
+        sent = ray.put(sample)
+        starts = range(0, len(queries.ids), _GUESS_QUERIES)
+        found = self._pool.map(
+            lambda actor, start: actor.guess.remote(
+                queries.vectors[start : start + _GUESS_QUERIES], sent
+            ),
+            starts,
+        )
+        return np.concatenate(list(found))
 
     def rank(
         self,

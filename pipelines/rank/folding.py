@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import UsageError
-from retrieval.search import Candidates, CpuSearch, scan
-from retrieval.vectors import VectorBlock, VectorPart, VectorSource, read_ahead, read_blocks
+from retrieval.search import Candidates, CpuSearch, guess_floors, scan
+from retrieval.vectors import Sample, VectorBlock, VectorPart, VectorSource, read_ahead, read_blocks
 
 if TYPE_CHECKING:
     from retrieval.search.gpu import GpuSearch
 
-__all__ = ["Folded", "Task", "choose_device", "fold"]
+__all__ = ["Folded", "Task", "choose_device", "fold", "guess"]
 
 _PRODUCTS = ("cosine", "ip", "l2")  # what a GPU can rank
 
@@ -74,6 +74,21 @@ def this_machine_has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def guess(
+    task: Task, queries: NDArray[Any], sample: Sample, *, num_threads: int
+) -> NDArray[np.float64]:
+    """Keys that k rows will very likely reach, float64 (Q,); see `guess_floors`."""
+    return guess_floors(
+        sample,
+        queries,
+        task.k,
+        task.metric,
+        num_gallery=task.gallery.num_rows,
+        exclude_self=task.exclude_self,
+        num_threads=num_threads,
+    )
+
+
 def fold(  # noqa: PLR0913 - the last three are plain facts
     task: Task,
     queries: VectorBlock,
@@ -91,7 +106,7 @@ def fold(  # noqa: PLR0913 - the last three are plain facts
         queries: Q queries.
         parts: Parts of the gallery; read once.
         basis: See `CpuSearch`.
-        floors: float64 (Q,), keys that k rows elsewhere reach; -inf where unknown.
+        floors: float64 (Q,), keys below which no row is wanted; -inf where unknown.
         num_threads: Threads that search.
         on_part: Called when a part has been read.
     """

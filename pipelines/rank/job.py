@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from pipelines.rank.sharing import Threads, Workers
 from retrieval.rankings import RankingWriter
 from retrieval.search import Candidates, Choice, Neighbours, warm_up
 from retrieval.storage import absolute_uri
-from retrieval.vectors import VectorBlock, VectorPart
+from retrieval.vectors import Sample, VectorBlock, VectorPart
 
 __all__ = ["estimate", "run"]
 
@@ -96,7 +96,7 @@ def estimate(
     plan = make_plan(queries, gallery, config, address)
     loaded = Queries(plan.queries, config.memory_for(plan.num_threads) // 4)
     first = loaded.block(0, plan.blocks.query_rows)
-    choice = plan.choose_basis(first.vectors)
+    choice = plan.choose_basis(plan.sample(), first.vectors)
     width = np.dtype(plan.gallery.dtype).itemsize
     gallery_bytes = plan.gallery.num_rows * plan.gallery.dim * width
     query_bytes = plan.queries.num_rows * plan.queries.dim * np.dtype(plan.queries.dtype).itemsize
@@ -156,6 +156,15 @@ def _finished_parts_told(writer: RankingWriter, plan: Plan) -> Iterator[None]:
         raise
 
 
+@dataclass(frozen=True)
+class _Method:
+    """How all blocks are ranked, and who does it."""
+
+    sample: Sample
+    choice: Choice
+    crew: Workers
+
+
 class _Ranking:
     """Ranks the blocks of queries, one after the other.
 
@@ -169,14 +178,13 @@ class _Ranking:
         self.num_spared = 0
         self._plan, self._queries, self._previous = plan, queries, previous
         self._num_done = 0
-        self._choice: Choice | None = None
-        self._crew: Workers | None = None
+        self._method: _Method | None = None
 
     def write(self, writer: RankingWriter) -> None:
         """Rank and write all blocks that are not there yet."""
         plan, step = self._plan, self._plan.blocks.query_rows
         total = plan.num_blocks * len(plan.parts)
-        with progress_line("ranked", "parts", total, lambda: self._num_done):
+        with progress_line("ranked", "parts", total, lambda: min(self._num_done, total)):
             for number in range(plan.num_blocks):
                 if writer.resume():
                     self._num_done += len(plan.parts)
@@ -206,7 +214,21 @@ class _Ranking:
         return _merged(found, is_settled, again, rest)
 
     def _full(self, block: VectorBlock) -> Candidates:
+        guessed = self._guess(block)
+        found = self._whole_gallery(block, guessed)
+        # Where k rows reach the guess, no row that is wanted was left out for it.
+        is_settled = np.bincount(found.query, minlength=len(block.ids)) >= self._plan.k
+        is_settled |= np.isneginf(guessed)
+        if is_settled.all():
+            return found
+        rest = np.flatnonzero(~is_settled).astype(np.int32)
+        unlucky = VectorBlock(block.ids[rest], block.vectors[rest])
+        again = self._whole_gallery(unlucky, np.full(len(rest), -np.inf))
+        return _merged(found, is_settled, again, rest)
+
+    def _whole_gallery(self, block: VectorBlock, floors: NDArray[np.float64]) -> Candidates:
         start = self._neighbours(block)
+        start.raise_floors(floors)
         self._meet(block, self._plan.parts, start)
         return start.result(self._plan.config.metric)
 
@@ -214,15 +236,23 @@ class _Ranking:
         # A query's own image is left out where the rows are met; what is merged here has none.
         return Neighbours(block.ids, self._plan.k, exclude_self=False)
 
+    def _guess(self, block: VectorBlock) -> NDArray[np.float64]:
+        method = self._find_method(block)
+        return method.crew.guess(block, method.sample)
+
     def _meet(self, block: VectorBlock, parts: Sequence[VectorPart], start: Neighbours) -> None:
         """Take the rows of some parts into the neighbours of a block."""
-        # The first block shows how to rank, and how much there is to do.
-        if self._choice is None:
-            self._choice = self._plan.choose_basis(block.vectors)
-        if self._crew is None:
-            self._crew = self._engage(self._choice)
         if parts:
-            self.certificates.append(self._crew.rank(block, parts, self._choice.basis, start))
+            method = self._find_method(block)
+            self.certificates.append(method.crew.rank(block, parts, method.choice.basis, start))
+
+    def _find_method(self, block: VectorBlock) -> _Method:
+        """The first block shows how to rank, and how much there is to do."""
+        if self._method is None:
+            sample = self._plan.sample()
+            choice = self._plan.choose_basis(sample, block.vectors)
+            self._method = _Method(sample, choice, self._engage(choice))
+        return self._method
 
     def _engage(self, choice: Choice) -> Workers:
         plan, config = self._plan, self._plan.config

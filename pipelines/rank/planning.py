@@ -19,6 +19,7 @@ from retrieval.errors import IndexFormatError, UsageError
 from retrieval.search import BlockPlan, Choice, available_cpus, choose_basis, plan_blocks
 from retrieval.storage import file_stamp
 from retrieval.vectors import (
+    Sample,
     VectorPart,
     VectorSource,
     find_duplicate,
@@ -65,10 +66,13 @@ class Plan:
         """Blocks of queries, and so parts of the ranking."""
         return -(-self.queries.num_rows // self.blocks.query_rows)
 
-    def choose_basis(self, queries: NDArray[np.floating]) -> Choice:
+    def sample(self) -> Sample:
+        """Some rows of the gallery; reads them."""
+        return sample_vectors(self.gallery, self.parts)
+
+    def choose_basis(self, sample: Sample, queries: NDArray[np.floating]) -> Choice:
         """Measure on a sample how to rank a block of queries."""
-        sample = sample_vectors(self.gallery, self.parts)
-        return choose_basis(sample, queries, self.k, self.gallery.num_rows)
+        return choose_basis(sample.vectors, queries, self.k, self.gallery.num_rows)
 
     def task(self, *, has_gpu: bool | None) -> Task:
         """What each part of the job needs; `has_gpu` of a cluster, None to look here."""

@@ -8,15 +8,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.rank.folding import Task, fold
+from pipelines.rank.folding import Task, fold, guess
 from retrieval.search import Neighbours
-from retrieval.vectors import VectorBlock, VectorPart
+from retrieval.vectors import Sample, VectorBlock, VectorPart
 
 __all__ = ["Threads", "Workers"]
 
 
 class Workers(Protocol):
     """Somebody who ranks a block of queries."""
+
+    def guess(self, queries: VectorBlock, sample: Sample) -> NDArray[np.float64]:
+        """Keys that the k nearest will very likely reach, float64 (Q,)."""
 
     def rank(
         self,
@@ -33,6 +36,10 @@ class Threads:
 
     def __init__(self, task: Task, num_threads: int, on_part: Callable[[], None]) -> None:
         self._task, self._num_threads, self._on_part = task, num_threads, on_part
+
+    def guess(self, queries: VectorBlock, sample: Sample) -> NDArray[np.float64]:
+        """See `Workers`."""
+        return guess(self._task, queries.vectors, sample, num_threads=self._num_threads)
 
     def rank(
         self,

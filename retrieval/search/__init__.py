@@ -9,17 +9,21 @@ cpu            the engine on the CPU, made of
   gallery_block  stored vectors → float32
   half             float16 in compiled loops
   bounds         upper bounds of scores, with their proof
+  blas           BLAS in compiled loops
   few_products   the product where queries are few
-  filtering      which pairs reach what they have to
+  tiles          products tile by tile, and the pairs that pass
+  filtering      which pairs pass, pair by pair
   passes         first passes: by product, by sums of differences, all pairs
   exact_pairs    canonical scores in compiled loops
   neighbours     the k nearest so far
 tuning         how short the first product should be
+guessing       what the k nearest will very likely reach
 gpu/           the engine on the GPU
 """
 
 from retrieval.search.candidates import Candidates, best
 from retrieval.search.cpu import CpuSearch, warm_up
+from retrieval.search.guessing import guess_floors
 from retrieval.search.neighbours import Neighbours
 from retrieval.search.plan import BlockPlan, plan_blocks
 from retrieval.search.scores import METRICS, is_distance, minkowski_power
@@ -36,6 +40,7 @@ __all__ = [
     "available_cpus",
     "best",
     "choose_basis",
+    "guess_floors",
     "is_distance",
     "minkowski_power",
     "plan_blocks",

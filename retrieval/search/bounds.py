@@ -22,6 +22,7 @@ without fused multiply-add, is off by at most γ_n Σ|terms| (Higham, Accuracy a
             u is x's own, if it is stored in float64. So τ² = ‖x‖² − ‖y‖² + (2δ + 3ε)‖x‖².
     y_q, τ_q  computed in float64, rounded to float32: off by 2u together.
     product p + 1 terms whose Σ|terms| is at most (1 + ε)(1 + ε): γ_{p+1} times that.
+            Without R it has D terms, and γ_D; or γ_n as above, where it is taken in chunks.
 
 The slack is the sum of these, times 1.01 for the second-order terms, plus 2⁻²⁰ for the
 comparison itself, which is rounded four times in float32, and for the canonical score.
@@ -40,6 +41,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from retrieval.search.blas import SGEMM, multiply, place_of
+from retrieval.search.filtering import CHUNK
 from retrieval.search.gallery_block import GalleryBlock
 from retrieval.search.scores import Rows
 
@@ -47,7 +50,6 @@ __all__ = ["Bounds", "principal_directions"]
 
 _UNIT = 2.0**-24
 _COMPARISON = 2.0**-20
-_CHUNK = 128  # dimensions that are summed at a time, for a sharper bound of the rounding
 
 
 class Bounds:
@@ -59,19 +61,29 @@ class Bounds:
         slack: How far a bound may lie below the score, for rows of length one.
     """
 
-    def __init__(self, metric: str, queries: Rows, basis: NDArray[np.float32] | None) -> None:
+    def __init__(
+        self,
+        metric: str,
+        queries: Rows,
+        basis: NDArray[np.float32] | None,
+        *,
+        by_chunks: bool = False,
+    ) -> None:
         """Prepare the queries' side.
 
         Args:
             metric: "cosine", "ip" or "l2".
             queries: Q queries, with norms in [2⁻³⁰, 2³⁰].
             basis: float32 (D, p), columns orthonormal but for rounding; None for p = D.
+            by_chunks: Whether the products over all dimensions are taken in chunks.
         """
         self._metric = metric
-        self._basis = basis
+        self._basis = None if basis is None else np.ascontiguousarray(basis)
         self._norms = np.ldexp(np.sqrt(queries.norms), queries.scales)
         unit = queries.values / np.sqrt(queries.norms)[:, None]
-        operand, slack = (unit, _gamma(unit.shape[1]) + 3 * _UNIT)
+        num_dims = unit.shape[1]
+        num_roundings = _roundings_by_chunks(num_dims) if by_chunks else num_dims
+        operand, slack = (unit, _gamma(num_roundings) + 3 * _UNIT)
         if basis is not None:
             operand, slack = self._shorten(unit, basis)
         self.slack = float(1.01 * slack + _COMPARISON)
@@ -88,8 +100,8 @@ class Bounds:
         num_dims, depth = basis.shape
         exact = basis.astype(np.float64)
         delta = float(np.linalg.norm(exact.T @ exact - np.eye(depth)))
-        num_roundings = _CHUNK + -(-num_dims // _CHUNK)
-        epsilon = (np.sqrt(depth) * _gamma(num_roundings) + _UNIT) * (1 + delta)
+        gamma = _gamma(_roundings_by_chunks(num_dims))
+        epsilon = (np.sqrt(depth) * gamma + _UNIT) * (1 + delta)
         self._widening = 2 * delta + 3 * epsilon
         prefix = unit @ exact
         left = 1 - np.einsum("qp,qp->q", prefix, prefix) + 2 * delta
@@ -127,21 +139,35 @@ class Bounds:
         """The rows' side of the product: prefixes and tails (N, p + 1), or the rows (N, D)."""
         if self._basis is None:
             return block.rough
-        prefix = _product_by_chunks(block.rough, self._basis)
-        operand = np.empty((len(prefix), prefix.shape[1] + 1), np.float32)
-        _append_tails(prefix, block.squares, self._widening, operand)
+        operand = np.empty((len(block.rough), self._basis.shape[1] + 1), np.float32)
+        _product_by_chunks(block.rough, self._basis, operand)
+        _append_tails(operand, block.squares, self._widening)
         return operand
 
 
 def _product_by_chunks(
-    rows: NDArray[np.float32], basis: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """The product rows @ basis in pieces of _CHUNK dimensions, for the sharper error."""
-    total = rows[:, :_CHUNK] @ basis[:_CHUNK]
-    for start in range(_CHUNK, rows.shape[1], _CHUNK):
-        part = slice(start, start + _CHUNK)
-        total += rows[:, part] @ basis[part]
-    return total
+    rows: NDArray[np.float32], basis: NDArray[np.float32], result: NDArray[np.float32]
+) -> None:
+    """Write rows · basis into the first columns of a result; summed in pieces of `CHUNK`."""
+    _add_chunks(SGEMM, rows, basis, result)
+
+
+@njit(nogil=True, cache=True)
+def _add_chunks(sgemm, rows, basis, result):
+    num_rows, (num_dims, depth) = len(rows), basis.shape
+    part = np.empty((num_rows, depth), np.float32)
+    result[:, :depth] = 0
+    for first in range(0, num_dims, CHUNK):
+        last = min(first + CHUNK, num_dims)
+        shape = num_rows, depth, last - first
+        multiply(sgemm, shape, place_of(rows[:, first:]), place_of(basis[first:]), place_of(part))
+        for row in range(num_rows):
+            for dim in range(depth):
+                result[row, dim] += part[row, dim]
+
+
+def _roundings_by_chunks(num_dims: int) -> int:
+    return min(num_dims, CHUNK) + -(-num_dims // CHUNK)
 
 
 def _gamma(num_terms: int) -> float:
@@ -149,13 +175,12 @@ def _gamma(num_terms: int) -> float:
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _append_tails(prefix, squares, widening, operand):
-    depth = prefix.shape[1]
-    for row in range(prefix.shape[0]):
+def _append_tails(operand, squares, widening):
+    depth = operand.shape[1] - 1
+    for row in range(operand.shape[0]):
         held = 0.0
         for dim in range(depth):
-            operand[row, dim] = prefix[row, dim]
-            held += np.float64(prefix[row, dim]) * np.float64(prefix[row, dim])
+            held += np.float64(operand[row, dim]) * np.float64(operand[row, dim])
         left = max(squares[row] - held, 0.0) + widening * squares[row]
         operand[row, depth] = np.sqrt(left) * (1 + 2.0**-22)
 

@@ -2,6 +2,9 @@
 
 A tile of two rows and four queries uses each loaded value several times and keeps its eight
 sums in registers; each loop over the dimensions is vectorised.
+
+Numba notices a change of this file in its own compiled loops, but not in those of other files
+that have taken code from here: after one, remove retrieval/search/__pycache__.
 """
 
 from __future__ import annotations
@@ -22,21 +25,15 @@ def padded(queries: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([queries, np.zeros((missing, queries.shape[1]), np.float32)])
 
 
-def few_products(
-    rows: NDArray[np.float32], queries: NDArray[np.float32], result: NDArray[np.float32]
-) -> None:
-    """Write rows · queries into a result.
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def few_products(rows, queries, result):
+    """Write rows · queries into a result; for compiled loops, too.
 
     Args:
         rows: float32 (N, D).
         queries: float32 (Q, D), Q a multiple of four; see `padded`.
         result: float32 (N, Q), overwritten. Sums are in any order.
     """
-    _products(rows, queries, result)
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _products(rows, queries, result):
     for row in range(0, len(rows), 2):
         other = min(row + 1, len(rows) - 1)  # the last of an odd number is its own neighbour
         ours, theirs = rows[row], rows[other]

@@ -53,6 +53,7 @@ def prepare(vectors: NDArray[Any], buffer: NDArray[np.float32]) -> GalleryBlock:
         rough = buffer[: len(vectors)]
         _widen(vectors.view(np.uint16), rough, squares)
         return GalleryBlock(rough, rough, squares, is_half, is_tame(squares))
+    vectors = np.ascontiguousarray(vectors)  # for BLAS
     _measure(vectors, squares)
     tame = is_tame(squares)
     rough = vectors

@@ -2,6 +2,9 @@
 
 LLVM has: one instruction (F16C, on every x86-64 of the last ten years; ARMv8 has its own)
 converts eight values, and the loop around it is vectorised.
+
+Numba notices a change of this file in its own compiled loops, but not in those of other files
+that have taken code from here: after one, remove retrieval/search/__pycache__.
 """
 
 from __future__ import annotations

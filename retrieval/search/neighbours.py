@@ -81,6 +81,8 @@ class Neighbours:
             return
         most = int((self._counts + np.bincount(query, minlength=num_queries)).max())
         wanted = capacity if most <= capacity else min(self._most, max(most, 2 * capacity))
+        if wanted == capacity and id_bytes <= width:
+            return
         ids = np.zeros((num_queries, wanted, max(width, id_bytes)), np.uint8)
         ids[:, :capacity, :width] = self._ids
         keys = np.empty((num_queries, wanted))

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.search.bounds import Bounds
-from retrieval.search.few_products import MOST_QUERIES, few_products, padded
-from retrieval.search.filtering import passing, still_near, still_passing
+from retrieval.search.few_products import MOST_QUERIES, padded
+from retrieval.search.filtering import still_near, still_passing
 from retrieval.search.gallery_block import GalleryBlock
 from retrieval.search.scores import Rows
+from retrieval.search.tiles import Place, Room, next_pairs
 
 __all__ = ["DistancePass", "EveryPair", "FirstPass", "Pairs", "ProductPass"]
 
@@ -28,8 +29,11 @@ Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
 _TILE_PAIRS = 2**17
 _DEEP_TILE_PAIRS = 2**19
 _FIRST_PAIRS = 2**13  # a tile while some query has no floor yet, and all its pairs pass
-_TILE_QUERIES = 1024
-_WAITING = 2  # pairs a query
+_TILE_QUERIES = 512  # BLAS does a tile of as many rows as queries fastest
+# Pairs of several tiles wait for one another: between the compiled loops only one thread at a
+# time runs Python. Many would raise the floors, and then the next be fewer.
+_WAITING = 2  # a query
+_MOST_WAITING = 2**17
 _NUM_SPARED = 7  # times without a second bound, once it has left most pairs
 
 
@@ -75,80 +79,54 @@ class ProductPass:
     """By matrix product, for cosine, ip and l2: a short one, then the whole for what is left."""
 
     def __init__(self, metric: str, queries: Rows, basis: NDArray[np.float32] | None) -> None:
-        self._whole = Bounds(metric, queries, None)
+        # After a short product the whole one is taken pair by pair, and so in chunks.
+        self._whole = Bounds(metric, queries, None, by_chunks=basis is not None)
         self._short = None if basis is None else Bounds(metric, queries, basis)
         is_few = self._short is None and len(queries.norms) <= min(MOST_QUERIES, _TILE_QUERIES)
-        self._few = padded(self._whole.by_query) if is_few else None
+        self._few = padded(self._whole.by_query if is_few else self._whole.by_query[:0])
         self.name = f"product over {len((self._short or self._whole).operand)}"
         self.slack = (self._short or self._whole).slack
-        self._room = _Room()
+        self._own = _Own()
 
     def pairs(self, block: GalleryBlock, floors: NDArray[np.float64]) -> Iterator[Pairs]:
         """Pairs whose bounds reach their floors; see `FirstPass`."""
         first = self._short or self._whole
         operand, terms = first.gallery_operand(block), first.row_terms(block)
-        for left in range(0, len(floors), _TILE_QUERIES):
-            queries = slice(left, left + _TILE_QUERIES)
-            top = count = 0
-            limits = first.limits(floors[queries], queries)
-            # Pairs of several tiles go on together: between the compiled loops only one thread
-            # at a time runs Python, which several threads would wait for.
-            while top < len(operand):
-                rows = slice(top, top + self._tile_rows(floors[queries]))
-                bounds = self._product(operand[rows], first, queries)
-                room = self._room.query[count:], self._room.row[count:]
-                count += passing(bounds, limits, (terms[0][rows], terms[1][rows]), room, top)
-                top = rows.stop
-                if count > self._most_waiting(len(limits)) or top >= len(operand):
-                    yield self._second(block, floors, left, count)
-                    limits, count = first.limits(floors[queries], queries), 0
+        place: Place = (0, 0)
+        while place[0] < len(floors):
+            query, row, place = next_pairs(
+                operand,
+                first.operand,
+                self._few,
+                first.limits(floors),
+                terms,
+                self._own.room,
+                place=place,
+                tile=self._tile(floors),
+                most_waiting=min(_WAITING * len(floors), _MOST_WAITING),
+                by_query=block.is_half,
+            )
+            yield (query, row) if self._short is None else self._second((query, row), block, floors)
 
-    def _most_waiting(self, num_queries: int) -> int:
-        """Pairs that may wait. Many would raise the floors, and then the next be fewer."""
-        return min(_WAITING * num_queries, len(self._room.query) - _DEEP_TILE_PAIRS)
-
-    def _second(
-        self, block: GalleryBlock, floors: NDArray[np.float64], left: int, count: int
-    ) -> Pairs:
-        """Those of the pairs found so far that the second bound leaves."""
-        query, row = self._room.query[:count], self._room.row[:count]
-        if block.is_half:
-            query, row = _by_query(query, row)
-        query += np.int32(left)
-        if self._short is None:
-            return query, row
-        return self._passing_whole((query, row), block, floors)
-
-    def _passing_whole(
-        self, pairs: Pairs, block: GalleryBlock, floors: NDArray[np.float64]
-    ) -> Pairs:
+    def _second(self, pairs: Pairs, block: GalleryBlock, floors: NDArray[np.float64]) -> Pairs:
         """Those whose whole product passes, too; all, where that has not been worth its while."""
-        if self._room.num_spared:
-            self._room.num_spared -= 1
+        if self._own.num_spared:
+            self._own.num_spared -= 1
             return pairs
         limits, terms = self._whole.limits(floors), self._whole.row_terms(block)
         left = still_passing(pairs, self._whole.by_query, block.rough, limits, terms)
         if 2 * len(left[0]) > len(pairs[0]) and np.isfinite(floors).all():
-            self._room.num_spared = _NUM_SPARED
+            self._own.num_spared = _NUM_SPARED
         return left
 
-    def _product(
-        self, tile: NDArray[np.float32], bounds: Bounds, queries: slice
-    ) -> NDArray[np.float32]:
-        """Bounds of a tile, (N, Q) or wider; overwritten by the next."""
-        if self._few is not None:
-            result = self._room.bounds[: len(tile) * len(self._few)].reshape(len(tile), -1)
-            few_products(tile, self._few, result)
-            return result
-        operand = bounds.operand[:, queries]
-        result = self._room.bounds[: len(tile) * operand.shape[1]].reshape(len(tile), -1)
-        return np.matmul(tile, operand, out=result)
-
-    def _tile_rows(self, floors: NDArray[np.float64]) -> int:
+    def _tile(self, floors: NDArray[np.float64]) -> tuple[int, int]:
+        """Queries and rows of a tile."""
         num_pairs = _TILE_PAIRS if self._short else _DEEP_TILE_PAIRS
         if np.isneginf(floors).any():
             num_pairs = _FIRST_PAIRS
-        return max(1, num_pairs // (len(floors) if self._few is None else len(self._few)))
+        num_tiles = -(-len(floors) // _TILE_QUERIES)
+        queries = -(-len(floors) // num_tiles)  # so that the last tile is as wide as the others
+        return queries, max(1, num_pairs // max(queries, len(self._few)))
 
 
 class DistancePass:
@@ -163,7 +141,7 @@ class DistancePass:
         # at most (D + 4) 2⁻²⁴ times Σ|q| + Σ|x|, which is at most √D (‖q‖ + ‖x‖).
         num_dims = self._rough.shape[1]
         self.slack = float((num_dims + 8) * 2.0**-24 * np.sqrt(num_dims))
-        self._room = _Room()
+        self._own = _Own()
 
     def pairs(self, block: GalleryBlock, floors: NDArray[np.float64]) -> Iterator[Pairs]:
         """Pairs whose float32 sum does not exceed their distance; see `FirstPass`."""
@@ -178,28 +156,15 @@ class DistancePass:
                 with np.errstate(over="ignore"):  # a floor of rows that are not tame
                     limits = (share - floors[queries]).astype(np.float32)
                 near = self._rough[queries], block.rough[rows], limits
-                query, row = still_near(*near, (self._room.query, self._room.row))
+                query, row = still_near(*near, (self._own.room.query, self._own.room.row))
                 query += np.int32(left)
                 row += np.int32(top)
                 yield query, row
 
 
-def _by_query(query: NDArray[np.int32], row: NDArray[np.int32]) -> Pairs:
-    """Pairs of a tile in the order of the queries.
-
-    A tile's rows stay in the L2 cache, the queries do not: so each is fetched once a tile. (A
-    row that is not float16 has to be scaled for its pairs, and then they had better stand
-    together.)
-    """
-    order = np.argsort(query.astype(np.uint16), kind="stable")  # a radix sort: 16 bits
-    return query[order], row[order]
-
-
-class _Room(threading.local):
-    """Arrays that each thread overwrites again and again."""
+class _Own(threading.local):
+    """What each thread has for itself."""
 
     def __init__(self) -> None:
         self.num_spared = 0  # times for which the second bound is left out
-        self.bounds = np.empty(_DEEP_TILE_PAIRS, np.float32)
-        self.query = np.empty(2 * _DEEP_TILE_PAIRS, np.int32)
-        self.row = np.empty(2 * _DEEP_TILE_PAIRS, np.int32)
+        self.room = Room.of(_DEEP_TILE_PAIRS, _MOST_WAITING)

@@ -19,11 +19,12 @@ from retrieval.vectors.duplicates import Duplicate, find_duplicate
 from retrieval.vectors.opening import open_source
 from retrieval.vectors.parts import split
 from retrieval.vectors.read_ahead import read_ahead
-from retrieval.vectors.sampling import sample_vectors
+from retrieval.vectors.sampling import Sample, sample_vectors
 from retrieval.vectors.source import VectorFile, VectorPart, VectorSource
 
 __all__ = [
     "Duplicate",
+    "Sample",
     "VectorBlock",
     "VectorColumns",
     "VectorFile",

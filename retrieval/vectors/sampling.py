@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,27 @@ from numpy.typing import NDArray
 from retrieval.vectors.blocks import read_blocks
 from retrieval.vectors.source import VectorPart, VectorSource
 
-__all__ = ["sample_vectors"]
+__all__ = ["Sample", "sample_vectors"]
 
 _PLACES = 16  # places to look at; more would cost more requests
 _ROWS_READ = 2**17
 _ROWS_KEPT = 2**13
 
 
-def sample_vectors(source: VectorSource, parts: Sequence[VectorPart]) -> NDArray[Any]:
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some rows of a source.
+
+    Attributes:
+        vectors: (N, D) as stored.
+        share: How many of the rows were taken at the places where any were.
+    """
+
+    vectors: NDArray[Any]
+    share: float
+
+
+def sample_vectors(source: VectorSource, parts: Sequence[VectorPart]) -> Sample:
     """About 8,192 vectors, or all of a smaller source.
 
     Args:
@@ -26,7 +40,7 @@ def sample_vectors(source: VectorSource, parts: Sequence[VectorPart]) -> NDArray
         parts: Its parts, as `split` gives them.
 
     Returns:
-        (N, D) as stored: evenly from the beginnings of 16 parts that are evenly apart.
+        Rows taken evenly from the beginnings of 16 parts that are evenly apart.
 
     Raises:
         IndexFormatError: as `read_blocks` does.
@@ -49,4 +63,4 @@ def sample_vectors(source: VectorSource, parts: Sequence[VectorPart]) -> NDArray
             if left <= 0:
                 break
         blocks.close()  # type: ignore[attr-defined]
-    return np.concatenate(taken)
+    return Sample(np.concatenate(taken), 1 / step)

@@ -242,13 +242,12 @@ def test_rounding_errors_of_one_sign_are_within_the_slack_and_beyond_none(metric
         assert not reach(**reached, product=one_after_the_other, slack=0.0).any()
 
 
-def chunks_one_after_the_other(rows, basis):
+def chunks_one_after_the_other(rows, basis, result):
     """`_product_by_chunks` for a basis of one direction, in the worst of all orders."""
-    total = np.zeros((len(rows), 1), np.float32)
+    result[:, 0] = 0
     for start in range(0, rows.shape[1], 128):
         part = slice(start, start + 128)
-        total += one_after_the_other(rows[:, part], basis[part])[:, None]
-    return total
+        result[:, 0] += one_after_the_other(rows[:, part], basis[part])
 
 
 @pytest.mark.parametrize("metric", METRICS)

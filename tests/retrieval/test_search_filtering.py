@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.search.filtering import passing, still_near, still_passing
+from retrieval.search.filtering import still_near, still_passing
+from retrieval.search.tiles import collect
 
 WIDTHS = (1, 63, 64, 65, 1025)
 NUM_ROWS = 5
@@ -28,7 +29,7 @@ def small_numbers(rng, shape):
 
 
 def run_passing(bounds, limits, terms, space):
-    count = passing(bounds, limits, terms, space)
+    count = collect(bounds, limits, terms, space, (0, 0), 0)
     return space[0][:count], space[1][:count]
 
 
