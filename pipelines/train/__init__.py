@@ -6,6 +6,7 @@ split       the photos, examined once and shared out between training and valida
 trainer     Ray Train: where workers go, what is shown meanwhile, what its errors mean
 worker      what each worker does: epochs, validation, checkpoints
 photos      the photos of a worker as streams of decoded batches, by Ray Data
+ahead       these streams, each started before it is asked for
 decoding    the tasks of these streams
 publishing  what an earlier run left in the folder; the model folder
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,8 @@ __all__ = ["TrainingPhotos"]
 _BLOCK_ROWS = 32  # photos of one decoding task: some 0.2 s of work
 _VALIDATION_BATCH = 64
 
+_Stream = Generator[PhotoBatch, None, None]  # starts with the first batch asked for
+
 
 class TrainingPhotos:
     """The photos of a split, and a worker's share of them as streams of decoded batches."""
@@ -43,18 +45,26 @@ class TrainingPhotos:
         self._config, self._recipe = plan.config, plan.recipe
         self._rank, self._num_workers = rank, num_workers
 
-    def batches_of(self, epoch: int) -> NDArray[np.int64]:
-        """int64 (steps, batch size), rows of training photos; the same for all workers."""
-        return epoch_batches(
+    @property
+    def num_steps(self) -> int:
+        """Batches of an epoch."""
+        return self._training.num_rows // min(self._config.batch_size, self._training.num_rows)
+
+    def streams(self, epochs: Iterable[int]) -> Iterator[_Stream]:
+        """Of each epoch its training photos, then the validation photos."""
+        for epoch in epochs:
+            yield self.training(epoch)
+            yield self.validation()
+
+    def training(self, epoch: int) -> _Stream:
+        """This worker's share of each batch of an epoch, augmented."""
+        batches = epoch_batches(
             self._training["code"].to_numpy(),
             batch_size=self._config.batch_size,
             sampler=self._config.sampler,
             seed=self._config.seed,
             epoch=epoch,
         )
-
-    def training(self, epoch: int, batches: NDArray[np.int64]) -> Iterator[PhotoBatch]:
-        """This worker's share of each batch of an epoch, augmented."""
         share = self._share(batches.shape[1])
         # What tells the draws of an epoch apart: a balanced batch may hold a photo twice.
         numbers = np.arange(batches.size).reshape(batches.shape) + (epoch << 40)
@@ -62,7 +72,7 @@ class TrainingPhotos:
         photos = photos.append_column("number", pa.array(numbers[:, share].ravel()))
         return self._stream(photos, self._recipe, len(share), batches.shape[1])
 
-    def validation(self) -> Iterator[PhotoBatch]:
+    def validation(self) -> _Stream:
         """This worker's share of the validation photos, not augmented."""
         rows = self._share(self._validation.num_rows)
         photos = self._validation.take(rows).append_column("number", pa.array(rows))
@@ -71,9 +81,7 @@ class TrainingPhotos:
     def _share(self, count: int) -> NDArray[np.int64]:
         return np.array_split(np.arange(count), self._num_workers)[self._rank]
 
-    def _stream(
-        self, photos: pa.Table, recipe: Recipe, share: int, num_photos: int
-    ) -> Iterator[PhotoBatch]:
+    def _stream(self, photos: pa.Table, recipe: Recipe, share: int, num_photos: int) -> _Stream:
         """Decode photos on the cluster's CPUs, in order, some batches ahead of the network.
 
         Args:

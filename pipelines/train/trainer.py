@@ -56,7 +56,8 @@ class Outcome:
 
     Attributes:
         checkpoint: The last one; None if no epoch was finished.
-        diverged: Where the loss stopped being a number, in words; None if it did not.
+        diverged: Where what stopped being a number, as a clause: "in epoch 3 the loss is nan by
+            step 12"; None if nothing did.
     """
 
     checkpoint: ray.train.Checkpoint | None

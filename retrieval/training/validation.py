@@ -1,4 +1,4 @@
-"""How well photos find each other: retrieval among the validation photos.
+"""What an epoch is judged by; above all, how well the validation photos find each other.
 
 Each photo is a query against all others. Ranked exactly, by cosine of the stored form of the
 embeddings (float16, length 1), as `embed` and `rank` would do.
@@ -6,18 +6,37 @@ embeddings (float16, length 1), as `embed` and `rank` would do.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import TrainingError
 from retrieval.metrics import score_queries, summarise
 from retrieval.search import top_k
+from retrieval.training.epochs import JudgedPhotos
 from retrieval.vectors import VectorBlock
 
-__all__ = ["RETRIEVAL_KS", "retrieval_accuracy"]
+__all__ = ["RETRIEVAL_KS", "retrieval_accuracy", "validation_figures"]
 
 RETRIEVAL_KS = (1, 3, 10)
 _QUERIES_AT_ONCE = 1024  # bounds the score matrix: 1024 × 100,000 photos are 0.8 GB
+
+
+def validation_figures(found: JudgedPhotos) -> dict[str, float]:
+    """Loss, accuracy of the head and retrieval accuracy of the validation photos.
+
+    Raises:
+        TrainingError: the loss or a feature is no finite number.
+    """
+    loss = float(found.losses.mean())
+    if not math.isfinite(loss):
+        raise TrainingError(f"the validation loss is {loss}")
+    return {
+        "validation_loss": loss,
+        "validation_accuracy": float(found.hits.mean()),
+        **retrieval_accuracy(found.features, found.labels),
+    }
 
 
 def retrieval_accuracy(
@@ -39,7 +58,7 @@ def retrieval_accuracy(
     Cost: O(N² D).
     """
     if not np.isfinite(features).all():
-        raise TrainingError("The network gives features that are not finite.")
+        raise TrainingError("the network gives features that are not finite")
     lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     vectors = (features / np.where(lengths > 0, lengths, 1)).astype(np.float16)
     # A zero vector has no direction: it would be an error of the ranking, here it is a miss.

@@ -113,10 +113,10 @@ def test_a_loss_that_is_no_number_keeps_the_best_epoch_before(photos, tmp_path):
     assert done.returncode == 1
     found = open_model(str(model))
     assert found.training["epochs_done"] == 2
-    assert found.training["diverged"] == "the loss is nan by step 3 of epoch 3"
+    assert found.training["diverged"] == "in epoch 3 the loss is nan by step 3"
     best = found.metrics
     assert done.stderr.splitlines()[-1] == (
-        f"Error: {model}: the loss is nan by step 3 of epoch 3. The best epoch before, "
+        f"Error: {model}: in epoch 3 the loss is nan by step 3. The best epoch before, "
         f"{best['epoch']} with retrieval top-1 {best['top_1']:.3f}, is kept there. Use a smaller "
         f"--learning-rate and another folder to train on."
     )
@@ -129,7 +129,7 @@ def test_a_loss_that_is_no_number_from_the_start_leaves_no_model(photos, tmp_pat
     done = train_apart(photos, model, "tests.training:diverging", **environment)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"Error: {model}: the loss is nan by step 3 of epoch 1, so there is no good epoch to keep. "
+        f"Error: {model}: in epoch 1 the loss is nan by step 3, so there is no good epoch to keep. "
         f"Use a smaller --learning-rate, or --warmup-epochs 1."
     )
     assert not is_model(str(model))

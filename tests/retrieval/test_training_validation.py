@@ -9,7 +9,8 @@ import pytest
 
 from retrieval.errors import TrainingError
 from retrieval.training import validation
-from retrieval.training.validation import RETRIEVAL_KS, retrieval_accuracy
+from retrieval.training.epochs import JudgedPhotos
+from retrieval.training.validation import RETRIEVAL_KS, retrieval_accuracy, validation_figures
 
 
 @pytest.fixture(params=range(6), ids="seed{}".format)
@@ -201,4 +202,27 @@ def test_features_that_are_not_finite_are_refused(value):
     features[1, 1] = value
     with pytest.raises(TrainingError) as caught:
         accuracy(features, [0, 1, 2])
-    assert str(caught.value) == "The network gives features that are not finite."
+    assert str(caught.value) == "the network gives features that are not finite"
+
+
+def judged(losses):
+    features = np.array([[1, 0], [0, 1], [1, 0.1], [1, 0.2]], np.float32)
+    hits = np.array([True, False, True, True])
+    return JudgedPhotos(features, np.array([0, 1, 0, 0]), np.array(losses), hits)
+
+
+def test_the_figures_of_an_epoch_worked_by_hand():
+    assert validation_figures(judged([1.0, 2.0, 3.0, 4.0])) == {
+        "validation_loss": 2.5,
+        "validation_accuracy": 0.75,
+        "top_1": 1.0,
+        "top_3": 1.0,
+        "top_10": 1.0,
+    }
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_validation_loss_that_is_no_finite_number_is_refused(value):
+    with pytest.raises(TrainingError) as caught:
+        validation_figures(judged([1.0, value, 3.0, 4.0]))
+    assert str(caught.value) == f"the validation loss is {value}"
