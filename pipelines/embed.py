@@ -22,7 +22,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import ray
 import ray.data
 
 from pipelines import cluster
@@ -211,7 +210,7 @@ def _embed(
 ) -> None:
     """Decode → embed → write, as one streaming Ray Data job."""
     place = _place_actors(cluster.resources(), config.num_actors)
-    tally = Tally.remote()  # type: ignore[attr-defined]
+    tally = Tally()
     blocks = [
         catalogue.slice(start, _BLOCK_ROWS) for start in range(0, catalogue.num_rows, _BLOCK_ROWS)
     ]
@@ -240,10 +239,7 @@ def _embed(
         )
     )
 
-    def done() -> int:
-        return int(ray.get(tally.total.remote()))
-
-    with progress_line("embedded", "photos", catalogue.num_rows, done):
+    with progress_line("embedded", "photos", catalogue.num_rows, tally.total):
         dataset.write_datasink(sink, ray_remote_args={"num_cpus": 0.25})
 
 

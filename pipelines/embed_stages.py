@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from ray.actor import ActorHandle
 from ray.data import Datasink
 from ray.data.datasource import WriteResult
 
+from pipelines.tally import Tally
 from retrieval.errors import RetrievalError
 from retrieval.fetching import fetch_photos, open_photo
 from retrieval.images import Preprocessing, Reason
@@ -68,13 +68,13 @@ class Decode:
 class EmbedPhotos:
     """The network, in an actor: pixels become embeddings."""
 
-    def __init__(self, settings: dict[str, Any], num_threads: int, tally: ActorHandle) -> None:
+    def __init__(self, settings: dict[str, Any], num_threads: int, tally: Tally) -> None:
         """Build the network.
 
         Args:
             settings: Arguments of `Embedder`.
             num_threads: Threads of a forward pass on the CPU.
-            tally: Handle of a `Tally`, for the progress line.
+            tally: For the progress line.
         """
         import torch
 
@@ -107,7 +107,7 @@ class EmbedPhotos:
             else:
                 reasons[row] = Reason.NO_EMBEDDING
                 messages[row] = "the network answers this photo with zeros alone"
-        self._tally.add.remote(table.num_rows)
+        self._tally.add(table.num_rows)
         kind = pa.binary(self._embedder.spec.row_bytes)
         return (
             table.drop_columns(["pixels", "reason", "message"])

@@ -8,9 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["announce", "live_line", "progress_line", "status_line"]
+__all__ = ["announce", "is_shown", "live_line", "progress_line", "status_line"]
 
 _EVERY_S = 0.5
+
+
+def is_shown() -> bool:
+    """Whether there is a terminal to draw on."""
+    return sys.stderr.isatty()
 
 
 @contextmanager
@@ -39,7 +44,7 @@ def live_line(first: str, text: Callable[[], str]) -> Iterator[None]:
 
     with status_line(first):
         thread = threading.Thread(target=draw, daemon=True)
-        if sys.stderr.isatty():
+        if is_shown():
             thread.start()
         try:
             yield
@@ -76,7 +81,7 @@ def announce(text: str) -> None:
 
 def _write(text: str) -> None:
     """Replace the line, on a terminal."""
-    if sys.stderr.isatty():
+    if is_shown():
         sys.stderr.write("\r\033[K" + text)
         sys.stderr.flush()
 

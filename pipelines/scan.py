@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 import ray.data
 
 from pipelines import cluster
@@ -104,7 +103,7 @@ def _folders(photos: str) -> set[str]:
 
 
 def _open_all(catalogue: pa.Table, preprocessing: Preprocessing) -> pa.Table:
-    tally = Tally.remote()  # type: ignore[attr-defined]
+    tally = Tally()
     starts = range(0, catalogue.num_rows, _BLOCK_ROWS)
     cluster.quiet_data()
     dataset = ray.data.from_arrow([catalogue.slice(start, _BLOCK_ROWS) for start in starts])
@@ -116,18 +115,15 @@ def _open_all(catalogue: pa.Table, preprocessing: Preprocessing) -> pa.Table:
         udf_modifying_row_count=False,
     )
 
-    def done() -> int:
-        return int(ray.get(tally.total.remote()))
-
-    with progress_line("examined", "photos", catalogue.num_rows, done):
+    with progress_line("examined", "photos", catalogue.num_rows, tally.total):
         blocks = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
     return pa.concat_tables(blocks).combine_chunks()
 
 
-def _open_batch(table: pa.Table, preprocessing: Preprocessing, tally: object) -> pa.Table:
+def _open_batch(table: pa.Table, preprocessing: Preprocessing, tally: Tally) -> pa.Table:
     contents = fetch_photos(table["uri"].to_pylist(), table["size_bytes"].to_pylist())
     found = [open_photo(content, preprocessing) for content in contents]
-    tally.add.remote(table.num_rows)  # type: ignore[attr-defined]
+    tally.add(table.num_rows)
     columns = {
         "content_sha256": pa.array([photo.sha256 for photo in found], pa.string()),
         "width": pa.array([photo.width for photo in found], pa.int32()),

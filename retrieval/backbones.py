@@ -18,7 +18,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from retrieval.errors import ModelError, UsageError
@@ -100,6 +99,8 @@ def _torchvision_network(name: str) -> nn.Module:
             f"--backbone {name}: unknown. Use one of {', '.join(BACKBONES)}, or "
             f"package.module:function for a network of your own."
         )
+    import torchvision  # takes seconds, and networks of one's own do without
+
     build = torchvision.models.get_model_builder(name)
     if name == "googlenet":
         # transform_input: its ImageNet weights want inputs in [-1, 1], and it converts them.
@@ -191,6 +192,8 @@ def _imagenet_address(name: str) -> str:
             f"--weights imagenet: not known for {name}. Use --weights none to keep what the "
             f"function returns, or name a file."
         )
+    import torchvision
+
     return str(torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url)
 
 

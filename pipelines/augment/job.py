@@ -24,7 +24,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 import ray.data
 
 from pipelines import cluster
@@ -209,7 +208,7 @@ def _parts_of(output: str, units: Collection[str]) -> dict[str, Part]:
 
 def _make(units: Sequence[pa.Table], augment: Augment) -> None:
     """Make units on the cluster, one a task."""
-    tally = Tally.remote()  # type: ignore[attr-defined]
+    tally = Tally()
     num_images = sum(
         pc.sum(unit["count"]).as_py() + pc.sum(unit["is_copied"]).as_py() for unit in units
     )
@@ -222,10 +221,7 @@ def _make(units: Sequence[pa.Table], augment: Augment) -> None:
         num_cpus=1,
     )
 
-    def done() -> int:
-        return int(ray.get(tally.total.remote()))
-
-    with progress_line("augmented", "images", num_images, done):
+    with progress_line("augmented", "images", num_images, tally.total):
         for _ in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             pass
 

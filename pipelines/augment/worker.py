@@ -19,8 +19,8 @@ import cv2
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from ray.actor import ActorHandle
 
+from pipelines.tally import Tally
 from retrieval.augmentations.manifest import AUGMENTED, MANIFEST_SCHEMA
 from retrieval.augmentations.multiplying import Method, Multiplied
 from retrieval.augmentations.shares import Share
@@ -124,7 +124,7 @@ class Augment:
         """
         self._output, self._method, self._kind = output, method, kind
 
-    def __call__(self, table: pa.Table, tally: ActorHandle) -> pa.Table:
+    def __call__(self, table: pa.Table, tally: Tally) -> pa.Table:
         """Make the units of a batch and write their parts; tell a `Tally` of each image."""
         cv2.setNumThreads(1)  # the task has booked one CPU
         of_unit: dict[str, list[_Row]] = {}
@@ -134,7 +134,7 @@ class Augment:
             self._make(unit, photos, tally)
         return pa.table({"unit": pa.array(of_unit, pa.string())})
 
-    def _make(self, unit: str, photos: list[_Row], tally: ActorHandle) -> None:
+    def _make(self, unit: str, photos: list[_Row], tally: Tally) -> None:
         dropped: Counter[str] = Counter()
         images = self._images(photos, dropped, tally)
         write = self._write_table if self._kind == "parquet" else self._write_files
@@ -143,9 +143,7 @@ class Augment:
         part = pa.Table.from_pylist(rows, schema=_PART_SCHEMA.with_metadata(notes))
         write_bytes(join(self._output, part_path(unit)), encode_table(part))
 
-    def _images(
-        self, photos: list[_Row], dropped: Counter[str], tally: ActorHandle
-    ) -> Iterator[_Image]:
+    def _images(self, photos: list[_Row], dropped: Counter[str], tally: Tally) -> Iterator[_Image]:
         """The images of a unit, one after the other; counts what was dropped on the way."""
         uris, sizes = ([photo[name] for photo in photos] for name in ("uri", "size_bytes"))
         for photo, fetched in zip(photos, fetch_photos(uris, sizes), strict=True):
@@ -159,7 +157,7 @@ class Augment:
                 yield {"image_id": name, **same, **made}, result.content
             for (technique, verdict), count in multiplied.dropped.items():
                 dropped[f"{technique}/{verdict}"] += count
-            tally.add.remote(photo["is_copied"] + len(multiplied.results))
+            tally.add(photo["is_copied"] + len(multiplied.results))
 
     def _multiply(self, photo: _Row, fetched: bytes | ImageError) -> tuple[bytes, Multiplied]:
         try:
