@@ -2,6 +2,7 @@
 
 cluster     session(): the only call of ray.init
 progress    one line on a terminal while a job runs
+ray_address is anybody there? asked without loading Ray
 tally       a count that workers add to
 scan        the first pass over labelled photos
 augment     photos → augmented photos

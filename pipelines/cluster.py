@@ -8,7 +8,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import ray
 from ray.exceptions import RayError
 
 from pipelines.progress import status_line
+from pipelines.ray_address import check_port
 from retrieval.errors import ClusterError, RetrievalError
 
 __all__ = ["Resources", "quiet_data", "resources", "session"]
@@ -63,7 +63,7 @@ def session(address: str | None = None) -> Iterator[None]:
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
-        _check_port(address)
+        check_port(address)
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         with status_line("connecting to Ray" if address else "starting Ray"), _no_native_stderr():
@@ -81,20 +81,6 @@ def session(address: str | None = None) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
-
-
-def _check_port(address: str) -> None:
-    """Fail in seconds where nobody listens; ray.init would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():  # "auto", "local"
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except OSError as error:
-        raise ClusterError(
-            f"Ray {address}: nobody answers there ({error.strerror or error}). Check the address: "
-            f"HOST:6379, or ray://HOST:10001 from outside the cluster."
-        ) from error
 
 
 def _start(address: str | None) -> None:

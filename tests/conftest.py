@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import socket
 import subprocess
@@ -71,8 +72,17 @@ def ray_session(s3):
     """
     from pipelines import cluster
 
-    with cluster.session():
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray's workers give way to all else that runs here, and a test waits for them.
+        patch.setenv("RAY_worker_niceness", "0")
+        # A process for each training, which looks out for machines that are taken away.
+        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        # The rankings of these tests are all so small that no actor would ever rank.
+        patch.setattr("pipelines.rank.planning._SMALL_S", 0.0)
+        with cluster.session():
+            gc.freeze()  # each job looks for garbage: what is loaded by now is none
+            yield
+            gc.unfreeze()  # else what should end with the process is told to have leaked
 
 
 def photo_bytes(colour, size=(32, 24), kind="JPEG"):
@@ -84,10 +94,8 @@ def photo_bytes(colour, size=(32, 24), kind="JPEG"):
     return buffer.getvalue()
 
 
-@pytest.fixture
-def photos(tmp_path):
+def draw_photos(root):
     """Nine photos in three class folders, one outside, and two files that are no photos."""
-    root = tmp_path / "photos"
     for name, colour in COLOURS.items():
         (root / name).mkdir(parents=True)
         for number in range(3):
@@ -97,6 +105,12 @@ def photos(tmp_path):
     (root / "red" / "broken.jpg").write_bytes(photo_bytes(COLOURS["red"])[:300])
     (root / "notes.txt").write_text("no photo")
     return root
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Photos of the test's own, which it may change; see `draw_photos`."""
+    return draw_photos(tmp_path / "photos")
 
 
 def make_spec(dim, dtype="float16", fingerprint="f" * 64):

@@ -72,10 +72,10 @@ def _check_metric(ctx: click.Context, param: click.Parameter, value: str) -> str
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
+    default="cpu",
     show_default=True,
-    help="auto: a GPU where there is one. That engine is proven on the CPU alone so far: check "
-    "what it ranks by `verify`.",
+    help="cuda: a GPU; auto: where there is one. That engine has been proven on the CPU alone so "
+    "far, and so it has to be asked for: check what it ranks by `verify`.",
 )
 @click.option(
     "--previous",
@@ -108,8 +108,8 @@ def rank(
     parts with query_id, rank, gallery_id and score, and ranking.json. Ids and scores are the
     same to the last bit for any number of shards, threads and actors.
 
-    Without --address this machine ranks alone, without Ray. A killed run goes on where it was:
-    give the same command again.
+    Without --address this machine ranks alone, without Ray; with one, too, where that takes it
+    some seconds. A killed run goes on where it was: give the same command again.
 
     \b
     Example:

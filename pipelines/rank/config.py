@@ -38,7 +38,7 @@ class RankConfig:
     num_actors: int | None = None
     memory_bytes: int | None = None
     columns: VectorColumns | None = None
-    device: str = "auto"
+    device: str = "cpu"
     allow_duplicates: bool = False
     previous: str | None = None
 

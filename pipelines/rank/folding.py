@@ -17,9 +17,9 @@ from retrieval.vectors import Sample, VectorBlock, VectorPart, VectorSource, rea
 if TYPE_CHECKING:
     from retrieval.search.gpu import GpuSearch
 
-__all__ = ["Folded", "Task", "choose_device", "fold", "guess"]
+__all__ = ["PRODUCTS", "Folded", "Task", "choose_device", "fold", "guess"]
 
-_PRODUCTS = ("cosine", "ip", "l2")  # what a GPU can rank
+PRODUCTS = ("cosine", "ip", "l2")  # what a GPU can rank
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ def choose_device(device: str, metric: str, *, has_gpu: bool) -> str:
     Raises:
         UsageError: a GPU is asked for, and there is none or it cannot rank by this metric.
     """
-    if device == "cuda" and metric not in _PRODUCTS:
+    if device == "cuda" and metric not in PRODUCTS:
         raise UsageError(
             f"--device cuda: {metric} is no matrix product; a GPU ranks by "
-            f"{', '.join(_PRODUCTS)}. Use --device cpu."
+            f"{', '.join(PRODUCTS)}. Use --device cpu."
         )
     if device == "cuda" and not has_gpu:
         raise UsageError("--device cuda: no GPU found. Use --device cpu, or a cluster with GPUs.")
-    return "cuda" if has_gpu and device != "cpu" and metric in _PRODUCTS else "cpu"
+    return "cuda" if has_gpu and device != "cpu" and metric in PRODUCTS else "cpu"
 
 
 def this_machine_has_gpu() -> bool:

@@ -14,10 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.rank.config import RankConfig, choose_k
-from pipelines.rank.folding import Task, choose_device, this_machine_has_gpu
+from pipelines.rank.folding import PRODUCTS, Task, choose_device, this_machine_has_gpu
+from pipelines.ray_address import check_port
 from retrieval.errors import IndexFormatError, UsageError
-from retrieval.search import BlockPlan, Choice, available_cpus, choose_basis, plan_blocks
-from retrieval.storage import file_stamp
+from retrieval.search import (
+    BlockPlan,
+    Choice,
+    available_cpus,
+    choose_basis,
+    plan_blocks,
+    whole_product_ns,
+)
+from retrieval.storage import file_stamp, is_local
 from retrieval.vectors import (
     Sample,
     VectorPart,
@@ -32,6 +40,9 @@ __all__ = ["Plan", "describe", "make_plan", "shards_key"]
 
 _PART_ROWS = 64 * 1024  # of the gallery, read by one worker
 _PARTS_PER_WORKER = 8  # cut finer where there is less
+# Connecting to a cluster and starting actors takes some five seconds. Work that this machine
+# does in so many by the whole product, and mostly several times faster, is not sent there.
+_SMALL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,12 @@ def make_plan(queries: str, gallery: str, config: RankConfig, address: str | Non
             f"{address} for a cluster. Leave one of them out."
         )
     on_cluster = address or os.environ.get("RAY_ADDRESS") or _is_ray_running()
-    uses_ray = bool(config.num_actors or (on_cluster and not config.num_threads))
+    is_for_all = on_cluster and not config.num_threads
+    uses_ray = bool(config.num_actors)
+    if is_for_all and not uses_ray:
+        uses_ray = not _is_small(query_source, gallery_source, config)
+        if address and not uses_ray:
+            check_port(address)  # a wrong address is an error, used or not
     num_threads = 1 if uses_ray else config.num_threads or available_cpus()
     memory_bytes = config.memory_for(num_threads)
     if not config.allow_duplicates:
@@ -141,6 +157,16 @@ def make_plan(queries: str, gallery: str, config: RankConfig, address: str | Non
         stamps=stamps,
         run_key=_run_key(query_source, gallery_source, [*stamps.items()], settings),
     )
+
+
+def _is_small(queries: VectorSource, gallery: VectorSource, config: RankConfig) -> bool:
+    """Whether it is done here before a cluster has begun; all else is reason to ask that."""
+    if config.metric not in PRODUCTS or config.device != "cpu":
+        return False
+    if not (is_local(queries.uri) and is_local(gallery.uri)):
+        return False
+    core_ns = gallery.num_rows * whole_product_ns(queries.num_rows, gallery.dim)
+    return core_ns * 1e-9 <= _SMALL_S * available_cpus()
 
 
 def _is_ray_running() -> bool:

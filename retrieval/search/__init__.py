@@ -28,7 +28,7 @@ from retrieval.search.neighbours import Neighbours
 from retrieval.search.plan import BlockPlan, plan_blocks
 from retrieval.search.scores import METRICS, is_distance, minkowski_power
 from retrieval.search.top_k import available_cpus, scan, top_k
-from retrieval.search.tuning import Choice, choose_basis
+from retrieval.search.tuning import Choice, choose_basis, whole_product_ns
 
 __all__ = [
     "METRICS",
@@ -47,4 +47,5 @@ __all__ = [
     "scan",
     "top_k",
     "warm_up",
+    "whole_product_ns",
 ]

@@ -25,7 +25,7 @@ from retrieval.vectors import Sample
 __all__ = ["guess_floors"]
 
 _TOO_HIGH = 1e-5  # share of the queries whose guess may be so
-_SAMPLE_VALUES = 2**23  # rows times dimensions: more would cost more than it tells
+_SAMPLE_VALUES = 2**22  # rows times dimensions: more would cost more than it tells
 _LEAST_SHARE = 1 / 16  # of the gallery that a sample may be; else ranking it costs as much
 _ROUNDING = 2.0**-18  # of a float32 product; near-copies would all be missed without
 _SLICE_QUERIES = 128  # whose scores are in memory at a time

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from retrieval.search.bounds import principal_directions
 from retrieval.search.gallery_block import prepare
 
-__all__ = ["Choice", "choose_basis"]
+__all__ = ["Choice", "choose_basis", "whole_product_ns"]
 
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128)
 _SOME_QUERIES = 64
@@ -42,6 +42,11 @@ class Choice:
     ns_a_row: float
 
 
+def whole_product_ns(num_queries: int, num_dims: int) -> float:
+    """What one gallery row costs one core without a short first product, in nanoseconds."""
+    return num_queries * (2 * num_dims * _NS_A_FLOP + _NS_A_BOUND)
+
+
 def choose_basis(sample: NDArray[Any], queries: NDArray[Any], k: int, num_gallery: int) -> Choice:
     """Choose the directions of a short first product, or none if it would not pay.
 
@@ -55,7 +60,7 @@ def choose_basis(sample: NDArray[Any], queries: NDArray[Any], k: int, num_galler
     """
     num_queries, num_dims = queries.shape
     lengths = [length for length in _LENGTHS if length <= num_dims // 4]
-    plain_ns = num_queries * (2 * num_dims * _NS_A_FLOP + _NS_A_BOUND)
+    plain_ns = whole_product_ns(num_queries, num_dims)
     if not lengths or len(sample) < 512 or num_gallery * plain_ns < _LITTLE_NS:
         return Choice(None, plain_ns)
     rows = _unit(sample[:: -(-len(sample) * num_dims // _SAMPLE_VALUES)])

@@ -30,6 +30,8 @@ from tests.pipelines.classes import (
     write_classes,
 )
 
+pytestmark = pytest.mark.usefixtures("sheets_drawn_once")
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
@@ -41,7 +43,7 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(photos, tmp_path_factory, ray_session):
+def made(photos, tmp_path_factory, ray_session, sheets_drawn_once):
     """The output of a run with them, and the report."""
     output = tmp_path_factory.mktemp("augment") / "output"
     return output, augment(photos, output)

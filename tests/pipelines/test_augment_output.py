@@ -20,6 +20,8 @@ from retrieval.augmentations.recipes import load_recipe
 from retrieval.errors import StorageError, UsageError
 from tests.pipelines.classes import SHEET, augment, building_bytes, files_of, write_classes
 
+pytestmark = pytest.mark.usefixtures("sheets_drawn_once")
+
 PAPER = Method(load_recipe("paper"), 0, 64, 90)
 
 

@@ -30,7 +30,22 @@ from tests.pipelines.test_augment_output import invoke
 
 CLI = str(Path(sys.executable).with_name("retrieval-cli"))
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("ray_session", "sheets_drawn_once")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, ray_session, sheets_drawn_once):
+    """Photos of four classes, the output of a run with them, and its report."""
+    root = tmp_path_factory.mktemp("finished")
+    photos = write_classes(root / "photos", a=3, b=2, c=1, d=1)
+    return root, augment(photos, root / "output")
+
+
+@pytest.fixture
+def copies(finished, tmp_path):
+    """Photos and output of the test's own."""
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path / "photos", tmp_path / "output"
 
 
 def marks_of(folder):
@@ -85,13 +100,13 @@ def test_killed_in_mid_work_and_run_again_it_makes_the_rest_and_the_same_bytes(t
     assert not list(output.rglob(".*.tmp"))
 
 
-def test_run_again_with_nothing_changed_it_writes_nothing_but_the_same(tmp_path):
-    photos, output = write_classes(tmp_path / "photos", a=2, b=1), tmp_path / "output"
-    first = augment(photos, output)
+def test_run_again_with_nothing_changed_it_writes_nothing_but_the_same(finished, copies):
+    photos, output = copies
+    first = finished[1]
     marks, files = marks_of(output), files_of(output)
     manifest = (output / ".augmented" / "manifest.parquet").read_bytes()
     report = augment(photos, output)
-    assert report["num_reused"] == 24
+    assert report["num_reused"] == 48
     assert report["num_dropped"] == first["num_dropped"]
     assert files_of(output) == files
     assert (output / ".augmented" / "manifest.parquet").read_bytes() == manifest
@@ -101,10 +116,9 @@ def test_run_again_with_nothing_changed_it_writes_nothing_but_the_same(tmp_path)
 
 
 def test_only_what_changed_is_made_again_and_what_belongs_to_nothing_is_removed(
-    tmp_path, monkeypatch
+    copies, tmp_path, monkeypatch
 ):
-    photos, folder = write_classes(tmp_path / "photos", a=3, b=2, c=1, d=1), tmp_path / "output"
-    augment(photos, folder)
+    photos, folder = copies
     marks = marks_of(folder)
     (photos / "a" / "1.jpg").unlink()
     shutil.rmtree(photos / "c")
@@ -136,9 +150,8 @@ def test_only_what_changed_is_made_again_and_what_belongs_to_nothing_is_removed(
     assert parts_of(folder).keys() == parts_of(tmp_path / "fresh").keys()
 
 
-def test_a_file_of_somebody_else_is_never_removed_but_refused(tmp_path):
-    photos, output = write_classes(tmp_path / "photos", a=1, b=1), tmp_path / "output"
-    augment(photos, output)
+def test_a_file_of_somebody_else_is_never_removed_but_refused(copies):
+    photos, output = copies
     shutil.rmtree(photos / "b")
     (output / "model").mkdir()
     (output / "model" / "weights").write_text("hours of work")
@@ -173,9 +186,8 @@ def test_what_an_unfinished_run_left_is_known_as_its_own(tmp_path, monkeypatch):
     assert {name[0] for name in files_of(output).keys() - {SHEET}} == {"a"}
 
 
-def test_with_another_seed_it_becomes_what_a_new_run_makes(tmp_path):
-    photos, output = write_classes(tmp_path / "photos", a=2, b=2), tmp_path / "output"
-    augment(photos, output)
+def test_with_another_seed_it_becomes_what_a_new_run_makes(copies, tmp_path):
+    photos, output = copies
     old = files_of(output)
     assert augment(photos, output, seed=1)["num_reused"] == 0
     augment(photos, tmp_path / "fresh", seed=1)

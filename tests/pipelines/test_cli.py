@@ -147,7 +147,7 @@ def test_an_interrupted_job_says_so_in_one_line_and_publishes_nothing(tmp_path, 
     try:
         started = time.monotonic()
         while not flag.exists() and process.poll() is None and time.monotonic() - started < 120:
-            time.sleep(0.2)
+            time.sleep(0.05)
         assert process.poll() is None, process.communicate()
         os.killpg(process.pid, getattr(signal, name))  # as a terminal does: to all of them
         output, errors = process.communicate(timeout=60)

@@ -17,31 +17,40 @@ from retrieval.embedding import Embedder
 from retrieval.errors import ClusterError, MismatchError, ModelError, StorageError, UsageError
 from retrieval.images import Preprocessing, decode_image
 from retrieval.index import open_index, read_index
-from tests.conftest import COLOURS, make_index, photo_bytes
+from tests.conftest import COLOURS, draw_photos, make_index, photo_bytes
 from tests.fakes import one_weight
+from tests.pipelines.ranks import commit
 
 FAKE = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none")
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory, ray_session):
+    """Photos, an index of them, and the report of the run, for the tests that only look."""
+    root = tmp_path_factory.mktemp("embedded")
+    report = run(str(draw_photos(root / "photos")), str(root / "index"), FAKE)
+    return root / "photos", root / "index", report
+
+
 def rejects_of(index, run_id):
     return pq.read_table(index / "_rejects" / run_id).to_pylist()
 
 
-def test_every_photo_is_in_the_index_or_among_the_rejects(photos, tmp_path):
-    report = run(str(photos), str(tmp_path / "index"), FAKE)
-    rows = read_index(str(tmp_path / "index"))
+def test_every_photo_is_in_the_index_or_among_the_rejects(embedded):
+    photos, index, report = embedded
+    rows = read_index(str(index))
     colours = [f"{name}/{name}-{number}.jpg" for name in COLOURS for number in range(3)]
     assert rows.ids == sorted([*colours, "grey.png"])
     assert rows.labels == [None if "/" not in row else row.split("/")[0] for row in rows.ids]
-    rejects = {row["image_id"]: row for row in rejects_of(tmp_path / "index", report["run_id"])}
+    rejects = {row["image_id"]: row for row in rejects_of(index, report["run_id"])}
     assert {name: row["reason"] for name, row in rejects.items()} == {
         "notes.txt": "unknown_format",
         "red/broken.jpg": "truncated",
     }
     assert rejects["notes.txt"]["uri"] == str(photos / "notes.txt")
-    assert report["rejects"] == str(tmp_path / "index" / "_rejects" / report["run_id"])
+    assert report["rejects"] == str(index / "_rejects" / report["run_id"])
     assert report["num_listed"] == 12
     assert report["num_embedded"] == 10
     assert report["num_rejected"] == 2
@@ -49,9 +58,9 @@ def test_every_photo_is_in_the_index_or_among_the_rejects(photos, tmp_path):
     assert report["num_unlabelled"] == 2  # grey.png and notes.txt lie in no folder
 
 
-def test_embeddings_are_those_of_the_library_s_plain_loop(photos, tmp_path):
-    run(str(photos), str(tmp_path / "index"), FAKE)
-    rows = read_index(str(tmp_path / "index"))
+def test_embeddings_are_those_of_the_library_s_plain_loop(embedded):
+    photos, index, _ = embedded
+    rows = read_index(str(index))
     embedder = Embedder(BackboneSpec(name=FAKE.backbone, weights="none"), Preprocessing())
     assert rows.index.spec == embedder.spec
     for image_id, embedding in zip(rows.ids, rows.embeddings, strict=True):
@@ -59,9 +68,9 @@ def test_embeddings_are_those_of_the_library_s_plain_loop(photos, tmp_path):
         assert embedding.tobytes() == embedder.embed(image.pixels[None])[0].tobytes()
 
 
-def test_rows_describe_their_files(photos, tmp_path):
-    run(str(photos), str(tmp_path / "index"), FAKE)
-    index = open_index(str(tmp_path / "index"))
+def test_rows_describe_their_files(embedded):
+    photos, folder, _ = embedded
+    index = open_index(str(folder))
     table = pq.read_table([f"{index.uri}/{shard.path}" for shard in index.shards])
     row = next(row for row in table.to_pylist() if row["image_id"] == "grey.png")
     file = photos / "grey.png"
@@ -74,9 +83,11 @@ def test_rows_describe_their_files(photos, tmp_path):
     assert index.run["num_rejected"] == 2
 
 
-def test_running_again_replaces_the_content_and_readers_keep_their_version(photos, tmp_path):
-    index = str(tmp_path / "index")
-    assert run(str(photos), index, FAKE)["version"] == 0
+def test_running_again_replaces_the_content_and_readers_keep_their_version(
+    embedded, photos, tmp_path
+):
+    assert embedded[2]["version"] == 0
+    index = str(shutil.copytree(embedded[1], tmp_path / "index"))
     before = open_index(index)
     shutil.rmtree(photos / "blue")
     (photos / "green" / "new.jpg").write_bytes(photo_bytes((10, 90, 10)))
@@ -97,12 +108,17 @@ def test_another_model_replaces_the_index_as_a_whole(photos, tmp_path):
     assert len(rows.ids) == 10
 
 
-def test_labels_come_from_the_rule(photos, tmp_path):
+def test_labels_come_from_the_rule_and_what_a_killed_first_run_left_is_no_obstacle(
+    photos, tmp_path
+):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "shard-0123.parquet").write_bytes(b"half")
     config = EmbedConfig(
         backbone=FAKE.backbone, weights="none", labels=r"pattern:-([0-9]+)\.jpg$", dtype="float32"
     )
     run(str(photos), str(tmp_path / "index"), config)
     rows = read_index(str(tmp_path / "index"))
+    assert len(rows.ids) == 10
     assert dict(zip(rows.ids, rows.labels, strict=True))["green/green-2.jpg"] == "2"
     assert rows.embeddings.dtype == np.float32
 
@@ -174,21 +190,13 @@ def test_only_the_names_inside_a_folder_tell_whether_it_may_become_an_index(phot
         run(str(photos), str(folder), FAKE)
 
 
-def test_what_a_killed_first_run_left_is_no_obstacle(photos, tmp_path):
-    (tmp_path / "index").mkdir()
-    (tmp_path / "index" / "shard-0123.parquet").write_bytes(b"half")
-    run(str(photos), str(tmp_path / "index"), FAKE)
-    assert len(read_index(str(tmp_path / "index")).ids) == 10
-
-
 def test_a_commit_by_another_run_meanwhile_wins(photos, tmp_path, monkeypatch):
     index = tmp_path / "index"
     make_index(index, ["a"], np.ones((1, 3), np.float16))
     listing = run.__globals__["list_photos"]
 
     def list_while_another_run_commits(gallery):
-        run.__globals__["list_photos"] = listing
-        run(gallery, str(index), FAKE)
+        commit(index, open_index(str(index)).shards, dim=3)
         return listing(gallery)
 
     monkeypatch.setitem(run.__globals__, "list_photos", list_while_another_run_commits)

@@ -1,0 +1,56 @@
+"""Who ranks: actors of a cluster, or this process where the work is done before they begin."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.rank import RankConfig, job, planning, run
+from retrieval.errors import ClusterError
+from retrieval.search import available_cpus, whole_product_ns
+from tests.pipelines.ranks import draw, parts_of, write_foreign
+
+
+@pytest.fixture
+def sides(tmp_path, ray_session):
+    write_foreign(tmp_path / "q" / "0.parquet", ("q0", "q1"), draw(1, 2))
+    write_foreign(tmp_path / "g" / "0.parquet", (f"g{n}" for n in range(50)), draw(2, 50))
+    return str(tmp_path / "q"), str(tmp_path / "g")
+
+
+def plan(sides, address=None, **settings):
+    return planning.make_plan(*sides, RankConfig(top_k=3, **settings), address)
+
+
+def test_small_work_is_done_here_though_a_ray_runs_and_gives_the_same_bytes(
+    sides, tmp_path, monkeypatch
+):
+    run(*sides, str(tmp_path / "by actors"), RankConfig(top_k=3))
+    monkeypatch.setattr(planning, "_SMALL_S", 10.0)
+    monkeypatch.setattr(job, "_session", None)  # an error, if it were called
+    report = run(*sides, str(tmp_path / "here"), RankConfig(top_k=3))
+    assert parts_of(tmp_path / "here") == parts_of(tmp_path / "by actors")
+    assert report["seconds"]["start_ray"] < 0.5
+
+
+def test_the_whole_product_on_the_cores_of_this_machine_is_the_measure(sides, monkeypatch):
+    seconds = 50 * whole_product_ns(2, 8) * 1e-9 / available_cpus()
+    monkeypatch.setattr(planning, "_SMALL_S", 1.01 * seconds)
+    assert not plan(sides).uses_ray
+    monkeypatch.setattr(planning, "_SMALL_S", 0.99 * seconds)
+    assert plan(sides).uses_ray
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_actors": 1}, {"metric": "l1"}, {"metric": "minkowski:3"}, {"device": "auto"}]
+)
+def test_who_asks_for_actors_or_for_what_takes_longer_gets_the_cluster(
+    sides, monkeypatch, settings
+):
+    monkeypatch.setattr(planning, "_SMALL_S", 10.0)
+    assert plan(sides, **settings).uses_ray
+
+
+def test_an_address_where_nobody_is_is_an_error_however_small_the_work(sides, monkeypatch):
+    monkeypatch.setattr(planning, "_SMALL_S", 10.0)
+    with pytest.raises(ClusterError, match="nobody answers there"):
+        plan(sides, "127.0.0.1:1")
