@@ -105,6 +105,8 @@ def draw(lines: dict[str, list[tuple[int, float, float]]], picture: Path, dim: i
         values, ours, theirs = zip(*points, strict=True)
         panel.loglog(values, theirs, "o--", color="#888888", label="faiss IndexFlatIP")
         panel.loglog(values, ours, "o-", color="#1b6ca8", label="retrieval-cli, exact")
+        panel.set_xticks(values, [f"{value:,}" for value in values], rotation=30)
+        panel.minorticks_off()
         panel.set_xlabel(what)
         panel.grid(alpha=0.3, which="both")
     panels[0].set_ylabel("seconds")
