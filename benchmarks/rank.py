@@ -26,7 +26,14 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.search import Candidates, CpuSearch, choose_basis, guess_floors, scan
+from retrieval.search import (
+    Candidates,
+    CpuSearch,
+    choose_basis,
+    guess_floors,
+    is_worth_a_sample,
+    scan,
+)
 from retrieval.vectors import Sample, VectorBlock
 
 _BLOCK_ROWS = 2048
@@ -52,11 +59,10 @@ def rank_ours(
     stride = max(1, num_rows // 8192)
     sample = Sample(gallery.vectors[::stride], 1 / stride)
     choice = choose_basis(sample.vectors, queries.vectors, k, num_rows)
-    floors = guess_floors(
-        sample, queries.vectors, k, "cosine", num_gallery=num_rows, num_threads=num_threads
-    )
     search = CpuSearch(queries, k, "cosine", basis=choice.basis)
-    search.raise_floors(floors)
+    if is_worth_a_sample(*queries.vectors.shape, num_rows):
+        options = {"num_gallery": num_rows, "num_threads": num_threads}
+        search.raise_floors(guess_floors(sample, queries.vectors, k, "cosine", **options))
     starts = range(0, num_rows, _BLOCK_ROWS)
     step = round(len(starts) * 0.618) | 1  # through the gallery in leaps, as the job goes
     while np.gcd(step, len(starts)) != 1:

@@ -20,7 +20,7 @@ from pipelines.rank.previous import Previous
 from pipelines.rank.queries import Queries
 from pipelines.rank.sharing import Threads, Workers
 from retrieval.rankings import RankingWriter
-from retrieval.search import Candidates, Choice, Neighbours, warm_up
+from retrieval.search import Candidates, Choice, Neighbours, is_worth_a_sample, warm_up
 from retrieval.storage import absolute_uri
 from retrieval.vectors import Sample, VectorBlock, VectorPart
 
@@ -237,6 +237,9 @@ class _Ranking:
         return Neighbours(block.ids, self._plan.k, exclude_self=False)
 
     def _guess(self, block: VectorBlock) -> NDArray[np.float64]:
+        num_queries, num_dims = block.vectors.shape
+        if not is_worth_a_sample(num_queries, num_dims, self._plan.gallery.num_rows):
+            return np.full(num_queries, -np.inf)
         method = self._find_method(block)
         return method.crew.guess(block, method.sample)
 

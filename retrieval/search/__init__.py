@@ -28,7 +28,7 @@ from retrieval.search.neighbours import Neighbours
 from retrieval.search.plan import BlockPlan, plan_blocks
 from retrieval.search.scores import METRICS, is_distance, minkowski_power
 from retrieval.search.top_k import available_cpus, scan, top_k
-from retrieval.search.tuning import Choice, choose_basis, whole_product_ns
+from retrieval.search.tuning import Choice, choose_basis, is_worth_a_sample, whole_product_ns
 
 __all__ = [
     "METRICS",
@@ -42,6 +42,7 @@ __all__ = [
     "choose_basis",
     "guess_floors",
     "is_distance",
+    "is_worth_a_sample",
     "minkowski_power",
     "plan_blocks",
     "scan",

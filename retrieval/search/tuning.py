@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from retrieval.search.bounds import principal_directions
 from retrieval.search.gallery_block import prepare
 
-__all__ = ["Choice", "choose_basis", "whole_product_ns"]
+__all__ = ["Choice", "choose_basis", "is_worth_a_sample", "whole_product_ns"]
 
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128)
 _SOME_QUERIES = 64
 _SAMPLE_VALUES = 2**23  # rows times dimensions: more would cost more than it tells
-_LITTLE_NS = 5e8  # below this, finding the directions costs more than they save
+_LITTLE_NS = 5e8  # below this, what a sample tells costs more than it saves
 # Nanoseconds of one core, measured on EPYC (AVX2) with OpenBLAS; only their ratios matter.
 _NS_A_FLOP = 0.011
 _NS_A_BOUND = 0.6  # writing, reading and comparing one bound, beside its arithmetic
@@ -47,6 +47,11 @@ def whole_product_ns(num_queries: int, num_dims: int) -> float:
     return num_queries * (2 * num_dims * _NS_A_FLOP + _NS_A_BOUND)
 
 
+def is_worth_a_sample(num_queries: int, num_dims: int, num_gallery: int) -> bool:
+    """Whether there is so much to do that a sample, which costs some 0.1 s, can save more."""
+    return num_gallery * whole_product_ns(num_queries, num_dims) >= _LITTLE_NS
+
+
 def choose_basis(sample: NDArray[Any], queries: NDArray[Any], k: int, num_gallery: int) -> Choice:
     """Choose the directions of a short first product, or none if it would not pay.
 
@@ -61,7 +66,8 @@ def choose_basis(sample: NDArray[Any], queries: NDArray[Any], k: int, num_galler
     num_queries, num_dims = queries.shape
     lengths = [length for length in _LENGTHS if length <= num_dims // 4]
     plain_ns = whole_product_ns(num_queries, num_dims)
-    if not lengths or len(sample) < 512 or num_gallery * plain_ns < _LITTLE_NS:
+    is_worth = is_worth_a_sample(num_queries, num_dims, num_gallery)
+    if not lengths or len(sample) < 512 or not is_worth:
         return Choice(None, plain_ns)
     rows = _unit(sample[:: -(-len(sample) * num_dims // _SAMPLE_VALUES)])
     basis = principal_directions(rows, lengths[-1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.rank import RankConfig, folding, run
+from pipelines.rank import RankConfig, folding, job, run
+from retrieval.search import is_worth_a_sample
 from tests.pipelines.ranks import draw, parts_of, write_foreign
 
 NUM_GALLERY = 140_000  # enough for a guess: sixteen times the sample, and more
@@ -19,6 +20,14 @@ def sides(tmp_path_factory):
         folder / "g" / "0.parquet", (f"g{n}" for n in range(NUM_GALLERY)), draw(2, NUM_GALLERY)
     )
     return str(folder / "q"), str(folder / "g")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def worth_it():
+    """As for a larger gallery."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "is_worth_a_sample", lambda *_: True)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +49,13 @@ def test_a_guess_spares_scores_and_changes_no_byte(sides, without, tmp_path):
     assert parts_of(tmp_path / "rk") == without[0]
     (certificate,) = report["certificate"]
     assert certificate["scored"] < without[1]
+
+
+def test_where_there_is_little_to_do_nothing_is_guessed(sides, without, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "is_worth_a_sample", is_worth_a_sample)
+    monkeypatch.setattr(folding, "guess_floors", None)  # an error, if it were called
+    run(*sides, str(tmp_path / "rk"), RankConfig(top_k=5, num_threads=2))
+    assert parts_of(tmp_path / "rk") == without[0]
 
 
 def test_actors_guess_too(sides, without, tmp_path, monkeypatch, ray_session):

@@ -9,7 +9,7 @@ import pytest
 
 from retrieval.search import METRICS
 from retrieval.search.cpu import CpuSearch
-from retrieval.search.tuning import choose_basis
+from retrieval.search.tuning import choose_basis, is_worth_a_sample, whole_product_ns
 from retrieval.vectors import VectorBlock
 
 MILLION = 10**6
@@ -127,3 +127,9 @@ def test_the_chosen_basis_does_not_change_a_bit_of_the_result(metric, dtype):
         search.add(gallery)
     assert tuned.result().ids.tolist() == plain.result().ids.tolist()
     assert tuned.result().scores.tobytes() == plain.result().scores.tobytes()
+
+
+def test_a_sample_is_worth_its_while_from_half_a_second_of_one_core_on():
+    rows = 5e8 / whole_product_ns(100, 512)
+    assert is_worth_a_sample(100, 512, int(rows) + 1)
+    assert not is_worth_a_sample(100, 512, int(rows) - 1)
