@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,19 +21,21 @@ __all__ = ["FETCH_AT_ONCE", "OpenedPhoto", "fetch_photos", "open_photo"]
 FETCH_AT_ONCE = 16
 
 
-def fetch_photos(uris: Sequence[str], sizes: Sequence[int]) -> Iterator[bytes | ImageError]:
+def fetch_photos(uris: Sequence[str], sizes: Sequence[int]) -> list[bytes | ImageError]:
     """Fetch files side by side, in their order.
 
     Args:
         uris: Addresses of the files.
         sizes: Bytes of each, as it was listed; one above MAX_FILE_BYTES is not fetched.
 
-    Yields:
-        A file's content, or an error (returned and not raised, so that one bad file does not
+    Returns:
+        Each file's content, or an error (returned and not raised, so that one bad file does not
         end the others): too_large, missing or unreadable.
     """
+    # Not a generator: one that is left half read joins its threads when garbage is collected,
+    # and if that is while Python starts another thread, it waits for itself.
     with ThreadPoolExecutor(FETCH_AT_ONCE) as threads:
-        yield from threads.map(_fetch, uris, sizes)
+        return list(threads.map(_fetch, uris, sizes))
 
 
 def _fetch(uri: str, size_bytes: int) -> bytes | ImageError:

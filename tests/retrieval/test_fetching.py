@@ -136,3 +136,10 @@ def test_a_photo_that_could_not_be_fetched_keeps_the_reason():
         "sha256": "", "width": 0, "height": 0, "pixels": None,
         "reason": Reason.MISSING, "message": "gone",
     }  # fmt: skip
+
+
+def test_no_thread_is_left_for_a_consumer_who_stops_early(tmp_path):
+    before = threading.active_count()
+    contents = fetch_photos(*write(tmp_path, b"one", b"two", b"three"))
+    assert next(iter(contents)) == b"one"
+    assert threading.active_count() == before
