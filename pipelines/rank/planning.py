@@ -132,13 +132,7 @@ def make_plan(queries: str, gallery: str, config: RankConfig, address: str | Non
             f"--num-threads {config.num_threads}: asks for this machine alone, but --address "
             f"{address} for a cluster. Leave one of them out."
         )
-    on_cluster = address or os.environ.get("RAY_ADDRESS") or _is_ray_running()
-    is_for_all = on_cluster and not config.num_threads
-    uses_ray = bool(config.num_actors)
-    if is_for_all and not uses_ray:
-        uses_ray = not _is_small(query_source, gallery_source, config)
-        if address and not uses_ray:
-            check_port(address)  # a wrong address is an error, used or not
+    uses_ray = _uses_ray(query_source, gallery_source, config, address)
     num_threads = 1 if uses_ray else config.num_threads or available_cpus()
     memory_bytes = config.memory_for(num_threads)
     if not config.allow_duplicates:
@@ -157,6 +151,22 @@ def make_plan(queries: str, gallery: str, config: RankConfig, address: str | Non
         stamps=stamps,
         run_key=_run_key(query_source, gallery_source, [*stamps.items()], settings),
     )
+
+
+def _uses_ray(
+    queries: VectorSource, gallery: VectorSource, config: RankConfig, address: str | None
+) -> bool:
+    """Whether actors rank: where they are asked for, or on a cluster what is not small."""
+    if config.num_actors:
+        return True
+    on_cluster = address or os.environ.get("RAY_ADDRESS") or _is_ray_running()
+    if config.num_threads or not on_cluster:
+        return False
+    if not _is_small(queries, gallery, config):
+        return True
+    if address:
+        check_port(address)  # a wrong address is an error, used or not
+    return False
 
 
 def _is_small(queries: VectorSource, gallery: VectorSource, config: RankConfig) -> bool:
