@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 import ray.data
 
 from pipelines import cluster
+from pipelines.opening import open_photos
 from pipelines.progress import progress_line, status_line
 from pipelines.tally import Tally
 from retrieval.catalogue import list_photos
 from retrieval.errors import StorageError, UsageError
-from retrieval.fetching import FETCH_AT_ONCE, fetch_photos, open_photo
+from retrieval.fetching import FETCH_AT_ONCE, fetch_photos
 from retrieval.images import Preprocessing
 from retrieval.index.schema import REJECT_SCHEMA
 from retrieval.labels import assign_labels
@@ -122,7 +123,7 @@ def _open_all(catalogue: pa.Table, preprocessing: Preprocessing) -> pa.Table:
 
 def _open_batch(table: pa.Table, preprocessing: Preprocessing, tally: Tally) -> pa.Table:
     contents = fetch_photos(table["uri"].to_pylist(), table["size_bytes"].to_pylist())
-    found = [open_photo(content, preprocessing) for content in contents]
+    found = open_photos(contents, preprocessing)
     tally.add(table.num_rows)
     columns = {
         "content_sha256": pa.array([photo.sha256 for photo in found], pa.string()),

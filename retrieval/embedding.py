@@ -2,49 +2,60 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from retrieval.backbones import BackboneSpec, build_backbone, fingerprint
 from retrieval.errors import MismatchError, ModelError, RetrievalError, UsageError
 from retrieval.images import Preprocessing
 from retrieval.index.schema import EmbeddingSpec
+from retrieval.inference import QuickNetwork
 from retrieval.model_folder import ModelFolder, load_network
 from retrieval.network_input import as_network_input
 from retrieval.storage import first_line
 
 __all__ = ["Embedder"]
 
+# Photos in a forward pass. On a CPU each thread makes passes of its own.
+_BATCH_SIZE = {"cpu": 32, "cuda": 256}
+
 
 class Embedder:
-    """Turns pixels into embeddings with one network.
+    """Turns pixels into embeddings with one network. Several threads may use it at a time.
 
     Attributes:
         spec: What the embeddings are; goes into the index.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - which network, and how it is run, by name
         self,
         backbone: BackboneSpec | ModelFolder,
         preprocessing: Preprocessing,
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         dtype: str = "float16",
+        precision: str = "auto",
         expect: str | None = None,
+        num_photos: int = 0,
     ) -> None:
         """Build the network, on the GPU if this process sees one.
 
         Args:
             backbone: The network and its weights, or a model that was trained.
             preprocessing: How the pixels were made; for a model its own.
-            batch_size: Photos in one forward pass.
+            batch_size: Photos in one forward pass; by default 32, on a GPU 256. It is halved
+                when a GPU has not enough memory for it.
             dtype: Stored type of a component, "float16" or "float32".
+            precision: In which the network computes; see `QuickNetwork`.
             expect: The fingerprint that the network must have: a job's workers must all
                 use the weights that its driver has seen.
+            num_photos: That one thread will embed, as far as is known: long work is compiled.
 
         Raises:
             ModelError, UsageError: as `build_backbone` and `load_network`; or the network takes
@@ -59,19 +70,24 @@ class Embedder:
                 f"Give every machine the same file, or put it where all can read it."
             )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._network = network.to(self._device)
-        self._batch_size = batch_size
+        network = network.to(self._device)
+        self._batch_size = batch_size or _BATCH_SIZE[self._device.type]
+        self._halving = threading.Lock()
+        self._of_thread = threading.local()
         self._preprocessing = preprocessing
-        self._dim = self._probe(made["backbone"])
+        self._dim = self._probe(network, made["backbone"])
+        self._network = QuickNetwork(
+            network, precision=precision, is_own=":" in made["backbone"], num_photos=num_photos
+        )
         self.spec = EmbeddingSpec(**made, dim=self._dim, dtype=dtype, normalised=True)
 
     @torch.inference_mode()
-    def _probe(self, name: str) -> int:
+    def _probe(self, network: nn.Module, name: str) -> int:
         """Dimensions D of the features, from a black photo."""
         side = self._preprocessing.size
         photo = self._as_input(np.zeros((1, side, side, 3), np.uint8))
         try:
-            return int(self._network(photo).shape[1])
+            return int(network(photo).shape[1])
         except RetrievalError:
             raise
         except Exception as error:  # somebody's own network may raise anything
@@ -79,6 +95,11 @@ class Embedder:
                 f"--backbone {name}: does not take photos of {side} × {side} pixels "
                 f"({first_line(error)}). Choose another --image-size."
             ) from error
+
+    @property
+    def manner(self) -> str:
+        """In words, how the photos so far were embedded: precision and size of a batch."""
+        return f"{self._network.manner}, batches of {self._batch_size}"
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         """Embed photos.
@@ -96,6 +117,7 @@ class Embedder:
 
         Raises:
             ModelError: the features are not finite.
+            UsageError: the GPU's memory does not suffice for one photo.
         """
         features = self._features(pixels)
         if not np.isfinite(features).all():
@@ -109,17 +131,56 @@ class Embedder:
     @torch.inference_mode()
     def _features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 (B, D)."""
-        parts = [np.empty((0, self._dim), np.float32)]
-        for start in range(0, len(pixels), self._batch_size):
-            some = pixels[start : start + self._batch_size]
-            batch = np.zeros((self._batch_size, *pixels.shape[1:]), np.uint8)
-            batch[: len(some)] = some
-            features = self._network(self._as_input(batch)).float().cpu().numpy()
-            parts.append(features[: len(some)])
+        parts, start = [np.empty((0, self._dim), np.float32)], 0
+        while start < len(pixels):
+            size = self._batch_size
+            some = pixels[start : start + size]
+            try:
+                parts.append(self._forward(_filled_up(some, size))[: len(some)])
+            except torch.OutOfMemoryError as error:
+                self._halve(size, error)
+            else:
+                start += len(some)
         return np.concatenate(parts)
 
-    def _as_input(self, batch: NDArray[np.uint8]) -> torch.Tensor:
+    def _forward(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with self._stream():
+            features = self._network(self._as_input(batch))
+            return features.cpu().numpy()
+
+    def _stream(self) -> AbstractContextManager[None]:
+        """Of each thread its own on a GPU: one copies its photos there while another computes."""
+        if self._device.type == "cpu":
+            return nullcontext()
+        if not hasattr(self._of_thread, "stream"):
+            torch.cuda.synchronize()  # the weights came by the default stream
+            self._of_thread.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(self._of_thread.stream)
+
+    def _halve(self, size: int, error: torch.OutOfMemoryError) -> None:
+        """Go on with half the batch, unless another thread has seen to that."""
+        if size == 1:
+            raise UsageError(
+                f"{self.spec.backbone}: the GPU's memory does not suffice for one photo of "
+                f"{self._preprocessing.size} × {self._preprocessing.size} pixels "
+                f"({first_line(error)}). Choose a smaller --image-size, or fewer --num-actors."
+            ) from error
+        with self._halving:
+            if self._batch_size == size:
+                self._batch_size = size // 2
+        torch.cuda.empty_cache()  # blocks of the larger batch are of no use now
+
+    def _as_input(self, batch: NDArray[np.uint8]) -> Tensor:
         return as_network_input(batch, self._preprocessing, self._device)
+
+
+def _filled_up(some: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Photos (n, S, S, 3) with black ones up to the given number."""
+    if len(some) == size:
+        return some
+    batch = np.zeros((size, *some.shape[1:]), np.uint8)
+    batch[: len(some)] = some
+    return batch
 
 
 def _load(

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from retrieval.errors import ImageError, ModelError, UsageError
+from retrieval.large_photos import one_at_a_time
 
 
 class Reason(StrEnum):
@@ -49,12 +50,15 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"  # the data ends early
     CORRUPT = "corrupt"  # the decoder refuses the data
     NO_EMBEDDING = "no_embedding"  # decoded, but the network gives no direction (set by embed)
+    CRASHED = "crashed"  # the decoder brought its process down (set by whoever ran it apart)
+    TIMED_OUT = "timed_out"  # the decoder did not come to an end (the same)
 
 
 # Of Pillow's 43 readers those for photos. Never EPS, which starts Ghostscript.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 # The largest common cameras have 102 megapixels. Peak memory of one photo at this limit, measured:
-# JPEG 15 MiB (it is reduced), RGB 0.5 GiB, transparency or 16-bit grey 1 GiB, WebP 1.8 GiB.
+# JPEG 15 MiB (it is reduced), progressive JPEG 0.7 GiB, RGB 0.5 GiB, transparency or 16-bit grey
+# 1 GiB, WebP 1.8 GiB. So large ones are decoded one at a time: see `retrieval.large_photos`.
 MAX_PIXELS: Final = 120_000_000
 # MAX_PIXELS fit uncompressed at 4 bytes each: for photos the pixel budget decides, not this.
 MAX_FILE_BYTES: Final = 512 * 2**20
@@ -64,6 +68,7 @@ DECODER_VERSION: Final = 1  # raised with every change of the rules above
 # worst photo 0.99, worst value 17; 40 % less time. Without `box` in _load: 0.70, 2.8, 45.
 _OVERSAMPLING: Final = 2
 _Box: TypeAlias = tuple[float, float, float, float]
+_Loaded: TypeAlias = tuple[Image.Image, _Box, int, tuple[int, int]]
 _TURNS: Final = {  # EXIF orientation → what makes it upright; from 5 on the sides swap
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -148,8 +153,7 @@ def decode_image(data: bytes, preprocessing: Preprocessing) -> DecodedImage:
         ImageError: The photo cannot be decoded; `reason` is a `Reason`, `message` one line.
     """
     side = preprocessing.size
-    with _refusing(data):
-        stored, box, orientation, size = _load(data, min_size=_OVERSAMPLING * side)
+    with _refusing(data), _load(data, _OVERSAMPLING * side) as (stored, box, orientation, size):
         # Turned after resizing, because `box` lies in the picture as it is stored.
         square = stored.resize((side, side), Image.Resampling.BILINEAR, box=box)
         upright = square.transpose(_TURNS[orientation]) if orientation > 1 else square
@@ -171,13 +175,13 @@ def load_rgb(data: bytes, *, min_size: int | None = None) -> tuple[Image.Image, 
     Raises:
         ImageError: As `decode_image`.
     """
-    with _refusing(data):
-        stored, _, orientation, size = _load(data, min_size)
+    with _refusing(data), _load(data, min_size) as (stored, _, orientation, size):
         upright = stored.transpose(_TURNS[orientation]) if orientation > 1 else stored
         return upright, *size
 
 
-def _load(data: bytes, min_size: int | None) -> tuple[Image.Image, _Box, int, tuple[int, int]]:
+@contextmanager
+def _load(data: bytes, min_size: int | None) -> Iterator[_Loaded]:
     """The picture as stored, in RGB; the part of it to resize; orientation; upright full size."""
     if not data:
         raise ImageError(Reason.EMPTY, "the file has 0 bytes")
@@ -188,14 +192,17 @@ def _load(data: bytes, min_size: int | None) -> tuple[Image.Image, _Box, int, tu
     if width * height > MAX_PIXELS:
         raise ImageError(Reason.TOO_MANY_PIXELS, f"{width} × {height}; the limit is {MAX_PIXELS}")
     draft = image.draft(None, (min_size, min_size)) if min_size else None
-    image.load()
-    if draft:  # a JPEG of 1001 columns has 501 at 1/2, of which the last is half empty: 500.5
-        box: _Box = draft[1]
-    else:  # a TIFF turns itself while it loads: only now its size is what one sees
-        size = image.size
-        box = (0, 0, *size)
-    orientation = _orientation(image)
-    return _to_rgb(image, data), box, orientation, size[::-1] if orientation >= 5 else size
+    # However much it is reduced, the coefficients of a progressive JPEG are all in memory.
+    held = size if "progressive" in image.info else image.size
+    with one_at_a_time(held[0] * held[1]):
+        image.load()
+        if draft:  # a JPEG of 1001 columns has 501 at 1/2, of which the last is half empty: 500.5
+            box: _Box = draft[1]
+        else:  # a TIFF turns itself while it loads: only now its size is what one sees
+            size = image.size
+            box = (0, 0, *size)
+        orientation = _orientation(image)
+        yield _to_rgb(image, data), box, orientation, size[::-1] if orientation >= 5 else size
 
 
 def _open(data: bytes) -> Image.Image:

@@ -56,16 +56,24 @@ __all__ = ["embed"]
     help="Stored type of a component.",
 )
 @click.option(
-    "--batch-size",
-    default=32,
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
     show_default=True,
+    help="In which the network computes. auto: float16 on a GPU, bfloat16 on a CPU that has it, "
+    "else float32; each worker compares its first batch with float32, and falls back to it "
+    "where the cosine of a photo is below 0.999.",
+)
+@click.option(
+    "--batch-size",
     type=click.IntRange(1),
-    help="Photos in a forward pass.",
+    help="Photos in a forward pass. [default: 32, on a GPU 256; halved where a GPU has not "
+    "enough memory]",
 )
 @click.option(
     "--num-actors",
     type=click.IntRange(1),
-    help="Copies of the network. [default: one a GPU, or one per four CPUs]",
+    help="Copies of the network. [default: one a GPU, or one per 16 CPUs]",
 )
 @address_option
 @click.pass_context

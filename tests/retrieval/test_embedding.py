@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -242,3 +243,76 @@ def test_photos_that_are_too_small_for_a_network_are_refused():
         "(480x1x1). Calculated output size: (480x0x0). Output size is too small). "
         "Choose another --image-size."
     )
+
+
+class SmallMemory(nn.Module):
+    """As a GPU with memory for three photos; remembers what it was given."""
+
+    seen: tuple[int, ...] = ()
+
+    def forward(self, images):
+        SmallMemory.seen += (len(images),)
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return images.mean(dim=(2, 3)) + 3
+
+
+class NoMemory(nn.Module):
+    """Takes the photo of the probe at the start, then none."""
+
+    num_calls = 0
+
+    def forward(self, images):
+        self.num_calls += 1
+        if self.num_calls > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return images.mean(dim=(2, 3))
+
+
+def test_a_gpu_without_enough_memory_halves_the_batch_and_says_so(rng):
+    pixels = photos(rng, 11)
+    own = BackboneSpec(name=f"{HERE}:SmallMemory", weights="none")
+    embedder = Embedder(own, Preprocessing(size=8), batch_size=16, dtype="float32")
+    SmallMemory.seen = ()
+    found = embedder.embed(pixels)
+    assert SmallMemory.seen == (16, 8, 4, 2, 2, 2, 2, 2, 2)
+    assert embedder.manner == "float32, batches of 2"
+    embedder.embed(pixels[:2])
+    assert SmallMemory.seen[-1:] == (2,)  # it does not try again what failed
+    expected = Embedder(MEAN_COLOUR, Preprocessing(size=8), dtype="float32").embed(pixels)
+    assert np.allclose(found, expected, atol=1e-6)
+
+
+def test_a_gpu_without_memory_for_one_photo_is_a_clear_error():
+    own = BackboneSpec(name=f"{HERE}:NoMemory", weights="none")
+    embedder = Embedder(own, Preprocessing(size=8), batch_size=4)
+    with pytest.raises(UsageError) as caught:
+        embedder.embed(np.ones((1, 8, 8, 3), np.uint8))
+    assert str(caught.value) == (
+        f"{HERE}:NoMemory: the GPU's memory does not suffice for one photo of 8 × 8 pixels (CUDA "
+        f"out of memory. Tried to allocate 2.00 GiB). Choose a smaller --image-size, or fewer "
+        f"--num-actors."
+    )
+
+
+def test_threads_that_embed_at_a_time_get_what_they_would_get_alone(rng):
+    pixels = photos(rng, 12, 64)
+    embedder = Embedder(
+        BackboneSpec(weights="none"), Preprocessing(size=64), batch_size=4, precision="float32"
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = [embedder.embed(pixels[start : start + 3]) for start in range(0, 12, 3)]
+        with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            fresh = Embedder(
+                BackboneSpec(weights="none"),
+                Preprocessing(size=64),
+                batch_size=4,
+                precision="float32",
+            )
+            parts = [pixels[start : start + 3] for start in range(0, 12, 3)]
+            together = list(threads.map(fresh.embed, parts))
+    finally:
+        torch.set_num_threads(before)
+    assert [rows.tobytes() for rows in together] == [rows.tobytes() for rows in alone]

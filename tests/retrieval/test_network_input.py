@@ -29,6 +29,7 @@ def test_one_pixel_worked_by_hand():
 def test_each_number_equals_its_definition_in_plain_loops(pixels):
     images = as_network_input(pixels, ODD, CPU)
     assert images.shape == (3, 3, 4, 4)
+    assert images.is_contiguous(memory_format=torch.channels_last)
     for photo, channel, y, x in np.ndindex(3, 3, 4, 4):
         value = int(pixels[photo, y, x, channel]) / 255
         expected = (value - ODD.mean[channel]) / ODD.std[channel]
@@ -39,6 +40,8 @@ def test_each_photo_comes_out_as_if_it_were_alone(pixels):
     whole = as_network_input(pixels, ODD, CPU)
     alone = [as_network_input(pixels[n : n + 1], ODD, CPU) for n in (2, 0, 1)]
     assert torch.equal(torch.cat(alone), whole[[2, 0, 1]])
+    backwards = as_network_input(pixels[::-1], ODD, CPU)  # negative strides
+    assert torch.equal(backwards, whole.flip(0))
     assert as_network_input(pixels[:0], ODD, CPU).shape == (0, 3, 4, 4)
 
 

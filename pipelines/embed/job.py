@@ -1,15 +1,4 @@
-"""Embed a gallery of photos into an index.
-
-Reads       every file of a folder or bucket, once.
-Writes      Parquet shards and the rejects, then one commit that makes them the index's whole
-            content. Photos that cannot be embedded are rows of the rejects, with a reason.
-Resources   CPU tasks fetch and decode; actors hold the network, one a GPU, or one per four
-            CPUs. Memory does not grow with the number of photos, but for the listing
-            (about 200 bytes a photo on the driver).
-Resume      a killed run leaves the index as it was; run it again. Its shards are not used.
-Fails when  no photo can be embedded, the weights do not fit, the output cannot be written,
-            or another run commits first. Nothing is committed then.
-"""
+"""The job: list, decode → embed → write on Ray Data, commit."""
 
 from __future__ import annotations
 
@@ -17,7 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,13 +14,11 @@ import pyarrow as pa
 import ray.data
 
 from pipelines import cluster
-from pipelines.embed_stages import (
-    Decode,
-    EmbedPhotos,
-    IndexDatasink,
-    Written,
-    rejects_folder,
-)
+from pipelines.embed.budget import budget
+from pipelines.embed.config import EmbedConfig
+from pipelines.embed.placement import Placement, place_actors
+from pipelines.embed.sink import IndexDatasink, Written, rejects_folder
+from pipelines.embed.stages import Decode, EmbedPhotos
 from pipelines.progress import progress_line, status_line
 from pipelines.tally import Tally
 from retrieval.catalogue import list_photos
@@ -42,47 +29,12 @@ from retrieval.index import EmbeddingSpec, commit_index, is_index, open_index
 from retrieval.labels import assign_labels
 from retrieval.storage import absolute_uri, check_writable, join, list_files
 
-__all__ = ["DECIDED_BY_MODEL", "EmbedConfig", "run"]
+__all__ = ["run"]
 
-DECIDED_BY_MODEL = ("backbone", "weights", "seed", "image_size")  # its folder says them
-
-# Rows of one decoding task: 128 decoded photos are 19 MB, so that a dozen blocks wait in
-# the object store, and a million photos make 8,000 tasks.
-_BLOCK_ROWS = 128
+# Rows of one decoding task: 64 decoded photos are 10 MB and some seconds of work for the network,
+# so that at the end no thread has much more to do than the others; a million make 16,000 tasks.
+_BLOCK_ROWS = 64
 _SHARD_BYTES = 64 * 2**20  # of embeddings; scans at full speed, and little is redone
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedConfig:
-    """Settings of the job.
-
-    Attributes:
-        backbone: Name of the network, or "package.module:function".
-        weights: "imagenet", "none" or a file.
-        seed: Seed of random weights.
-        image_size: Side in pixels of the square to which a photo is stretched.
-        model: A trained model's folder, which decides all of DECIDED_BY_MODEL.
-        labels: Rule of `retrieval.labels`.
-        dtype: Stored type, "float16" or "float32".
-        batch_size: Photos in a forward pass.
-        num_actors: Copies of the network; by default one a GPU, or one per four CPUs.
-    """
-
-    backbone: str = "resnet18"
-    weights: str = "imagenet"
-    seed: int = 0
-    image_size: int = Preprocessing.size
-    model: str | None = None
-    labels: str = "folder"
-    dtype: str = "float16"
-    batch_size: int = 32
-    num_actors: int | None = None
-
-    def __post_init__(self) -> None:
-        default = {field.name: field.default for field in fields(self)}
-        given = [name for name in DECIDED_BY_MODEL if getattr(self, name) != default[name]]
-        if self.model is not None and given:
-            raise UsageError(f"model={self.model!r}: decides {', '.join(given)} too; leave it out.")
 
 
 def run(
@@ -118,7 +70,8 @@ def run(
         clock.lap("start_ray")
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
         sink = IndexDatasink(index, spec, run_id, max(1, _SHARD_BYTES // spec.row_bytes))
-        _embed(catalogue, settings, config, sink)
+        there, begun_at = cluster.resources(), time.time()
+        _embed(catalogue, settings, config, sink, place_actors(there, config.num_actors))
         clock.lap("embed")
     clock.lap("stop_ray")
     counts = _check_counts(photos, catalogue.num_rows, sink.written)
@@ -126,7 +79,7 @@ def run(
         index,
         spec,
         [shard for written in sink.written for shard in written.shards],
-        run={"run_id": run_id, "photos": photos, "settings": _recorded(config), **counts},
+        run={"run_id": run_id, "photos": photos, "settings": config.recorded(), **counts},
         seen_version=seen_version,
     )
     clock.lap("commit")
@@ -138,15 +91,17 @@ def run(
         "rejects": rejects_folder(index, run_id) if counts["num_rejected"] else None,
         "num_unlabelled": labels.null_count,
         "model": asdict(spec),
+        "precision": dict(sum((part.manners for part in sink.written), Counter())),
         "photos_per_s": round(counts["num_listed"] / clock.seconds["embed"], 1),
+        "stages": budget(
+            [part.seconds for part in sink.written],
+            counts["num_listed"],
+            seconds=clock.seconds["embed"],
+            start_s=max(0.0, min(part.ready_at for part in sink.written) - begun_at),
+            there=there,
+        ),
         "seconds": clock.seconds,
     }
-
-
-def _recorded(config: EmbedConfig) -> dict[str, Any]:
-    """The settings that had a say."""
-    without = () if config.model is None else DECIDED_BY_MODEL
-    return {name: value for name, value in asdict(config).items() if name not in without}
 
 
 class _Clock:
@@ -200,16 +155,21 @@ def _load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
         "preprocessing": model.preprocessing if model else Preprocessing(size=config.image_size),
         "batch_size": config.batch_size,
         "dtype": config.dtype,
+        "precision": config.precision,
     }
     made = Embedder(**settings).spec
     return {**settings, "expect": made.fingerprint}, made
 
 
 def _embed(
-    catalogue: pa.Table, settings: dict[str, Any], config: EmbedConfig, sink: IndexDatasink
+    catalogue: pa.Table,
+    settings: dict[str, Any],
+    config: EmbedConfig,
+    sink: IndexDatasink,
+    place: Placement,
 ) -> None:
     """Decode → embed → write, as one streaming Ray Data job."""
-    place = _place_actors(cluster.resources(), config.num_actors)
+    num_photos = catalogue.num_rows // (place.num_actors * place.num_calls)
     tally = Tally()
     blocks = [
         catalogue.slice(start, _BLOCK_ROWS) for start in range(0, catalogue.num_rows, _BLOCK_ROWS)
@@ -229,10 +189,14 @@ def _embed(
         )
         .map_batches(
             EmbedPhotos,
-            fn_constructor_args=(settings, place.num_threads, tally),
-            batch_size=config.batch_size,
+            fn_constructor_args=({**settings, "num_photos": num_photos}, tally),
+            batch_size=config.batch_size or place.batch_size,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=place.num_actors),
+            compute=ray.data.ActorPoolStrategy(
+                size=place.num_actors,
+                max_concurrent_calls_per_actor=place.num_calls,
+                enable_true_multi_threading=True,
+            ),
             num_cpus=place.num_cpus,
             num_gpus=place.num_gpus,
             udf_modifying_row_count=False,
@@ -241,34 +205,6 @@ def _embed(
 
     with progress_line("embedded", "photos", catalogue.num_rows, tally.total):
         dataset.write_datasink(sink, ray_remote_args={"num_cpus": 0.25})
-
-
-@dataclass(frozen=True)
-class _Placement:
-    """How many actors there are, and what each of them books."""
-
-    num_actors: int
-    num_threads: int
-    num_cpus: float
-    num_gpus: float
-
-
-def _place_actors(there: cluster.Resources, num_actors: int | None) -> _Placement:
-    """One actor a GPU, or one per four CPUs of a node; always leaves CPUs for decoding.
-
-    More actors than that share the same room: they book less each, so that no wish can book
-    every CPU and leave the job waiting for its own decoding.
-    """
-    if there.num_gpus:
-        wanted = num_actors or there.num_gpus
-        # The CPUs of a GPU node are for decoding.
-        return _Placement(wanted, 1, 0, min(1.0, there.num_gpus / wanted))
-    wanted = num_actors or sum(max(1, cpus // 4) for cpus in there.node_cpus)
-    share = min(cpus // max(1, cpus // 4) for cpus in there.node_cpus)
-    share = min(share, max(1, there.num_cpus // wanted))
-    room = there.num_cpus - len(there.node_cpus)  # one CPU a node for decoding
-    booked = min(max(share - 1, 0.5), max(room, 0.5) / wanted)
-    return _Placement(wanted, share, int(booked) if booked >= 1 else round(booked - 0.005, 2), 0)
 
 
 def _check_counts(photos: str, num_listed: int, written: Sequence[Written]) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""Where the time of a run went, stage by stage, and what bounds it.
+
+Every worker measures its own work, and the figures travel with the rows to whoever writes them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.cluster import Resources
+
+__all__ = ["STAGES", "Stopwatch", "budget", "seconds_of"]
+
+# read       files fetched, until the last one of a batch is there
+# decode     hashed, decoded, resized
+# hand_over  Arrow tables made and taken apart; what Ray does with them is not in here
+# forward    the network
+# write      shards and rejects
+STAGES = ("read", "decode", "hand_over", "forward", "write")
+
+
+class Stopwatch:
+    """Seconds of each stage for a batch, kept as columns of its rows."""
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def measure(self, stage: str, *, is_waiting: bool = False) -> Iterator[None]:
+        """Add to a stage: seconds of this thread's CPU, or of the clock where it waits."""
+        now = time.perf_counter if is_waiting else time.thread_time
+        started = now()
+        yield
+        self._seconds[stage] += now() - started
+
+    def add_to(self, table: pa.Table) -> pa.Table:
+        """The table with a column of seconds a row for each stage, added to what it has."""
+        for stage, seconds in self._seconds.items():
+            share = pa.array([seconds / max(1, table.num_rows)] * table.num_rows, pa.float64())
+            name = f"{stage}_s"
+            if name in table.column_names:
+                place = table.column_names.index(name)
+                table = table.set_column(place, name, pc.add(table[name], share))
+            else:
+                table = table.append_column(name, share)
+        return table
+
+
+def seconds_of(table: pa.Table) -> Counter[str]:
+    """Seconds of each stage, of all rows of a table."""
+    names = {stage: f"{stage}_s" for stage in STAGES if f"{stage}_s" in table.column_names}
+    return Counter({stage: pc.sum(table[name]).as_py() or 0.0 for stage, name in names.items()})
+
+
+def budget(
+    parts: Iterable[Counter[str]],
+    num_photos: int,
+    *,
+    seconds: float,
+    start_s: float,
+    there: Resources,
+) -> dict[str, Any]:
+    """The part of a report that tells a user what bounds the job.
+
+    Args:
+        parts: Seconds of each stage, of each write task.
+        num_photos: All of them, rejects included.
+        seconds: From the start of the actors to the last shard.
+        start_s: Of which until the first network was ready.
+        there: Resources of the cluster.
+
+    Returns:
+        `start_s`; `ms_per_photo` of each stage on one core (the network's on one GPU, where there
+        is one); `ceiling_photos_per_s`, if all cores (or GPUs) did nothing but this work;
+        `share_of_ceiling` that was reached since the first network was ready (before that some
+        photos are decoded already); `bound_by`, the stage that costs most, or
+        "waiting" where less than half of the ceiling was reached.
+    """
+    total: Counter[str] = sum(parts, Counter())
+    per_photo = {stage: total[stage] / num_photos for stage in STAGES}
+    # Reading is no work of a core: many files are awaited at a time.
+    on_cpu = ["decode", "hand_over", "write"] + ["forward"] * (not there.num_gpus)
+    cpu_rate = there.num_cpus / max(sum(per_photo[stage] for stage in on_cpu), 1e-9)
+    gpu_rate = there.num_gpus / max(per_photo["forward"], 1e-9) if there.num_gpus else cpu_rate
+    ceiling = min(cpu_rate, gpu_rate)
+    share = num_photos / max(seconds - start_s, 1e-9) / ceiling
+    if share < 0.5:
+        bound_by = "waiting"
+    elif gpu_rate < cpu_rate:
+        bound_by = "forward"
+    else:
+        bound_by = max(on_cpu, key=per_photo.__getitem__)
+    return {
+        "start_s": round(start_s, 3),
+        "ms_per_photo": {stage: round(1000 * value, 3) for stage, value in per_photo.items()},
+        "num_cpus": there.num_cpus,
+        "num_gpus": there.num_gpus,
+        "ceiling_photos_per_s": round(ceiling, 1),
+        "share_of_ceiling": round(share, 3),
+        "bound_by": bound_by,
+    }

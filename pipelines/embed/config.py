@@ -1,0 +1,55 @@
+"""Settings of `embed`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from retrieval.errors import UsageError
+from retrieval.images import Preprocessing
+
+__all__ = ["DECIDED_BY_MODEL", "EmbedConfig"]
+
+DECIDED_BY_MODEL = ("backbone", "weights", "seed", "image_size")  # its folder says them
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    """Settings of the job.
+
+    Attributes:
+        backbone: Name of the network, or "package.module:function".
+        weights: "imagenet", "none" or a file.
+        seed: Seed of random weights.
+        image_size: Side in pixels of the square to which a photo is stretched.
+        model: A trained model's folder, which decides all of DECIDED_BY_MODEL.
+        labels: Rule of `retrieval.labels`.
+        dtype: Stored type, "float16" or "float32".
+        precision: In which the network computes: "auto" (float16 on a GPU, bfloat16 on a CPU
+            that has it, else float32), or one of these types. Each worker compares its first
+            batch with float32, and falls back to it where a cosine is below 0.999.
+        batch_size: Photos in a forward pass; by default 32, on a GPU 256.
+        num_actors: Copies of the network; by default one a GPU, or one per 16 CPUs.
+    """
+
+    backbone: str = "resnet18"
+    weights: str = "imagenet"
+    seed: int = 0
+    image_size: int = Preprocessing.size
+    model: str | None = None
+    labels: str = "folder"
+    dtype: str = "float16"
+    precision: str = "auto"
+    batch_size: int | None = None
+    num_actors: int | None = None
+
+    def __post_init__(self) -> None:
+        default = {field.name: field.default for field in fields(self)}
+        given = [name for name in DECIDED_BY_MODEL if getattr(self, name) != default[name]]
+        if self.model is not None and given:
+            raise UsageError(f"model={self.model!r}: decides {', '.join(given)} too; leave it out.")
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings that had a say."""
+        without = () if self.model is None else DECIDED_BY_MODEL
+        return {name: value for name, value in asdict(self).items() if name not in without}

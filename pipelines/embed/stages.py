@@ -1,0 +1,128 @@
+"""The stages of `embed` that decode and embed, on workers.
+
+A row that fails in one stage goes on with its `reason` set, and ends among the rejects. So
+every photo listed is counted once at the end, and one bad file never costs a neighbour.
+
+torch loads in the actors alone: a decoding task starts in a second and stays small.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipelines.embed.budget import Stopwatch
+from pipelines.opening import open_photos
+from pipelines.tally import Tally
+from retrieval.errors import RetrievalError
+from retrieval.fetching import OpenedPhoto, fetch_photos
+from retrieval.images import Preprocessing, Reason
+from retrieval.index.reading import vectors_of
+
+__all__ = ["Decode", "EmbedPhotos"]
+
+
+class Decode:
+    """Fetch and decode photos: rows of the catalogue gain pixels or a reason."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._preprocessing = preprocessing
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Add content_sha256, width, height, pixels, reason and message to a batch."""
+        watch = Stopwatch()
+        with watch.measure("read", is_waiting=True):
+            contents = fetch_photos(table["uri"].to_pylist(), table["size_bytes"].to_pylist())
+        with watch.measure("decode"):
+            photos = open_photos(contents, self._preprocessing)
+        with watch.measure("hand_over"):
+            table = _with_pixels(table, photos, self._preprocessing.size)
+        return watch.add_to(table)
+
+
+def _with_pixels(table: pa.Table, photos: list[OpenedPhoto], side: int) -> pa.Table:
+    pixels = [None if photo.pixels is None else photo.pixels.data for photo in photos]
+    columns = {
+        "content_sha256": pa.array([photo.sha256 for photo in photos], pa.string()),
+        "width": pa.array([photo.width for photo in photos], pa.int32()),
+        "height": pa.array([photo.height for photo in photos], pa.int32()),
+        "pixels": pa.array(pixels, pa.binary(side * side * 3)),
+        "reason": pa.array([photo.reason for photo in photos], pa.string()),
+        "message": pa.array([photo.message for photo in photos], pa.string()),
+    }
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
+
+
+class EmbedPhotos:
+    """The network, in an actor: pixels become embeddings."""
+
+    def __init__(self, settings: dict[str, Any], tally: Tally) -> None:
+        """Build the network.
+
+        Args:
+            settings: Arguments of `Embedder`.
+            tally: For the progress line.
+        """
+        import torch
+
+        from retrieval.embedding import Embedder
+
+        torch.set_num_threads(1)
+        # float32 means float32: TF32 would tell a GPU's embeddings from a CPU's.
+        torch.backends.cudnn.allow_tf32 = False
+        self._error: RetrievalError | None = None
+        try:
+            self._embedder = Embedder(**settings)
+        except RetrievalError as error:  # of a constructor's error Ray keeps the text alone
+            self._error = error
+        self._side = settings["preprocessing"].size
+        self._tally = tally
+        self._ready_at = time.time()
+        self._is_waiting = torch.cuda.is_available()  # for another processor than this
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Replace the column `pixels` by `embedding`, and say when it was ready and how it did."""
+        import torch
+
+        if self._error:
+            raise self._error
+        torch.set_num_threads(1)  # is a setting of each thread; see Placement
+        watch = Stopwatch()
+        with watch.measure("hand_over"):
+            rows = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
+            pixels = vectors_of(table["pixels"].take(rows), self._side**2 * 3, "uint8")
+        with watch.measure("forward", is_waiting=self._is_waiting):
+            vectors = self._embedder.embed(pixels.reshape(-1, self._side, self._side, 3))
+        with watch.measure("hand_over"):
+            table = self._with_embeddings(table, rows, vectors)
+        self._tally.add(table.num_rows)
+        return watch.add_to(table)
+
+    def _with_embeddings(
+        self, table: pa.Table, rows: NDArray[np.intp], vectors: NDArray[Any]
+    ) -> pa.Table:
+        reasons, messages = table["reason"].to_pylist(), table["message"].to_pylist()
+        embeddings: list[bytes | None] = [None] * table.num_rows
+        for row, vector in zip(rows, vectors, strict=True):
+            if vector.any():
+                embeddings[row] = vector.tobytes()
+            else:
+                reasons[row] = Reason.NO_EMBEDDING
+                messages[row] = "the network answers this photo with zeros alone"
+        kind = pa.binary(self._embedder.spec.row_bytes)
+        manner = self._embedder.manner if len(rows) else None
+        return (
+            table.drop_columns(["pixels", "reason", "message"])
+            .append_column("embedding", pa.array(embeddings, kind))
+            .append_column("reason", pa.array(reasons, pa.string()))
+            .append_column("message", pa.array(messages, pa.string()))
+            .append_column("manner", pa.array([manner] * table.num_rows, pa.string()))
+            .append_column("ready_at", pa.array([self._ready_at] * table.num_rows, pa.float64()))
+        )
