@@ -61,8 +61,8 @@ __all__ = ["embed"]
     default="auto",
     show_default=True,
     help="In which the network computes. auto: float16 on a GPU, bfloat16 on a CPU that has it, "
-    "else float32; each worker compares its first batch with float32, and falls back to it "
-    "where the cosine of a photo is below 0.999.",
+    "else float32; each worker compares photos of its first batch with float32, and falls "
+    "back to it where a cosine is below 0.999.",
 )
 @click.option(
     "--batch-size",

@@ -26,8 +26,8 @@ class EmbedConfig:
         labels: Rule of `retrieval.labels`.
         dtype: Stored type, "float16" or "float32".
         precision: In which the network computes: "auto" (float16 on a GPU, bfloat16 on a CPU
-            that has it, else float32), or one of these types. Each worker compares its first
-            batch with float32, and falls back to it where a cosine is below 0.999.
+            that has it, else float32), or one of these types. Each worker compares photos
+            of its first batch with float32, and falls back to it below a cosine of 0.999.
         batch_size: Photos in a forward pass; by default 32, on a GPU 256.
         num_actors: Copies of the network; by default one a GPU, or one per 16 CPUs.
     """
