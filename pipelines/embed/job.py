@@ -169,7 +169,10 @@ def _embed(
     place: Placement,
 ) -> None:
     """Decode → embed → write, as one streaming Ray Data job."""
+    # What Ray gives a call is one forward pass, and decided here alone.
+    batch_size = config.batch_size or place.batch_size
     num_photos = catalogue.num_rows // (place.num_actors * place.num_calls)
+    settings = {**settings, "batch_size": batch_size, "num_photos": num_photos}
     tally = Tally()
     blocks = [
         catalogue.slice(start, _BLOCK_ROWS) for start in range(0, catalogue.num_rows, _BLOCK_ROWS)
@@ -189,8 +192,8 @@ def _embed(
         )
         .map_batches(
             EmbedPhotos,
-            fn_constructor_args=({**settings, "num_photos": num_photos}, tally),
-            batch_size=config.batch_size or place.batch_size,
+            fn_constructor_args=(settings, tally),
+            batch_size=batch_size,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
                 size=place.num_actors,
