@@ -309,22 +309,25 @@ def pool_rate(pool: Any, stage: Callable[[str], int], files: Sequence[str]) -> f
 
 
 def forward_rate(job: Job, pixels: NDArray[np.uint8], num_photos: int, precision: str) -> float:
-    """Photos/s of `Embedder.embed` on all cores, as the actors of `embed` run it."""
+    """Photos/s of `Embedder.embed` on all cores or the GPU, as the actors of `embed` run it."""
     import torch
 
+    from pipelines.cluster import Resources
+    from pipelines.embed.placement import place_actors
     from retrieval.backbones import BackboneSpec
     from retrieval.embedding import Embedder
     from retrieval.images import Preprocessing
 
     torch.backends.cudnn.allow_tf32 = False
     spec = BackboneSpec(name=job.backbone, weights=job.weights)
-    each = num_photos // CORES  # decides what is compiled
+    place = place_actors(Resources((CORES,), int(torch.cuda.is_available())), 1)
+    calls, size = place.num_calls, place.batch_size
+    each = num_photos // calls  # decides what is compiled
     embedder = Embedder(spec, Preprocessing(size=SIDE), precision=precision, num_photos=each)
-    size = 256 if torch.cuda.is_available() else 32
-    count = -(-job.stage_photos // (size * CORES)) * CORES  # as many batches for each core
+    count = -(-job.stage_photos // (size * calls)) * calls  # as many batches for each thread
     batches = [np.resize(pixels, (size, SIDE, SIDE, 3))] * count
-    with ThreadPoolExecutor(CORES, initializer=torch.set_num_threads, initargs=(1,)) as threads:
-        list(threads.map(embedder.embed, batches[: 2 * CORES]))  # warms up, and may compile
+    with ThreadPoolExecutor(calls, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+        list(threads.map(embedder.embed, batches[: 2 * calls]))  # warms up, and may compile
         begin = time.monotonic()
         list(threads.map(embedder.embed, batches))
         return size * count / (time.monotonic() - begin)
@@ -373,7 +376,10 @@ def write_rate(job: Job, num_rows: int = 16_384) -> float:
 
 
 def ceiling(job: Job) -> dict[str, Any]:
-    """Each stage of ours alone, and what they allow together where they share the cores."""
+    """Each stage of ours alone, and what they allow together.
+
+    Without a GPU decoding and the network share the cores; with one they run side by side.
+    """
     files = photo_files(job.photos)
     files = files[:: max(1, len(files) // job.stage_photos)][: job.stage_photos]
     with multiprocessing.get_context("fork").Pool(CORES) as pool:
@@ -381,20 +387,24 @@ def ceiling(job: Job) -> dict[str, Any]:
         decoding = pool_rate(pool, read_and_decode, files)
         parts = pool.map(open_files, [[file] for file in files[:128]])
     pixels = np.resize(np.concatenate(parts), (128, SIDE, SIDE, 3))
-    count = len(photo_files(job.photos))
+    import torch
+
+    on_gpu, count = torch.cuda.is_available(), len(photo_files(job.photos))
     forward = {name: forward_rate(job, pixels, count, name) for name in ("float32", "auto")}
-    # Milliseconds of a core for each photo; one process made the last two.
+    together = min if on_gpu else lambda *rates: 1 / sum(1 / rate for rate in rates)
+    processors = 1 if on_gpu else CORES
+    # Milliseconds of a core or GPU for each photo; one process handed over and wrote.
     stages = {
         "read": 1000 * CORES / reading,
         "decode": 1000 * CORES * (1 / decoding - 1 / reading),
         "hand-over": 1000 / hand_over_rate(pixels),
-        "forward, float32": 1000 * CORES / forward["float32"],
-        "forward": 1000 * CORES / forward["auto"],
+        "forward, float32": 1000 * processors / forward["float32"],
+        "forward": 1000 * processors / forward["auto"],
         "write": 1000 / write_rate(job),
     }
     return {
-        "ceiling": 1 / (1 / decoding + 1 / forward["auto"]),
-        "ceiling-f32": 1 / (1 / decoding + 1 / forward["float32"]),
+        "ceiling": together(decoding, forward["auto"]),
+        "ceiling-f32": together(decoding, forward["float32"]),
         "stages": {name: round(value, 4) for name, value in stages.items()},
     }
 

@@ -24,8 +24,10 @@ from retrieval.errors import ClusterError, RetrievalError
 __all__ = ["Resources", "quiet_data", "resources", "session"]
 
 # Decoded photos wait here between the stages of `embed`. A fixed size keeps memory flat
-# whatever the number of photos; Ray's own default is 30 % of the machine.
+# whatever the number of photos; Ray's own default is 30 % of the machine. Ray Data lets its
+# stages fill half of it: each CPU decodes 20 MB in a task, and as much waits for the network.
 _LOCAL_OBJECT_STORE_BYTES = 768 * 2**20
+_OBJECT_STORE_BYTES_A_CPU = 192 * 2**20
 
 # For a Ray that this process starts; a user's own setting wins.
 _ENVIRONMENT = {
@@ -94,11 +96,12 @@ def _start(address: str | None) -> None:
     # writable HOME. (The mode itself must be left to ray.init: set here it comes too late.)
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # CPUs are Ray's units of booking: decoding and the network need one each.
+    num_cpus = max(2, len(os.sched_getaffinity(0)))
     ray.init(
         address="local",
-        # CPUs are Ray's units of booking: decoding and the network need one each.
-        num_cpus=max(2, len(os.sched_getaffinity(0))),
-        object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+        num_cpus=num_cpus,
+        object_store_memory=max(_LOCAL_OBJECT_STORE_BYTES, num_cpus * _OBJECT_STORE_BYTES_A_CPU),
         include_dashboard=False,
         **quiet,
     )

@@ -43,15 +43,16 @@ def open_photos(
         Each photo, or the reason why not; `crashed` and `timed_out` come of later attempts.
         In a first attempt, or outside of a task, such a photo ends this process.
 
-    Cost: that of `open_photo`, and 30 µs a photo. In a later attempt a second
-    more for each call, and for each photo that ends its child.
+    Cost: that of `open_photo`. In a later attempt a second more for each call, and for each
+    photo that ends its child.
     """
     if _attempt() > 0:
         with IsolatedOpener(patience_s, opener) as isolated:
             return [isolated.open(content, preprocessing) for content in contents]
     photos = []
-    for content in contents:
-        with ends_after(patience_s):
+    with ends_after(patience_s) as begin_anew:
+        for content in contents:
+            begin_anew()
             photos.append(opener(content, preprocessing))
     return photos
 

@@ -18,7 +18,7 @@ __all__ = ["FETCH_AT_ONCE", "OpenedPhoto", "fetch_photos", "open_photo"]
 
 # Files fetched side by side: hides the latency of an object store, and bounds the encoded
 # bytes in memory.
-FETCH_AT_ONCE = 16
+FETCH_AT_ONCE = 32
 
 
 def fetch_photos(uris: Sequence[str], sizes: Sequence[int]) -> list[bytes | ImageError]:

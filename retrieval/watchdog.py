@@ -7,7 +7,8 @@ interpreter's lock no thread of Python runs either. faulthandler's watchdog is a
 from __future__ import annotations
 
 import faulthandler
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["EXIT_CODE", "ends_after", "not_counted"]
@@ -15,10 +16,11 @@ __all__ = ["EXIT_CODE", "ends_after", "not_counted"]
 EXIT_CODE = 1  # faulthandler's own
 _STDERR = 2  # the descriptor: sys.stderr may be something that is no file
 _limit_s: float | None = None
+_set_at = 0.0
 
 
 @contextmanager
-def ends_after(limit_s: float) -> Iterator[None]:
+def ends_after(limit_s: float) -> Iterator[Callable[[], None]]:
     """End this process if the block takes longer; the stacks of its threads go to stderr.
 
     A process has one such watchdog: blocks of two threads must not overlap.
@@ -26,16 +28,30 @@ def ends_after(limit_s: float) -> Iterator[None]:
     Args:
         limit_s: Seconds > 0. What is waited within `not_counted` comes on top.
 
-    Cost: 30 µs, for a thread that starts and ends.
+    Yields:
+        A function after whose call the time begins anew. Within a hundredth of the limit it is
+        left as it is: a photo would otherwise pay for the start and the end of a thread, and on a
+        busy machine waits for both, 0.4 ms for 5 ms of decoding.
     """
     global _limit_s
     _limit_s = limit_s
-    faulthandler.dump_traceback_later(limit_s, exit=True, file=_STDERR)
+
+    def begin_anew() -> None:
+        if time.monotonic() - _set_at > limit_s / 100:
+            _set(limit_s)
+
+    _set(limit_s)
     try:
-        yield
+        yield begin_anew
     finally:
         _limit_s = None
         faulthandler.cancel_dump_traceback_later()
+
+
+def _set(limit_s: float) -> None:
+    global _set_at
+    faulthandler.dump_traceback_later(limit_s, exit=True, file=_STDERR)
+    _set_at = time.monotonic()
 
 
 @contextmanager
@@ -48,4 +64,4 @@ def not_counted() -> Iterator[None]:
     try:
         yield
     finally:
-        faulthandler.dump_traceback_later(_limit_s, exit=True, file=_STDERR)
+        _set(_limit_s)

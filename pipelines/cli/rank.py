@@ -74,7 +74,7 @@ def _check_metric(ctx: click.Context, param: click.Parameter, value: str) -> str
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="cpu",
     show_default=True,
-    help="cuda: a GPU; auto: where there is one. That engine has been proven on the CPU alone so "
+    help="cuda: a GPU; auto: where there is one. That engine has run on one kind of GPU alone so "
     "far, and so it has to be asked for: check what it ranks by `verify`.",
 )
 @click.option(

@@ -5,6 +5,7 @@ Every worker measures its own work, and the figures travel with the rows to whoe
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.cluster import Resources
 
-__all__ = ["STAGES", "Stopwatch", "budget", "seconds_of"]
+__all__ = ["STAGES", "BusyTime", "Stopwatch", "budget", "seconds_of"]
 
 # read       files fetched, until the last one of a batch is there
 # decode     hashed, decoded, resized
@@ -38,7 +39,11 @@ class Stopwatch:
         now = time.perf_counter if is_waiting else time.thread_time
         started = now()
         yield
-        self._seconds[stage] += now() - started
+        self.add(stage, now() - started)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add seconds that were measured in another way."""
+        self._seconds[stage] += seconds
 
     def add_to(self, table: pa.Table) -> pa.Table:
         """The table with a column of seconds a row for each stage, added to what it has."""
@@ -51,6 +56,35 @@ class Stopwatch:
             else:
                 table = table.append_column(name, share)
         return table
+
+
+class BusyTime:
+    """Seconds in which at least one thread is inside: calls that share a GPU overlap."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._since = 0.0
+        self._seconds = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._num_inside:
+                self._since = time.perf_counter()
+            self._num_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            now = time.perf_counter()
+            self._seconds += now - self._since
+            self._since = now
+            self._num_inside -= 1
+
+    def take(self) -> float:
+        """What came together since the last take: all takes add up to the whole."""
+        with self._lock:
+            seconds, self._seconds = self._seconds, 0.0
+            return seconds
 
 
 def seconds_of(table: pa.Table) -> Counter[str]:

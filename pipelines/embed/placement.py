@@ -26,12 +26,14 @@ class Placement:
             as the threads of one large pass do at every layer, also for those that a decoder
             has pushed from its core.
         num_cpus, num_gpus: What an actor books.
+        decode_cpus: What a decoding task books.
     """
 
     num_actors: int
     num_calls: int
     num_cpus: float
     num_gpus: float
+    decode_cpus: float
 
     @property
     def batch_size(self) -> int:
@@ -49,11 +51,13 @@ def place_actors(there: Resources, num_actors: int | None) -> Placement:
     """
     if there.num_gpus:
         wanted = num_actors or there.num_gpus
-        # The CPUs of a GPU node are for decoding.
-        return Placement(wanted, _CALLS_ON_A_GPU, 0, min(1.0, there.num_gpus / wanted))
+        # The CPUs of a GPU node are for decoding: a task each, since with more of them the
+        # threads that feed the GPU would wait for a core.
+        return Placement(wanted, _CALLS_ON_A_GPU, 0, min(1.0, there.num_gpus / wanted), 1)
     share = min(_CPUS_OF_A_COPY, *there.node_cpus)
     wanted = num_actors or sum(cpus // share for cpus in there.node_cpus)
     num_calls = min(share, max(1, there.num_cpus // wanted))
     room = there.num_cpus - len(there.node_cpus)  # one CPU a node for decoding
     booked = min(max(num_calls // 2, 0.5), max(room, 0.5) / wanted)
-    return Placement(wanted, num_calls, int(booked) if booked >= 1 else round(booked - 0.005, 2), 0)
+    booked = int(booked) if booked >= 1 else round(booked - 0.005, 2)
+    return Placement(wanted, num_calls, booked, 0, decode_cpus=0.5)

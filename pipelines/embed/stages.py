@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.embed.budget import Stopwatch
+from pipelines.embed.budget import BusyTime, Stopwatch
 from pipelines.opening import open_photos
 from pipelines.tally import Tally
 from retrieval.errors import RetrievalError
@@ -85,7 +85,7 @@ class EmbedPhotos:
         self._side = settings["preprocessing"].size
         self._tally = tally
         self._ready_at = time.time()
-        self._is_waiting = torch.cuda.is_available()  # for another processor than this
+        self._on_gpu = BusyTime() if torch.cuda.is_available() else None
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Replace the column `pixels` by `embedding`, and say when it was ready and how it did."""
@@ -97,13 +97,23 @@ class EmbedPhotos:
         watch = Stopwatch()
         with watch.measure("hand_over"):
             rows = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
-            pixels = vectors_of(table["pixels"].take(rows), self._side**2 * 3, "uint8")
-        with watch.measure("forward", is_waiting=self._is_waiting):
-            vectors = self._embedder.embed(pixels.reshape(-1, self._side, self._side, 3))
+            # take copies, also where it takes all
+            good = table["pixels"].take(rows) if len(rows) < table.num_rows else table["pixels"]
+            pixels = vectors_of(good, self._side**2 * 3, "uint8")
+        vectors = self._embed(pixels.reshape(-1, self._side, self._side, 3), watch)
         with watch.measure("hand_over"):
             table = self._with_embeddings(table, rows, vectors)
         self._tally.add(table.num_rows)
         return watch.add_to(table)
+
+    def _embed(self, pixels: NDArray[np.uint8], watch: Stopwatch) -> NDArray[Any]:
+        if self._on_gpu is None:
+            with watch.measure("forward"):
+                return self._embedder.embed(pixels)
+        with self._on_gpu:
+            vectors = self._embedder.embed(pixels)
+        watch.add("forward", self._on_gpu.take())
+        return vectors
 
     def _with_embeddings(
         self, table: pa.Table, rows: NDArray[np.intp], vectors: NDArray[Any]

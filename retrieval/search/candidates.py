@@ -64,10 +64,29 @@ def best(parts: Sequence[Candidates], k: int, *, smaller_is_nearer: bool) -> Can
     query = np.concatenate([part.query for part in parts])
     ids = np.concatenate([part.ids for part in parts])
     scores = np.concatenate([part.scores for part in parts])
-    order = np.lexsort((ids, scores if smaller_is_nearer else -scores, query))
+    order = _in_order(query, scores if smaller_is_nearer else -scores, ids)
     query = query[order]
     starts = np.flatnonzero(np.diff(query, prepend=-1))  # where the next query begins
     counts = np.diff(starts, append=len(query))
     rank = np.arange(len(query)) - np.repeat(starts, counts)
     kept = order[rank < k]
     return Candidates(query[rank < k], ids[kept], scores[kept])
+
+
+def _in_order(
+    query: NDArray[np.int32], far: NDArray[np.float64], ids: NDArray[np.bytes_]
+) -> NDArray[np.intp]:
+    """The order by query, distance and id. Comparing ids is slow: only equal scores need it."""
+    order = np.arange(len(query))
+    is_same = query[1:] == query[:-1]
+    if not ((query[1:] > query[:-1]) | (is_same & (far[1:] >= far[:-1]))).all():
+        order = np.lexsort((far, query))
+        query, far = query[order], far[order]
+        is_same = query[1:] == query[:-1]
+    is_tie = is_same & (far[1:] == far[:-1])  # with the one behind
+    tied = np.flatnonzero(np.append(is_tie, False) | np.append(False, is_tie))
+    if len(tied):
+        run = np.cumsum(np.append(True, ~is_tie))[tied]
+        rows = order[tied]
+        order[tied] = rows[np.lexsort((ids[rows], run))]
+    return order

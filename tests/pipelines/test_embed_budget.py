@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.cluster import Resources
-from pipelines.embed.budget import STAGES, Stopwatch, budget, seconds_of
+from pipelines.embed.budget import STAGES, BusyTime, Stopwatch, budget, seconds_of
 
 TWO_CPUS = Resources((2,), 0)
 
@@ -73,6 +74,29 @@ def test_waiting_is_no_work_of_a_core():
     with watch.measure("decode"):
         time.sleep(0.05)
     assert seconds_of(watch.add_to(pa.table({"x": [1]})))["decode"] < 0.04
+
+
+def test_time_on_a_gpu_counts_once_where_calls_overlap():
+    busy, meeting, taken = BusyTime(), threading.Barrier(3, timeout=30), []
+
+    def call():
+        meeting.wait()
+        with busy:
+            time.sleep(0.2)
+        taken.append(busy.take())
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole = time.perf_counter() - begun
+    time.sleep(0.2)  # idle: counts for nobody
+    with busy:
+        pass
+    assert 0.2 <= sum(taken) + busy.take() <= whole
+    assert busy.take() == 0
 
 
 def test_no_rows_have_no_seconds():

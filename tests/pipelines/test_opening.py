@@ -76,23 +76,34 @@ def test_a_first_attempt_decodes_in_this_process_and_leaves_no_watchdog(tmp_path
     time.sleep(0.6)  # the watchdog would end this process
 
 
+def opens_slowly(content, preprocessing):
+    time.sleep(0.2)
+    return open_photo(content, preprocessing)
+
+
+def test_the_patience_is_for_each_photo_and_not_for_all_of_them(tmp_path):
+    uris, sizes = write(tmp_path, [b"x"] * 6)
+    contents = fetch_photos(uris, sizes)
+    assert len(open_photos(contents, SMALL, opener=opens_slowly, patience_s=0.8)) == 6
+
+
 FIRST_ATTEMPT = """
 import sys
 from pipelines.opening import open_photos
 from retrieval.fetching import fetch_photos
 from retrieval.images import Preprocessing
 from tests.openers import deadly
-open_photos(fetch_photos(sys.argv[1:], [100]), Preprocessing(), opener=deadly, patience_s=0.5)
+open_photos(fetch_photos(sys.argv[1:], [100] * 9), Preprocessing(), opener=deadly, patience_s=0.5)
 """
 
 
 @pytest.mark.parametrize(
-    ("content", "exit_code"),
-    [(CRASHES, -signal.SIGSEGV), (HANGS, 1), (HOLDS_LOCK, 1)],
-    ids=["crashes", "hangs", "holds the interpreter's lock"],
+    ("contents", "exit_code"),
+    [([CRASHES], -signal.SIGSEGV), ([HANGS], 1), ([HOLDS_LOCK], 1), ([b"x", b"x", HANGS], 1)],
+    ids=["crashes", "hangs", "holds the interpreter's lock", "hangs after others"],
 )
-def test_in_a_first_attempt_such_a_photo_ends_the_process(tmp_path, content, exit_code):
-    uris, _ = write(tmp_path, [content])
+def test_in_a_first_attempt_such_a_photo_ends_the_process(tmp_path, contents, exit_code):
+    uris, _ = write(tmp_path, contents)
     command = [sys.executable, "-c", FIRST_ATTEMPT, *uris]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
     assert ended.returncode == exit_code

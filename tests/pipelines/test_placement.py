@@ -15,7 +15,8 @@ def test_actors_leave_room_for_decoding_and_each_fits_on_a_node(nodes, num_actor
     assert place.num_actors == (num_actors or place.num_actors) >= 1
     assert place.num_calls >= 1
     assert place.num_gpus == 0
-    assert place.num_actors * place.num_cpus + 0.5 <= sum(nodes)  # a decoding task books 0.5
+    assert place.decode_cpus == 0.5
+    assert place.num_actors * place.num_cpus + place.decode_cpus <= sum(nodes)
     assert place.num_cpus <= max(nodes)
     assert place.num_cpus < 1 or place.num_cpus == int(place.num_cpus)  # Ray's rule
 
@@ -37,3 +38,4 @@ def test_the_cases_of_a_laptop_a_server_and_a_gpu_node():
     assert (one.num_actors, one.num_calls, one.num_cpus, one.num_gpus) == (1, 2, 0, 1)
     assert (four.num_actors, four.num_calls, four.num_cpus, four.num_gpus) == (4, 2, 0, 0.5)
     assert (laptop.batch_size, one.batch_size) == (32, 256)
+    assert (laptop.decode_cpus, one.decode_cpus) == (0.5, 1)

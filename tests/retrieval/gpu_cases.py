@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from retrieval.search.gpu import GpuSearch
 from retrieval.search.scores import Rows, pair_scores
 from retrieval.vectors import VectorBlock
 
-CPU = torch.device("cpu")
+# Where there is a GPU the engine runs on it; Triton's interpreter is for the CPU.
+ON_GPU = torch.cuda.is_available() and "TRITON_INTERPRET" not in os.environ
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 METRICS = ("cosine", "ip", "l2")
 DTYPES = ("float16", "float32", "float64")
 
@@ -48,7 +51,7 @@ def reference(queries, gallery, k, metric, *, exclude_self=False):
 
 
 def search(queries, blocks, k, metric, **settings):
-    found = GpuSearch(queries, k, metric, device=CPU, **settings)
+    found = GpuSearch(queries, k, metric, device=DEVICE, **settings)
     for part in blocks:
         found.add(part)
     return found

@@ -185,7 +185,16 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch):
     network, images = settled("resnet18"), noise(2, 32)
     quick = QuickNetwork(network, precision="float32", is_own=False, num_photos=1000)
     assert agreement(ask(quick, images), ask(network, images)) > 1 - 1e-6
-    assert quick.manner == "float32"
+    assert quick.manner == "float32, not compiled (no C++ compiler)"
+
+
+def test_what_is_compiled_wrongly_is_not_used(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network, **_: lambda images: -network(images))
+    monkeypatch.setattr(inference, "_COMPILING_PAYS_S", 0)
+    network, images = settled("resnet18"), noise(2, 32)
+    quick = QuickNetwork(network, precision="float32", is_own=False, num_photos=1000)
+    assert agreement(ask(quick, images), ask(network, images)) > 1 - 1e-6
+    assert quick.manner == "float32, not compiled (a cosine of -1.0000)"
 
 
 def test_a_really_compiled_network_agrees_from_several_threads(monkeypatch, tmp_path):

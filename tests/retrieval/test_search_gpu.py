@@ -1,4 +1,4 @@
-"""The GPU engine, on the CPU by plain torch: the reference's ids and scores, bit for bit."""
+"""The GPU engine, on a GPU or else by plain torch: the reference's ids and scores, bit for bit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retrieval.search.gpu.rescoring import CanonicalRows, pair_keys, prepare
 from retrieval.search.scores import Rows, pair_scores
 from retrieval.vectors import VectorBlock
 from tests.retrieval.gpu_cases import (
-    CPU,
+    DEVICE,
     DTYPES,
     METRICS,
     bits,
@@ -249,7 +249,7 @@ def test_the_caller_may_reuse_its_arrays(rng):
         block(unit_rows(rng, 2, 9, "float32"), "q"),
     )
     vectors = gallery.vectors.copy()
-    done = GpuSearch(queries, 3, "ip", device=CPU)
+    done = GpuSearch(queries, 3, "ip", device=DEVICE)
     done.add(VectorBlock(gallery.ids, vectors))
     vectors[:] = 9.0
     assert bits(done.result()) == bits(reference(queries, gallery, 3, "ip"))
@@ -258,9 +258,9 @@ def test_the_caller_may_reuse_its_arrays(rng):
 def test_rows_that_are_on_the_device(rng):
     gallery = block(unit_rows(rng, 900, 16, "float16"))
     queries = block(unit_rows(rng, 4, 16, "float16"), "q")
-    done = GpuSearch(queries, 6, "cosine", device=CPU)
+    done = GpuSearch(queries, 6, "cosine", device=DEVICE)
     done.add(VectorBlock(gallery.ids[:50], gallery.vectors[:50]))
-    done.add_resident(gallery.ids[50:], torch.tensor(gallery.vectors[50:]))
+    done.add_resident(gallery.ids[50:], torch.tensor(gallery.vectors[50:], device=DEVICE))
     assert bits(done.result()) == bits(reference(queries, gallery, 6, "cosine"))
 
 
@@ -273,7 +273,7 @@ def test_thresholds_are_the_kth_keys(rng, metric):
         block(unit_rows(rng, 5, 12, "float16"), "q"),
         block(unit_rows(rng, 300, 12, "float16")),
     )
-    done = GpuSearch(queries, 4, metric, device=CPU)
+    done = GpuSearch(queries, 4, metric, device=DEVICE)
     assert (done.floors() == -np.inf).all()
     done.add(gallery)
     found = done.result()
@@ -290,7 +290,7 @@ def test_two_shards_that_share_thresholds_find_what_one_finds(rng, metric, dtype
         block(unit_rows(rng, 5, 12, dtype), "q"),
         block(unit_rows(rng, 800, 12, dtype)),
     )
-    one, two = (GpuSearch(queries, 7, metric, device=CPU) for _ in range(2))
+    one, two = (GpuSearch(queries, 7, metric, device=DEVICE) for _ in range(2))
     for part in split(gallery, [200, 400, 600]):
         one.add(part)
         two.raise_floors(one.floors())
@@ -306,7 +306,7 @@ def test_a_threshold_out_of_reach_leaves_nothing_and_nan_changes_nothing(rng):
         block(unit_rows(rng, 2, 12, "float16"), "q"),
         block(unit_rows(rng, 300, 12, "float16")),
     )
-    done = GpuSearch(queries, 7, "ip", device=CPU)
+    done = GpuSearch(queries, 7, "ip", device=DEVICE)
     done.raise_floors(np.array([np.inf, np.nan]))
     done.add(gallery)
     expected = reference(queries, gallery, 7, "ip")
@@ -321,7 +321,7 @@ def test_a_pair_exactly_at_a_foreign_threshold_stays(rng, metric, dtype):
         block(unit_rows(rng, 400, 130, dtype)),
     )
     expected = reference(queries, gallery, 1, metric)
-    done = GpuSearch(queries, 9, metric, device=CPU)
+    done = GpuSearch(queries, 9, metric, device=DEVICE)
     done.raise_floors(-expected.scores if metric == "l2" else expected.scores)
     done.add(gallery)
     assert bits(done.result()) == bits(expected)
@@ -344,7 +344,7 @@ def test_no_pair_falls_below_its_own_limit(rng, metric, dtype, spread):
     ours = half_rows(torch.tensor(queries), 64, common=metric == "l2")
     theirs = half_rows(torch.tensor(gallery), 64, common=metric != "cosine")
     factors, offsets = bounds.row_terms(metric, theirs, ours)
-    for device in (CPU, torch.device("cuda")):
+    for device in (torch.device("cpu"), torch.device("cuda")):
         error = bounds.accumulation_error(dim, device)
         limits = bounds.query_limits(metric, keys, ours, theirs, error)
         guess = filtering.guesses(ours.half, theirs.half).diagonal()
@@ -356,7 +356,7 @@ def test_no_pair_falls_below_its_own_limit(rng, metric, dtype, spread):
 
 def tensor_core(queries, rows):
     """float32 sums that lose what a tensor core may: four at a time, cut to 22 bits."""
-    products = queries.double().numpy()[:, None, :] * rows.double().numpy()[None]
+    products = queries.double().cpu().numpy()[:, None, :] * rows.double().cpu().numpy()[None]
     total = np.zeros(products.shape[:2])
     for start in range(0, products.shape[2], 4):
         step = np.concatenate([total[..., None], products[..., start : start + 4]], axis=2)
@@ -364,7 +364,7 @@ def tensor_core(queries, rows):
         step = np.trunc(np.ldexp(step, 22 - exponent))  # each loses < 2⁻²¹ of 2^exponent/2
         total = np.ldexp(step.sum(axis=2), exponent[..., 0] - 22)
         total = np.float64(np.float32(total))
-    return torch.tensor(total, dtype=torch.float32)
+    return torch.tensor(total, dtype=torch.float32, device=queries.device)
 
 
 def adversarial(rng, num_rows, dim):
@@ -392,9 +392,9 @@ def test_sums_as_bad_as_a_tensor_core_may_make_them(rng, metric, monkeypatch):
         "accumulation_error",
         lambda dim, _: bounds.accumulation_error(dim, torch.device("cuda")),
     )
-    check(queries, gallery, 10, metric)
+    check(queries, gallery, 10, metric, use_triton=False)
     exact = query.astype(float) @ rows.astype(float).T
-    lost = np.abs(tensor_core(torch.tensor(query), torch.tensor(rows)).numpy() - exact).max()
+    lost = np.abs(tensor_core(torch.tensor(query), torch.tensor(rows)).cpu().numpy() - exact).max()
     norms = np.linalg.norm(query.astype(float)) * np.linalg.norm(rows.astype(float), axis=1).max()
     slack = bounds.accumulation_error(257, torch.device("cuda")) * norms
     assert slack / 8 < lost < slack  # the case comes near what the bound allows
@@ -410,7 +410,7 @@ def test_without_the_slack_neighbours_are_missed(rng, metric, monkeypatch):
     queries, gallery = VectorBlock(np.array([b"q"]), query), block(rows)
     monkeypatch.setattr(filtering, "guesses", tensor_core)
     monkeypatch.setattr(scan, "accumulation_error", lambda *_: 0.0)
-    found = search(queries, [gallery], 10, metric).result()
+    found = search(queries, [gallery], 10, metric, use_triton=False).result()
     assert bits(found) != bits(reference(queries, gallery, 10, metric))
 
 
@@ -424,13 +424,13 @@ def test_scores_on_the_device_are_canonical_bits(rng, metric, dtype, power):
         for _ in range(2)
     )
     expected = pair_scores(metric, Rows.prepare(ours), Rows.prepare(theirs))
-    queries = CanonicalRows.from_host(Rows.prepare(ours), CPU)
-    prepared = prepare(torch.tensor(theirs))
+    queries = CanonicalRows.from_host(Rows.prepare(ours), DEVICE)
+    prepared = prepare(torch.tensor(theirs, device=DEVICE))
     host = Rows.prepare(theirs)
-    assert prepared.values.numpy().tobytes() == host.values.tobytes()
-    assert (prepared.scales.numpy() == host.scales).all()
-    assert prepared.norms.numpy().tobytes() == host.norms.tobytes()
-    keys = pair_keys(metric, queries, prepared).numpy()
+    assert prepared.values.cpu().numpy().tobytes() == host.values.tobytes()
+    assert (prepared.scales.cpu().numpy() == host.scales).all()
+    assert prepared.norms.cpu().numpy().tobytes() == host.norms.tobytes()
+    keys = pair_keys(metric, queries, prepared).cpu().numpy()
     assert ((-keys if metric == "l2" else keys) + 0.0).tobytes() == expected.tobytes()
 
 
@@ -475,7 +475,8 @@ def test_out_of_memory_halves_and_goes_on(rng, metric, where, monkeypatch):
 
     monkeypatch.setattr(module, name, failing)
     gallery = block(unit_rows(rng, 600, 8, "float32"))
-    done = check(block(unit_rows(rng, 5, 8, "float32"), "q"), gallery, 4, metric)
+    queries = block(unit_rows(rng, 5, 8, "float32"), "q")
+    done = check(queries, gallery, 4, metric, use_triton=False)
     assert done.certificate()["shrunk"] >= 3
 
 
@@ -486,14 +487,15 @@ def test_no_memory_at_all_is_an_error_that_says_what_was_tried(rng, where, monke
 
     monkeypatch.setattr(f"retrieval.search.gpu.{where}", failing)
     queries = block(unit_rows(rng, 5, 8, "float32"), "q")
+    gallery = block(unit_rows(rng, 600, 8, "float32"))
     with pytest.raises(UsageError, match="out of memory even with tiles of"):
-        search(queries, [block(unit_rows(rng, 600, 8, "float32"))], 4, "ip").result()
+        search(queries, [gallery], 4, "ip", use_triton=False).result()
 
 
 def test_too_many_queries_for_the_memory_is_an_error(rng):
     queries = block(unit_rows(rng, 500, 8, "float16"), "q")
     with pytest.raises(UsageError, match="500 queries with 100 neighbours take"):
-        GpuSearch(queries, 100, "ip", device=CPU, memory_bytes=10**6)
+        GpuSearch(queries, 100, "ip", device=DEVICE, memory_bytes=10**6)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -528,18 +530,24 @@ def test_row_ids_keeps_what_is_asked_for():
 
 def test_l1_names_the_engine_that_can(rng):
     with pytest.raises(UsageError, match=r"'l1' is not for the GPU engine.*CPU engine"):
-        GpuSearch(block(unit_rows(rng, 2, 4, "float16")), 1, "l1", device=CPU)
+        GpuSearch(block(unit_rows(rng, 2, 4, "float16")), 1, "l1", device=DEVICE)
 
 
 def test_other_dimensions_are_refused(rng):
-    done = GpuSearch(block(unit_rows(rng, 2, 4, "float16")), 1, "ip", device=CPU)
+    done = GpuSearch(block(unit_rows(rng, 2, 4, "float16")), 1, "ip", device=DEVICE)
     with pytest.raises(UsageError, match="5 dimensions, the queries 4"):
         done.add(block(unit_rows(rng, 2, 5, "float16")))
 
 
 def test_triton_on_a_cpu_is_refused(rng):
     with pytest.raises(UsageError, match="Triton"):
-        GpuSearch(block(unit_rows(rng, 2, 4, "float16")), 1, "ip", device=CPU, use_triton=True)
+        GpuSearch(
+            block(unit_rows(rng, 2, 4, "float16")),
+            1,
+            "ip",
+            device=torch.device("cpu"),
+            use_triton=True,
+        )
 
 
 def test_settings_that_break_the_bound_are_refused(rng):
@@ -547,7 +555,7 @@ def test_settings_that_break_the_bound_are_refused(rng):
     torch.set_float32_matmul_precision("medium")
     try:
         with pytest.raises(UsageError, match="set_float32_matmul_precision"):
-            GpuSearch(queries, 1, "ip", device=CPU)
+            GpuSearch(queries, 1, "ip", device=torch.device("cpu"))
     finally:
         torch.set_float32_matmul_precision("highest")
     with pytest.raises(UsageError, match="not meta"):

@@ -76,6 +76,28 @@ for metric in METRICS:
     assert bits(search(queries, [gallery], 6, metric, use_triton=True).result()) == expected
 """
 
+_STRIDES = """
+# One query makes numbers that torch expands, without memory for each of them.
+queries, rows = (torch.tensor(unit_rows(rng, n, 70, "float16")) for n in (3, 200))
+query, row = torch.tensor([2]).expand(100), torch.arange(200)[::2]
+dots, squares = triton_dots.exact_sums(queries, rows, query, row)
+assert torch.equal(dots, rows[::2].double() @ queries[2].double())
+assert torch.equal(squares, (rows[::2].double() ** 2).sum(1))
+every_other = torch.tensor(unit_rows(rng, 400, 70, "float16"))[::2]
+dots, _ = triton_dots.exact_sums(queries, every_other, query, row)
+assert torch.equal(dots, every_other[::2].double() @ queries[2].double())
+
+ones = torch.ones(1)
+expanded = [ones.expand(200), (0 * ones).expand(200)]
+task = filtering.Task(queries[::2], every_other, -ones.expand(2), *expanded)
+query, row = triton_filter.begin(task, sizes.Sizes(2, 70, 2, 5, 2**26))()
+assert len(query) == 400  # all products are above -1
+task = filtering.Task(queries[::2], every_other, ones.expand(2) * 0.05, *expanded)
+query, row = triton_filter.begin(task, sizes.Sizes(2, 70, 2, 5, 2**26))()
+high = (queries[::2].float() @ every_other.float().T >= 0.05).nonzero().tolist()
+assert sorted(zip(query.tolist(), row.tolist())) == [tuple(pair) for pair in high]
+"""
+
 _FILTER = """
 # Against a loop over all pairs; the guesses are sums of few bits, so that all orders agree.
 queries, rows = (torch.tensor(rng.integers(-8, 9, (n, 40)), dtype=torch.float16) for n in (21, 83))
@@ -162,8 +184,8 @@ def test_the_kernels_compile_for_hopper_without_one():
 
 @pytest.mark.parametrize(
     "case",
-    [_SAME, _TIES, _SHAPES, _EXACT, _FILTER, _SPARSE],
-    ids=["same as torch", "overflow", "shapes", "exact kernel", "filter", "sparse"],
+    [_SAME, _TIES, _SHAPES, _EXACT, _STRIDES, _FILTER, _SPARSE],
+    ids=["same as torch", "overflow", "shapes", "exact kernel", "strides", "filter", "sparse"],
 )
 def test_interpreted_kernels(case):
     run(_START + case, TRITON_INTERPRET="1")

@@ -50,10 +50,12 @@ class RowIds:
         """The ids of rows that have not been dropped; bytes (M,), in the order asked for."""
         if not len(handles):
             return np.empty(0, "S1")
-        order = np.argsort(handles, kind="stable")
-        ordered = handles[order]
         starts = np.array([part.first for part in self._parts])
-        bounds = np.append(np.searchsorted(ordered, starts), len(ordered))
+        part_of = np.searchsorted(starts, handles, side="right") - 1
+        # Up to 16 bits NumPy sorts by counting, an eighth of the time of a comparing sort.
+        order = np.argsort(part_of.astype(np.min_scalar_type(len(starts))), kind="stable")
+        ordered = handles[order]
+        bounds = np.append(0, np.cumsum(np.bincount(part_of, minlength=len(starts))))
         found: list[NDArray[Any]] = []
         for part, begin, end in zip(self._parts, bounds[:-1], bounds[1:], strict=True):
             if begin < end:

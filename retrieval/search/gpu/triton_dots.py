@@ -62,6 +62,8 @@ def exact_sums(queries: Tensor, rows: Tensor, query: Tensor, row: Tensor) -> tup
     Returns:
         Two float64 (M,).
     """
+    # A kernel knows no strides, and a number that torch has expanded has memory for one alone.
+    queries, rows, query, row = (part.contiguous() for part in (queries, rows, query, row))
     dots = torch.empty(len(query), dtype=torch.float64, device=rows.device)
     squares = torch.empty_like(dots)
     if len(query):

@@ -94,7 +94,8 @@ def begin(task: Task, sizes: Sizes) -> Finish:
     count = torch.zeros(1, dtype=torch.int64, device=device)
     blocks, options = _shape(device)
     tiles = -(-len(task.queries) // blocks[0]) * -(-len(task.rows) // blocks[1])
-    arrays = (task.queries, task.rows, task.limits, task.factors, task.offsets, entries, count)
+    given = (task.queries, task.rows, task.limits, task.factors, task.offsets)
+    arrays = (*(part.contiguous() for part in given), entries, count)  # a kernel knows no strides
     numbers = (len(task.queries), len(task.rows), task.rows.shape[1], room)
     with torch.cuda.device_of(task.rows):  # type: ignore[no-untyped-call]  # Triton looks there
         _kernel[(tiles,)](*arrays, *numbers, *blocks, **options)
