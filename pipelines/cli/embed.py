@@ -67,7 +67,7 @@ __all__ = ["embed"]
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
-    help="Photos in a forward pass. [default: 32, on a GPU 256; halved where a GPU has not "
+    help="Photos in a forward pass. [default: 8, on a GPU 256; halved where a GPU has not "
     "enough memory]",
 )
 @click.option(

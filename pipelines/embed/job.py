@@ -170,10 +170,8 @@ def _embed(
     place: Placement,
 ) -> None:
     """Decode → embed → write, as one streaming Ray Data job."""
-    # What Ray gives a call is one forward pass, and decided here alone.
-    batch_size = config.batch_size or place.batch_size
     num_photos = catalogue.num_rows // (place.num_actors * place.num_calls)
-    settings = {**settings, "batch_size": batch_size, "num_photos": num_photos}
+    settings = {**settings, "num_photos": num_photos}
     tally = Tally()
     blocks = [
         catalogue.slice(start, _BLOCK_ROWS) for start in range(0, catalogue.num_rows, _BLOCK_ROWS)
@@ -194,7 +192,7 @@ def _embed(
         .map_batches(
             EmbedPhotos,
             fn_constructor_args=(settings, tally),
-            batch_size=batch_size,
+            batch_size=config.batch_size or place.batch_size,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
                 size=place.num_actors,
@@ -208,7 +206,8 @@ def _embed(
     )
 
     with progress_line("embedded", "photos", catalogue.num_rows, tally.total):
-        dataset.write_datasink(sink, ray_remote_args={"num_cpus": 0.25})
+        booked = {"num_cpus": place.write_cpus}
+        dataset.write_datasink(sink, ray_remote_args=booked, concurrency=place.num_writes)
 
 
 def _check_counts(photos: str, num_listed: int, written: Sequence[Written]) -> dict[str, Any]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pipelines.cluster import Resources
 
 __all__ = ["Placement", "place_actors"]
+
+# A task that writes is short, and waits for the disk; a hundredth, since with none at all it would
+# go to a head node that runs no work.
+_WRITE_CPUS = 0.01
 
 # One copy of the network serves this many CPUs: its weights and torch itself, some 0.6 GB, are
 # there once for all its threads.
@@ -27,6 +32,9 @@ class Placement:
             has pushed from its core.
         num_cpus, num_gpus: What an actor books.
         decode_cpus: What a decoding task books.
+        write_cpus, num_writes: What a task that writes books, and how many there may be. Ray Data
+            shares out CPUs among stages: to one without an upper limit it gives a third of those
+            that nobody books, and decoding was left one task on two CPUs, 9 on 16.
     """
 
     num_actors: int
@@ -34,18 +42,32 @@ class Placement:
     num_cpus: float
     num_gpus: float
     decode_cpus: float
+    write_cpus: float = _WRITE_CPUS
+
+    @property
+    def num_writes(self) -> int:
+        """Writing tasks at a time.
+
+        A shard of 64,000 photos takes one a second, or some where it goes to an object store; the
+        photos of one actor take a minute.
+        """
+        return 1 + self.num_actors // 8
 
     @property
     def batch_size(self) -> int:
-        """Photos of a forward pass, where the user names none."""
+        """Photos that an actor is given at a time, where the user names no number.
+
+        On a CPU they make four forward passes, on a GPU one.
+        """
         return 256 if self.num_gpus else 32
 
 
 def place_actors(there: Resources, num_actors: int | None) -> Placement:
     """One actor a GPU, or one per 16 CPUs; always leaves CPUs for decoding.
 
-    Actors book half of the CPUs that they use: the network gets what decoding leaves, and
-    decoding stops by itself when enough photos wait for the network. More actors than that
+    Actors book a quarter of the CPUs that they use: the network gets what decoding leaves, and
+    decoding stops by itself when enough photos wait for the network. More decoding tasks than
+    CPUs, three on two, keep these at work while one ends and the next begins. More actors than CPUs
     share the same room: they book less each, so that no wish can book every CPU and leave the
     job waiting for its own decoding.
     """
@@ -53,11 +75,13 @@ def place_actors(there: Resources, num_actors: int | None) -> Placement:
         wanted = num_actors or there.num_gpus
         # The CPUs of a GPU node are for decoding: a task each, since with more of them the
         # threads that feed the GPU would wait for a core.
-        return Placement(wanted, _CALLS_ON_A_GPU, 0, min(1.0, there.num_gpus / wanted), 1)
+        share = min(1.0, there.num_gpus / wanted)
+        return Placement(wanted, _CALLS_ON_A_GPU, 0, share, decode_cpus=0.95)
     share = min(_CPUS_OF_A_COPY, *there.node_cpus)
     wanted = num_actors or sum(cpus // share for cpus in there.node_cpus)
     num_calls = min(share, max(1, there.num_cpus // wanted))
     room = there.num_cpus - len(there.node_cpus)  # one CPU a node for decoding
-    booked = min(max(num_calls // 2, 0.5), max(room, 0.5) / wanted)
-    booked = int(booked) if booked >= 1 else round(booked - 0.005, 2)
-    return Placement(wanted, num_calls, booked, 0, decode_cpus=0.5)
+    booked = min(max(num_calls / 4, 0.5), max(room, 0.5) / wanted)
+    # Ray wants whole CPUs or a part of one.
+    booked = int(booked) if booked >= 1 else math.floor(100 * booked) / 100
+    return Placement(wanted, num_calls, booked, 0, decode_cpus=0.45)

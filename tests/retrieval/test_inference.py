@@ -151,7 +151,13 @@ def test_somebody_s_own_network_is_left_alone_unless_a_precision_is_named():
 
 
 @pytest.fixture
-def compiled(monkeypatch):
+def not_joined(monkeypatch):
+    """As on a GPU, or where torch lacks the operators."""
+    monkeypatch.setattr(inference, "join_convolutions", lambda _: 1 / 0)
+
+
+@pytest.fixture
+def compiled(monkeypatch, not_joined):
     """Calls of torch.compile, which gives the network back: the real one has its own test."""
     calls = []
 
@@ -176,7 +182,7 @@ def test_long_work_is_compiled_and_short_work_is_not(compiled, monkeypatch):
         assert quick.manner == ("float32, compiled" if is_compiled else "float32")
 
 
-def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch):
+def test_what_cannot_be_compiled_runs_as_it_is(not_joined, monkeypatch):
     def refuse(network, **_):
         raise RuntimeError("no C++ compiler")
 
@@ -188,7 +194,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch):
     assert quick.manner == "float32, not compiled (no C++ compiler)"
 
 
-def test_what_is_compiled_wrongly_is_not_used(monkeypatch):
+def test_what_is_compiled_wrongly_is_not_used(not_joined, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda network, **_: lambda images: -network(images))
     monkeypatch.setattr(inference, "_COMPILING_PAYS_S", 0)
     network, images = settled("resnet18"), noise(2, 32)
@@ -197,7 +203,7 @@ def test_what_is_compiled_wrongly_is_not_used(monkeypatch):
     assert quick.manner == "float32, not compiled (a cosine of -1.0000)"
 
 
-def test_a_really_compiled_network_agrees_from_several_threads(monkeypatch, tmp_path):
+def test_a_really_compiled_network_agrees_from_several_threads(not_joined, monkeypatch, tmp_path):
     monkeypatch.setattr(inference, "_COMPILING_PAYS_S", 0)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     network, images = settled("resnet18"), noise(2, 32)
