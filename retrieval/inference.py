@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
+from retrieval.errors import UsageError
 from retrieval.fusion import join_convolutions
 from retrieval.storage import first_line
 
@@ -61,7 +62,12 @@ class QuickNetwork:
             is_own: Whether it is somebody's own: such a one may do anything, so it is neither
                 folded nor compiled, and keeps float32 where no precision is named.
             num_photos: That one thread will ask for. For many of them it is compiled.
+
+        Raises:
+            UsageError: another precision.
         """
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision={precision!r}: none of {', '.join(PRECISIONS)}.")
         self._plain = network
         self._is_own = is_own
         self._precision = "float32" if is_own and precision == "auto" else precision

@@ -16,7 +16,6 @@ Fails when  no photo can be read, the output cannot be written, a photo changes 
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +36,7 @@ from pipelines.augment.output import (
 )
 from pipelines.augment.plan import ClassPlan, plan_classes
 from pipelines.augment.worker import Augment, Part, encode_table
+from pipelines.laps import Laps
 from pipelines.progress import progress_line, status_line
 from pipelines.scan import Scan, scan_photos
 from pipelines.tally import Tally
@@ -98,7 +98,7 @@ def run(
     Raises:
         RetrievalError: see the head of this module.
     """
-    laps = _Laps()
+    laps = Laps()
     photos, output = absolute_uri(photos), absolute_uri(output)
     method = Method(load_recipe(config.recipe), config.seed, config.size, config.quality)
     check_places(photos, output)
@@ -144,19 +144,6 @@ def run(
         "images_per_s": round(num_new / max(laps.seconds["augment"], 0.001), 1),
         "seconds": laps.seconds,
     }
-
-
-class _Laps:
-    """Seconds of each step."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-        self.seconds: dict[str, float] = {}
-
-    def end(self, step: str) -> None:
-        now = time.monotonic()
-        self.seconds[step] = round(now - self._last, 3)
-        self._last = now
 
 
 def _write_settings(photos: str, output: str, config: AugmentConfig, method: Method) -> None:

@@ -28,7 +28,7 @@ class EmbedConfig:
         precision: In which the network computes: "auto" (float16 on a GPU, bfloat16 on a CPU
             that has it, else float32), or one of these types. Each worker compares photos
             of its first batch with float32, and falls back to it below a cosine of 0.999.
-        batch_size: Photos in a forward pass; by default 32, on a GPU 256.
+        batch_size: Photos in a forward pass; by default 8, on a GPU 256.
         num_actors: Copies of the network; by default one a GPU, or one per 16 CPUs.
     """
 

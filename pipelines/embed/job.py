@@ -19,6 +19,7 @@ from pipelines.embed.config import EmbedConfig
 from pipelines.embed.placement import Placement, place_actors
 from pipelines.embed.sink import IndexDatasink, Written, rejects_folder
 from pipelines.embed.stages import Decode, EmbedPhotos
+from pipelines.laps import Laps
 from pipelines.progress import progress_line, status_line
 from pipelines.tally import Tally
 from retrieval.catalogue import list_photos
@@ -55,26 +56,26 @@ def run(
     Raises:
         RetrievalError: see the head of this module.
     """
-    clock = _Clock()
+    laps = Laps()
     photos, index = absolute_uri(photos), absolute_uri(index)
     seen_version = _check_output(photos, index)
     with status_line(f"listing {photos}"):
         catalogue = list_photos(photos)
     labels = assign_labels(catalogue["image_id"].to_pylist(), config.labels)
     catalogue = catalogue.append_column("label", labels)
-    clock.lap("list")
+    laps.end("list")
 
     with status_line(f"loading {config.model or config.backbone}"):
         settings, spec = _load_model(config)
-    clock.lap("load_model")
+    laps.end("load_model")
     with cluster.session(address):
-        clock.lap("start_ray")
+        laps.end("start_ray")
         run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
         sink = IndexDatasink(index, spec, run_id, max(1, _SHARD_BYTES // spec.row_bytes))
         there, begun_at = cluster.resources(), time.time()
         _embed(catalogue, settings, config, sink, place_actors(there, config.num_actors))
-        clock.lap("embed")
-    clock.lap("stop_ray")
+        laps.end("embed")
+    laps.end("stop_ray")
     counts = _check_counts(photos, catalogue.num_rows, sink.written)
     version = commit_index(
         index,
@@ -83,7 +84,7 @@ def run(
         run={"run_id": run_id, "photos": photos, "settings": config.recorded(), **counts},
         seen_version=seen_version,
     )
-    clock.lap("commit")
+    laps.end("commit")
     return {
         "index": index,
         "version": version,
@@ -93,29 +94,16 @@ def run(
         "num_unlabelled": labels.null_count,
         "model": asdict(spec),
         "precision": dict(sum((part.manners for part in sink.written), Counter())),
-        "photos_per_s": round(counts["num_listed"] / clock.seconds["embed"], 1),
+        "photos_per_s": round(counts["num_listed"] / laps.seconds["embed"], 1),
         "stages": budget(
             [part.seconds for part in sink.written],
             counts["num_listed"],
-            seconds=clock.seconds["embed"],
+            seconds=laps.seconds["embed"],
             start_s=max(0.0, min(part.ready_at for part in sink.written) - begun_at),
             there=there,
         ),
-        "seconds": clock.seconds,
+        "seconds": laps.seconds,
     }
-
-
-class _Clock:
-    """Seconds of each step."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-        self.seconds: dict[str, float] = {}
-
-    def lap(self, step: str) -> None:
-        now = time.monotonic()
-        self.seconds[step] = round(now - self._last, 3)
-        self._last = now
 
 
 def _check_output(photos: str, index: str) -> int | None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from retrieval import inference
 from retrieval.backbones import BACKBONES, BackboneSpec, build_backbone
+from retrieval.errors import UsageError
 from retrieval.inference import PRECISIONS, QuickNetwork, agreement, choose_dtype
 
 CPU = torch.device("cpu")
@@ -51,6 +52,11 @@ class Vague(nn.Module):
     def forward(self, images):
         features = images.mean(dim=(2, 3)) + 1
         return features if images.dtype == torch.float32 else features * torch.tensor([1, -1, 1])
+
+
+def test_another_precision_is_refused_at_once():
+    with pytest.raises(UsageError, match="precision='int8': none of auto, float32, "):
+        QuickNetwork(nn.Identity(), precision="int8", is_own=True)
 
 
 def test_agreement_by_hand():
