@@ -34,7 +34,7 @@ class Placement:
         decode_cpus: What a decoding task books.
         write_cpus, num_writes: What a task that writes books, and how many there may be. Ray Data
             shares out CPUs among stages: to one without an upper limit it gives a third of those
-            that nobody books, and decoding was left one task on two CPUs, 9 on 16.
+            that nobody books, and decoding was left a single task on two CPUs.
     """
 
     num_actors: int
