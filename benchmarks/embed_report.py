@@ -127,12 +127,13 @@ def draw(args: argparse.Namespace, rows: Sequence[Row]) -> None:
     for (left, right), backbone in zip(panels, args.backbones, strict=True):
         some = [row for row in rows if row["backbone"] == backbone]
         stages, rates = stages_of(some), rates_of(some)
+        count = max(row.get("photos", 0) for row in some)
         bars(left, stages, ["#7a9e7e"] * len(stages))
         left.set(title=f"{backbone}: each stage alone", xlabel="core-milliseconds a photo")
         speeds = {name: [*by_round.values()] for name, by_round in rates.items()}
         bars(right, speeds, [colour_of(name) for name in speeds])
-        right.set(title=f"{backbone}: files to embeddings", xlabel="photos a second")
-    figure.suptitle(f"{args.num_photos:,} JPEG files, {CORES} cores: medians, and from – to")
+        right.set(title=f"{backbone}: {count:,} files to embeddings", xlabel="photos a second")
+    figure.suptitle(f"Embedding JPEG files on {CORES} cores: medians, and from – to")
     figure.savefig(args.picture, dpi=110)
     plt.close(figure)
 
