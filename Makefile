@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo test test-library test-jobs check fix bench clean
+.PHONY: help setup demo test test-library test-jobs soak check fix bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -28,6 +28,9 @@ test-library: $(READY)  ## those of retrieval/
 
 test-jobs: $(READY)  ## those of pipelines/, on Ray
 	$(BIN)/python -m pytest --ignore=tests/retrieval tests
+
+soak: $(READY)  ## what takes minutes: nights killed everywhere, a week of nights (RETRIEVAL_PHOTOS=FOLDER: on those)
+	$(BIN)/python -m pytest -m soak tests
 
 check: $(READY)  ## format, lint, types, borders between the packages
 	$(BIN)/ruff format --check .

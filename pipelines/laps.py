@@ -19,7 +19,7 @@ class Laps:
         self.seconds: dict[str, float] = {}
 
     def end(self, step: str) -> None:
-        """End a step; the next one begins."""
+        """End a step, or one more part of it; the next one begins."""
         now = time.monotonic()
-        self.seconds[step] = round(now - self._last, 3)
+        self.seconds[step] = round(self.seconds.get(step, 0.0) + now - self._last, 3)
         self._last = now

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +19,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from retrieval.errors import StorageError
+from retrieval.manifest import CATALOGUE_SCHEMA, read_manifest
 from retrieval.storage import (
     absolute_uri,
     as_utf8,
+    file_exists,
     first_line,
     is_local,
     join,
@@ -28,21 +31,14 @@ from retrieval.storage import (
     walk,
 )
 
-__all__ = ["CATALOGUE_SCHEMA", "CONTACT_SHEET", "LITTER", "list_photos"]
+__all__ = ["CATALOGUE_SCHEMA", "CONTACT_SHEET", "LITTER", "list_batches", "list_photos"]
+
+_BATCH_FILES = 64 * 1024
 
 LITTER = frozenset({"thumbs.db", "desktop.ini"})
 # Decodes like a photo and shows one under every technique, but is none. At the root alone and
 # with this name, since any other picture may be somebody's photo.
 CONTACT_SHEET = "augmentations.png"
-
-CATALOGUE_SCHEMA = pa.schema(
-    [
-        pa.field("image_id", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("size_bytes", pa.int64(), nullable=False),
-        pa.field("modified_at", pa.timestamp("us", tz="UTC"), nullable=False),
-    ]
-)
 
 
 class ListedFile(NamedTuple):
@@ -58,7 +54,8 @@ def list_photos(gallery: str) -> pa.Table:
     """List the files of a gallery, sorted by image id.
 
     Args:
-        gallery: A local folder or an object-store address. Links to files and folders are
+        gallery: A local folder or an object-store address, or a manifest (see
+            `list_batches`). Links to files and folders are
             followed; a folder that contains itself through a link is entered once.
 
     Returns:
@@ -71,18 +68,33 @@ def list_photos(gallery: str) -> pa.Table:
     Cost: about 200 bytes of memory a file, one system call a file (local) or one request
     per 1,000 files (object store).
     """
+    batches = list(list_batches(gallery))
+    return pa.Table.from_batches(batches, CATALOGUE_SCHEMA).combine_chunks().sort_by("image_id")
+
+
+def list_batches(gallery: str) -> Iterator[pa.RecordBatch]:
+    """As `list_photos`, a part at a time and in no order: for galleries of many millions.
+
+    Args:
+        gallery: A folder or an address, or a manifest: a Parquet file that names the photos by
+            the columns of CATALOGUE_SCHEMA, and addresses that are absolute or relative to it.
+    """
     root = absolute_uri(gallery)
+    if root.endswith(".parquet") and file_exists(root):
+        yield from read_manifest(root)
+        return
     found = _list_local(root) if is_local(root) else _list_store(root)
-    files = [file for file in found if file.image_id != CONTACT_SHEET]
-    if not files:
+    files = (file for file in found if file.image_id != CONTACT_SHEET)
+    is_empty = True
+    while batch := list(islice(files, _BATCH_FILES)):
+        is_empty = False
+        arrays = [
+            pa.array(column, field.type)
+            for column, field in zip(zip(*batch, strict=True), CATALOGUE_SCHEMA, strict=True)
+        ]
+        yield pa.record_batch(arrays, schema=CATALOGUE_SCHEMA)
+    if is_empty:
         raise StorageError(f"{gallery}: no file found. A folder that holds photos is needed.")
-    files.sort()
-    columns = zip(*files, strict=True)
-    arrays = [
-        pa.array(column, field.type)
-        for column, field in zip(columns, CATALOGUE_SCHEMA, strict=True)
-    ]
-    return pa.table(arrays, schema=CATALOGUE_SCHEMA)
 
 
 def _is_left_out(name: str) -> bool:

@@ -8,6 +8,7 @@ RetrievalError
 ├── TrainingError        a training that cannot go on: its loss is no number any more
 ├── IndexFormatError     an index, shard or ranking that is not what it should be
 ├── MismatchError        two inputs that must not be used together
+├── GateError            a version of an index whose quality does not do
 └── ClusterError         a Ray cluster that cannot be reached
 
 A message names the thing, what was found, what is needed and what to do.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 __all__ = [
     "ClusterError",
+    "GateError",
     "ImageError",
     "IndexFormatError",
     "MismatchError",
@@ -72,6 +74,10 @@ class IndexFormatError(RetrievalError):
 
 class MismatchError(RetrievalError):
     """Two inputs that must not be used together, such as indexes of two models."""
+
+
+class GateError(RetrievalError):
+    """A version of an index whose quality is below what was asked for."""
 
 
 class ClusterError(RetrievalError):

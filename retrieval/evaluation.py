@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
 from retrieval.index import open_index
+from retrieval.index.history import split_version
 from retrieval.index.reading import read_columns
 from retrieval.metrics import QueryScores, score_queries, summarise
 from retrieval.rankings import Ranking, read_parts
-from retrieval.storage import absolute_uri, first_line, open_input
+from retrieval.storage import first_line, open_input
 from retrieval.vectors import VectorColumns, open_source
 
 __all__ = ["DEFAULT_KS", "evaluate", "read_photos"]
@@ -28,7 +29,8 @@ def read_photos(uri: str, ranking: Ranking, side: str) -> pa.Table:
     """Ids, labels and addresses of the photos of one side of a ranking.
 
     Args:
-        uri: An index (read at the version that was ranked), or other tools' Parquet.
+        uri: An index (read at the version that was ranked, or at that of INDEX@12), or other
+            tools' Parquet.
         ranking: The ranking.
         side: "queries" or "gallery".
 
@@ -38,10 +40,10 @@ def read_photos(uri: str, ranking: Ranking, side: str) -> pa.Table:
     Raises:
         StorageError, IndexFormatError: nothing is there, or it cannot be read.
     """
-    uri = absolute_uri(uri)
+    uri, version = split_version(uri)
     ranked = ranking.facts.get(side, {})
     ranked = ranked if ranked.get("uri") == uri else {}
-    version = ranked.get("version")
+    version = ranked.get("version") if version is None else version
     if version is None:
         columns = (
             ranked.get("id_column"),

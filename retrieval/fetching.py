@@ -14,7 +14,7 @@ from retrieval.errors import ImageError
 from retrieval.images import MAX_FILE_BYTES, Preprocessing, Reason, decode_image
 from retrieval.storage import first_line, read_bytes
 
-__all__ = ["FETCH_AT_ONCE", "OpenedPhoto", "fetch_photos", "open_photo"]
+__all__ = ["FETCH_AT_ONCE", "OpenedPhoto", "fetch_photos", "hash_photos", "open_photo"]
 
 # Files fetched side by side: hides the latency of an object store, and bounds the encoded
 # bytes in memory.
@@ -36,6 +36,15 @@ def fetch_photos(uris: Sequence[str], sizes: Sequence[int]) -> list[bytes | Imag
     # and if that is while Python starts another thread, it waits for itself.
     with ThreadPoolExecutor(FETCH_AT_ONCE) as threads:
         return list(threads.map(_fetch, uris, sizes))
+
+
+def hash_photos(uris: Sequence[str], sizes: Sequence[int]) -> list[str | None]:
+    """SHA-256 of each file's content in hexadecimal, or None where it cannot be read."""
+    contents = fetch_photos(uris, sizes)
+    return [
+        None if isinstance(content, ImageError) else hashlib.sha256(content).hexdigest()
+        for content in contents
+    ]
 
 
 def _fetch(uri: str, size_bytes: int) -> bytes | ImageError:

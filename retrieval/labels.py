@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from retrieval.errors import IndexFormatError, StorageError, UsageError
 from retrieval.storage import absolute_uri, first_line, read_bytes
 
-__all__ = ["assign_labels"]
+__all__ = ["assign_labels", "check_labels", "labeller"]
 
 _PATTERN = "pattern:"
 
@@ -47,23 +47,31 @@ def assign_labels(image_ids: Sequence[str], rule: str) -> pa.Array:
         >>> assign_labels(["x/class_7_no_1.jpg"], r"pattern:class_(\d+)").to_pylist()
         ['7']
     """
+    labels = pa.array(map(labeller(rule), image_ids), pa.string())
+    if image_ids:
+        check_labels(rule, labels.null_count, len(image_ids), image_ids[0])
+    return labels
+
+
+def labeller(rule: str) -> Callable[[str], str | None]:
+    """The rule as a function of one image id; arguments and errors as of `assign_labels`."""
     if rule == "none":
-        return pa.nulls(len(image_ids), pa.string())
+        return lambda image_id: None
     if rule == "folder":
-        labels = [_folder(image_id) for image_id in image_ids]
-        return pa.array(labels, pa.string())
+        return _folder
     if rule.startswith(_PATTERN):
-        labels = _by_pattern(image_ids, rule.removeprefix(_PATTERN))
-    else:
-        table = _read_table(rule)
-        labels = [table.get(image_id) for image_id in image_ids]
-    labels = [label or None for label in labels]  # an empty cell or match is no label
-    if image_ids and not any(labels):
+        return _by_pattern(rule.removeprefix(_PATTERN))
+    table = _read_table(rule)
+    return lambda image_id: table.get(image_id) or None  # an empty cell is no label
+
+
+def check_labels(rule: str, num_unlabelled: int, num_photos: int, example: str) -> None:
+    """Refuse a pattern or a file that labels no photo; folders may be missing on purpose."""
+    if num_unlabelled == num_photos and rule not in ("none", "folder"):
         raise UsageError(
-            f"--labels {rule}: gives a label to none of the {len(image_ids)} photos, such as "
-            f"{image_ids[0]!r}. Mend the rule, or use --labels none."
+            f"--labels {rule}: gives a label to none of the {num_photos} photos, such as "
+            f"{example!r}. Mend the rule, or use --labels none."
         )
-    return pa.array(labels, pa.string())
 
 
 def _folder(image_id: str) -> str | None:
@@ -71,7 +79,7 @@ def _folder(image_id: str) -> str | None:
     return folder if slash else None
 
 
-def _by_pattern(image_ids: Sequence[str], expression: str) -> list[str | None]:
+def _by_pattern(expression: str) -> Callable[[str], str | None]:
     try:
         pattern = re.compile(expression)
     except re.error as error:
@@ -84,11 +92,12 @@ def _by_pattern(image_ids: Sequence[str], expression: str) -> list[str | None]:
             f"as in pattern:class_([0-9]+)_"
         )
     group = "label" if "label" in pattern.groupindex else 1
-    labels = []
-    for image_id in image_ids:
+
+    def find(image_id: str) -> str | None:
         match = pattern.search(image_id.rpartition("/")[2])
-        labels.append(match[group] if match else None)
-    return labels
+        return match[group] or None if match else None  # an empty match is no label
+
+    return find
 
 
 def _read_table(rule: str) -> dict[str, str]:

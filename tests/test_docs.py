@@ -21,17 +21,17 @@ def test_every_command_has_an_example_in_its_help_and_stands_in_the_readme(name)
 
 
 def test_every_command_in_the_readme_exists():
-    named = set(re.findall(r"retrieval-cli ([a-z]+)", README))
+    named = set(re.findall(r"retrieval-cli ([a-z-]+)", README))
     assert named <= set(main.commands)
 
 
 def test_every_option_in_the_readme_and_the_examples_exists():
     texts = [README, *(CliRunner().invoke(main, [name, "--help"]).output for name in main.commands)]
     for line in "\n".join(texts).replace("\\\n", " ").splitlines():
-        found = re.match(r"\s*retrieval-cli ([a-z]+) (.*)", line)
+        found = re.match(r"\s*retrieval-cli ([a-z-]+) (.*)", line)
         if found:
             known = {option for p in main.commands[found[1]].params for option in p.opts}
-            assert set(re.findall(r"--[a-z-]+", found[2])) <= known | {"--help"}, line
+            assert set(re.findall(r"--[a-z0-9-]+", found[2])) <= known | {"--help"}, line
 
 
 def test_the_folders_that_the_readme_draws_exist():

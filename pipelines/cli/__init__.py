@@ -14,12 +14,18 @@ import click
 
 from pipelines.cli.augment import augment
 from pipelines.cli.demo import demo
+from pipelines.cli.diff import diff
 from pipelines.cli.embed import embed
 from pipelines.cli.evaluate import evaluate
 from pipelines.cli.experiment import experiment
 from pipelines.cli.rank import rank
+from pipelines.cli.reindex import reindex
 from pipelines.cli.report import report
+from pipelines.cli.restore import restore
+from pipelines.cli.retry_rejects import retry_rejects
+from pipelines.cli.status import status
 from pipelines.cli.train import train
+from pipelines.cli.vacuum import vacuum
 from pipelines.cli.verify import verify
 from retrieval.errors import RetrievalError
 
@@ -72,5 +78,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _on_terminate)
 
 
-for command in (demo, augment, embed, rank, verify, evaluate, report, train, experiment):
+for command in (
+    demo, augment, embed, rank, verify, evaluate, report, train, experiment,
+    reindex, retry_rejects, status, diff, restore, vacuum,
+):  # fmt: skip
     main.add_command(command)

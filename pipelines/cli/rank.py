@@ -8,10 +8,11 @@ import click
 
 from pipelines.cli.shared import address_option, print_report
 
-__all__ = ["rank"]
+__all__ = ["check_metric", "parse_top_k", "rank"]
 
 
-def _parse_top_k(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+def parse_top_k(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    """A number, or None for all."""
     if value == "all":
         return None
     try:
@@ -20,7 +21,8 @@ def _parse_top_k(ctx: click.Context, param: click.Parameter, value: str) -> int 
         raise click.BadParameter(f"{value!r} is neither a number nor 'all'.", ctx, param) from None
 
 
-def _check_metric(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def check_metric(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Refuse an unknown metric as wrong usage."""
     # As the library has them: loading that would take longer than the answer.
     name, _, power = value.partition(":")
     try:
@@ -41,7 +43,7 @@ def _check_metric(ctx: click.Context, param: click.Parameter, value: str) -> str
     "--top-k",
     default="10",
     show_default=True,
-    callback=_parse_top_k,
+    callback=parse_top_k,
     help="Images to list for each query, or all.",
 )
 @click.option(
@@ -49,7 +51,7 @@ def _check_metric(ctx: click.Context, param: click.Parameter, value: str) -> str
     default="cosine",
     show_default=True,
     metavar="cosine|ip|l2|l1|minkowski:P",
-    callback=_check_metric,
+    callback=check_metric,
     help="How near two vectors are; of l2, l1 and minkowski:P smaller is nearer.",
 )
 @click.option("--exclude-self", is_flag=True, help="Leave out the image with the query's own id.")

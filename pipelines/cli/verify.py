@@ -2,39 +2,86 @@
 
 from __future__ import annotations
 
-import click
+from typing import Any
 
-from pipelines.cli.shared import print_report
+import click
+from click.core import ParameterSource
+
+from pipelines.cli.shared import print_report, say
 
 __all__ = ["verify"]
 
 
 @click.command()
-@click.argument("ranking")
+@click.argument("path")
 @click.option(
     "--sample",
     default=20,
     show_default=True,
     type=click.IntRange(1),
-    help="Queries to rank again by brute force; more than there are means all.",
+    help="Queries of a ranking to rank again by brute force; more than there are means all.",
 )
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="Which queries are drawn."
 )
-def verify(ranking: str, sample: int, seed: int) -> None:
-    """Prove a ranking by brute force: ids and scores, to the last bit.
+@click.pass_context
+def verify(context: click.Context, path: str, sample: int, seed: int) -> None:
+    """Prove a ranking by brute force, or check all that can be told of an index.
 
-    Some queries are compared with every image of the gallery, in float64 and without the
-    engine that made the ranking. All rows are checked for gaps, order and repeated images.
-    The indexes are read at the versions that were ranked, where the ranking says they are.
+    Of a RANKING some queries are compared with every image of the gallery, in float64 and
+    without the engine that made it, ids and scores to the last bit. All rows are checked for
+    gaps, order and repeated images. The indexes are read at the versions that were ranked,
+    where the ranking says they are.
 
-    Exit code 1, and the first difference, if the ranking is wrong.
+    Of an INDEX, or INDEX@VERSION, every byte is read: hashes and checksums of the shards, their
+    vectors, ids that occur twice, rejects, counts, and the log.
+
+    Exit code 1, and the first fault, if something is wrong.
 
     \b
     Example:
         retrieval-cli verify ranking
         retrieval-cli verify ranking --sample 200 --seed 7
+        retrieval-cli verify index/gallery
+        retrieval-cli verify index/gallery@12
     """
+    from retrieval.index.history import split_version
+    from retrieval.index.table import is_index, may_hold_index
+
+    uri, version = split_version(path)
+    if version is not None or (may_hold_index(uri) and is_index(uri)):
+        for name in ("sample", "seed"):
+            if context.get_parameter_source(name) != ParameterSource.DEFAULT:
+                raise click.UsageError(f"--{name} is for rankings, but {path} is an index.")
+        print_report(_verify_index(uri, version))
+        return
     from pipelines import verify as job
 
-    print_report(job.run(ranking, sample=sample, seed=seed))
+    print_report(job.run(path, sample=sample, seed=seed))
+
+
+def _verify_index(uri: str, version: int | None) -> dict[str, Any]:
+    from pipelines.progress import progress_line
+    from retrieval.errors import IndexFormatError
+    from retrieval.index import open_index
+    from retrieval.index.checking import check_index
+
+    index, done = open_index(uri, version), list[str]()
+    with progress_line("checked", "shards", len(index.shards), lambda: len(done)):
+        findings = check_index(index, done.append)
+    for fault in findings.faults:
+        say(fault)
+    if findings.faults:
+        num = len(findings.faults)
+        raise IndexFormatError(
+            f"{uri}: version {index.version} has {num} fault{'s' * (num > 1)}: "
+            f"{findings.faults[0]} Go back to a sound version: retrieval-cli restore {uri} VERSION"
+        )
+    return {
+        "index": uri,
+        "version": index.version,
+        "rows": index.num_rows,
+        "num_shards": len(index.shards),
+        "num_rejected": findings.num_rejected,
+        "is_sound": True,
+    }

@@ -1,24 +1,27 @@
-"""Embed a gallery of photos into an index.
+"""Embed a gallery of photos into an index; run again, only what has changed.
 
-Reads       every file of a folder or bucket, once.
-Writes      Parquet shards and the rejects, then one commit that makes them the index's whole
-            content. Photos that cannot be embedded are rows of the rejects, with a reason.
+Reads       the listing of a folder or bucket, or a manifest; the files that are new or changed,
+            once; ids, sizes and times of the rows that are there.
+Writes      Parquet shards and the rejects, then one commit. Photos that cannot be embedded are
+            rows of the rejects, with a reason. A run without a change commits nothing.
 Resources   CPU tasks fetch and decode; actors hold the network, one a GPU, or one per 16 CPUs
             with a thread for each of them. Memory does not grow with the number of photos, but
-            for the listing (about 200 bytes a photo on the driver).
-Resume      a killed run leaves the index as it was; run it again. Its shards are not used.
+            for those to embed (about 200 bytes a photo on the driver). Ray starts only if there
+            is something to do.
+Resume      shards of a killed run are staged with receipts: the next run takes them over.
 Fails when  no photo can be embedded, the weights do not fit, the output cannot be written,
             or another run commits first. Nothing is committed then.
 
 config      settings
+hands       who does the work: Ray
 placement   how many actors, and what they book
 stages      decode and embed, on workers
-sink        shards and rejects, written by workers
+sink        shards, rejects and receipts, written by workers
 budget      the time that each stage took, and what bounds the job
-job         all of it
+job         all of it; the order of a night is in retrieval/index/night.py
 """
 
 from pipelines.embed.config import DECIDED_BY_MODEL, EmbedConfig
-from pipelines.embed.job import run
+from pipelines.embed.job import Gate, run
 
-__all__ = ["DECIDED_BY_MODEL", "EmbedConfig", "run"]
+__all__ = ["DECIDED_BY_MODEL", "EmbedConfig", "Gate", "run"]

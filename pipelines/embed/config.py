@@ -30,6 +30,11 @@ class EmbedConfig:
             of its first batch with float32, and falls back to it below a cosine of 0.999.
         batch_size: Photos in a forward pass; by default 8, on a GPU 256.
         num_actors: Copies of the network; by default one a GPU, or one per 16 CPUs.
+        verify_content: Trust neither size nor time of a photo that is in the index already:
+            read all, and embed those with another content.
+        retry_rejects: Try again what was refused; otherwise only what changed since, or could
+            not be read.
+        rebase: Where another run has committed meanwhile, go on from its version.
     """
 
     backbone: str = "resnet18"
@@ -42,6 +47,9 @@ class EmbedConfig:
     precision: str = "auto"
     batch_size: int | None = None
     num_actors: int | None = None
+    verify_content: bool = False
+    retry_rejects: bool = False
+    rebase: bool = False
 
     def __post_init__(self) -> None:
         default = {field.name: field.default for field in fields(self)}

@@ -1,54 +1,62 @@
-"""The job: list, decode → embed → write on Ray Data, commit."""
+"""The job: list → compare → embed → carry → check → commit."""
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import ray.data
 
-from pipelines import cluster
-from pipelines.embed.budget import budget
 from pipelines.embed.config import EmbedConfig
-from pipelines.embed.placement import Placement, place_actors
-from pipelines.embed.sink import IndexDatasink, Written, rejects_folder
-from pipelines.embed.stages import Decode, EmbedPhotos
+from pipelines.embed.hands import RayHands
 from pipelines.laps import Laps
-from pipelines.progress import progress_line, status_line
-from pipelines.tally import Tally
-from retrieval.catalogue import list_photos
-from retrieval.errors import RetrievalError, StorageError, UsageError
-from retrieval.fetching import FETCH_AT_ONCE
+from pipelines.progress import announce, status_line
+from retrieval.catalogue import list_batches
+from retrieval.errors import MismatchError, StorageError, UsageError
 from retrieval.images import Preprocessing
-from retrieval.index import EmbeddingSpec, commit_index, is_index, open_index
-from retrieval.labels import assign_labels
+from retrieval.index import (
+    Candidate,
+    EmbeddingSpec,
+    Index,
+    Night,
+    is_index,
+    last_check_us,
+    open_index,
+    prepare,
+    publish,
+    write_record,
+)
+from retrieval.labels import check_labels, labeller
 from retrieval.storage import absolute_uri, check_writable, join, list_files
 
-__all__ = ["run"]
+__all__ = ["Gate", "run"]
 
-# Rows of one decoding task: 128 decoded photos are 19 MB and a second or two of work for the
-# network, so that at the end no thread has much more to do than the others. A task costs 15 ms
-# beside decoding (0.6 s); a million photos make 8,000 tasks.
-_BLOCK_ROWS = 128
+# Called with the next version before it is committed. Gives what the report is to say of it, or
+# raises a RetrievalError: then the version that is there stays.
+Gate = Callable[[Candidate], Mapping[str, Any] | None]
+
 _SHARD_BYTES = 64 * 2**20  # of embeddings; scans at full speed, and little is redone
 
 
 def run(
-    photos: str, index: str, config: EmbedConfig, *, address: str | None = None
+    photos: str,
+    index: str,
+    config: EmbedConfig,
+    *,
+    address: str | None = None,
+    gate: Gate | None = None,
 ) -> dict[str, Any]:
-    """Embed all photos of a gallery and commit them as the index's next version.
+    """Make the index's next version: what the gallery holds now.
 
     Args:
-        photos: Folder or address of the gallery.
+        photos: Folder or address of the gallery, or a manifest of it.
         index: Folder or address of the index.
         config: Settings.
         address: Ray cluster; see `cluster.session`.
+        gate: Judges the version before it is committed.
 
     Returns:
         The report: counts, version, model, seconds of each step.
@@ -58,55 +66,46 @@ def run(
     """
     laps = Laps()
     photos, index = absolute_uri(photos), absolute_uri(index)
-    seen_version = _check_output(photos, index)
-    with status_line(f"listing {photos}"):
-        catalogue = list_photos(photos)
-    labels = assign_labels(catalogue["image_id"].to_pylist(), config.labels)
-    catalogue = catalogue.append_column("label", labels)
-    laps.end("list")
-
+    seen = _check_output(photos, index)
+    label = labeller(config.labels)
     with status_line(f"loading {config.model or config.backbone}"):
         settings, spec = _load_model(config)
     laps.end("load_model")
-    with cluster.session(address):
-        laps.end("start_ray")
-        run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-        sink = IndexDatasink(index, spec, run_id, max(1, _SHARD_BYTES // spec.row_bytes))
-        there, begun_at = cluster.resources(), time.time()
-        _embed(catalogue, settings, config, sink, place_actors(there, config.num_actors))
-        laps.end("embed")
-    laps.end("stop_ray")
-    counts = _check_counts(photos, catalogue.num_rows, sink.written)
-    version = commit_index(
-        index,
-        spec,
-        [shard for written in sink.written for shard in written.shards],
-        run={"run_id": run_id, "photos": photos, "settings": config.recorded(), **counts},
-        seen_version=seen_version,
-    )
+    while True:
+        night = _night(photos, seen, spec, config)
+        with RayHands(index, settings, spec, config, laps, address) as hands:
+            listed = _labelled(list_batches(photos), config.labels, label)
+            candidate = prepare(index, seen, spec, listed, night, hands)
+            laps.end("compare")
+        try:
+            version, verdict = _commit(photos, candidate, gate, laps)
+        except MismatchError as error:
+            if not config.rebase:
+                raise
+            announce(f"{error} Going on from there, as --rebase asks.")
+            seen = open_index(index)
+            continue
+        report = _report(photos, candidate, version, hands, laps) | verdict
+        write_record(index, night.run_id, report)
+        return report
+
+
+def _commit(
+    photos: str, candidate: Candidate, gate: Gate | None, laps: Laps
+) -> tuple[int, dict[str, Any]]:
+    """The version that is current then, and what the gate said."""
+    _check_not_empty(photos, candidate)
+    verdict: dict[str, Any] = {}
+    if gate and not candidate.is_unchanged:
+        if (found := gate(candidate)) is not None:
+            verdict["gate"] = found
+        laps.end("gate")
+    version = publish(candidate)
     laps.end("commit")
-    return {
-        "index": index,
-        "version": version,
-        "run_id": run_id,
-        **counts,
-        "rejects": rejects_folder(index, run_id) if counts["num_rejected"] else None,
-        "num_unlabelled": labels.null_count,
-        "model": asdict(spec),
-        "precision": dict(sum((part.manners for part in sink.written), Counter())),
-        "photos_per_s": round(counts["num_listed"] / laps.seconds["embed"], 1),
-        "stages": budget(
-            [part.seconds for part in sink.written],
-            counts["num_listed"],
-            seconds=laps.seconds["embed"],
-            start_s=max(0.0, min(part.ready_at for part in sink.written) - begun_at),
-            there=there,
-        ),
-        "seconds": laps.seconds,
-    }
+    return version, verdict
 
 
-def _check_output(photos: str, index: str) -> int | None:
+def _check_output(photos: str, index: str) -> Index | None:
     """The version that is there now, None for a new index; refuses what is no place for one."""
     if f"{index}/".startswith(f"{photos}/"):
         raise UsageError(
@@ -115,7 +114,7 @@ def _check_output(photos: str, index: str) -> int | None:
         )
     if is_index(index):
         check_writable(index)
-        return open_index(index).version
+        return open_index(index)
     # What a killed first run leaves behind (shards without a log) is no obstacle.
     strange = [name for name in list_files(index) if not name.startswith(join(index, "shard-"))]
     if strange:
@@ -150,74 +149,74 @@ def _load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
     return {**settings, "expect": made.fingerprint}, made
 
 
-def _embed(
-    catalogue: pa.Table,
-    settings: dict[str, Any],
-    config: EmbedConfig,
-    sink: IndexDatasink,
-    place: Placement,
-) -> None:
-    """Decode → embed → write, as one streaming Ray Data job."""
-    num_photos = catalogue.num_rows // (place.num_actors * place.num_calls)
-    settings = {**settings, "num_photos": num_photos}
-    tally = Tally()
-    blocks = [
-        catalogue.slice(start, _BLOCK_ROWS) for start in range(0, catalogue.num_rows, _BLOCK_ROWS)
-    ]
-    cluster.quiet_data()
-    dataset = (
-        ray.data.from_arrow(blocks)
-        .map_batches(
-            Decode(settings["preprocessing"]),
-            batch_size=FETCH_AT_ONCE,
-            batch_format="pyarrow",
-            num_cpus=place.decode_cpus,
-            # Usual need of a task. As the actors book none, Ray also cannot fuse the two
-            # stages, which would decode and embed one after the other in one process.
-            memory=2**28,
-            udf_modifying_row_count=False,
-        )
-        .map_batches(
-            EmbedPhotos,
-            fn_constructor_args=(settings, tally),
-            batch_size=config.batch_size or place.batch_size,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(
-                size=place.num_actors,
-                max_concurrent_calls_per_actor=place.num_calls,
-                enable_true_multi_threading=True,
-            ),
-            num_cpus=place.num_cpus,
-            num_gpus=place.num_gpus,
-            udf_modifying_row_count=False,
-        )
+def _night(photos: str, seen: Index | None, spec: EmbeddingSpec, config: EmbedConfig) -> Night:
+    now = datetime.now(UTC)
+    return Night(
+        run_id=f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
+        listed_us=int(now.timestamp() * 1_000_000),
+        shard_rows=max(1, _SHARD_BYTES // spec.row_bytes),
+        settled_us=0 if seen is None else last_check_us(seen),
+        by_content=config.verify_content,
+        retry_rejects=config.retry_rejects,
+        recorded={
+            "created_at": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            "photos": photos,
+            "settings": config.recorded(),
+        },
     )
 
-    with progress_line("embedded", "photos", catalogue.num_rows, tally.total):
-        booked = {"num_cpus": place.write_cpus}
-        dataset.write_datasink(sink, ray_remote_args=booked, concurrency=place.num_writes)
+
+def _labelled(
+    batches: Iterator[pa.RecordBatch], rule: str, label: Callable[[str], str | None]
+) -> Iterator[pa.RecordBatch]:
+    """The listing with its labels; a rule that labels none is refused at its end."""
+    num_photos = num_unlabelled = 0
+    example = ""
+    for batch in batches:
+        ids = batch["image_id"].to_pylist()
+        labels = pa.array(map(label, ids), pa.string())
+        num_photos += len(ids)
+        num_unlabelled += labels.null_count
+        example = example or ids[0]
+        yield batch.append_column("label", labels)
+    check_labels(rule, num_unlabelled, num_photos, example)
 
 
-def _check_counts(photos: str, num_listed: int, written: Sequence[Written]) -> dict[str, Any]:
-    """Every photo listed is embedded or rejected, and at least one is embedded."""
-    num_embedded = sum(shard.num_rows for part in written for shard in part.shards)
-    reasons = sum((part.reasons for part in written), Counter[str]())
-    num_rejected = reasons.total()
-    if num_embedded + num_rejected != num_listed:
-        raise RetrievalError(
-            f"{photos}: {num_listed} photos listed, but {num_embedded} embedded and "
-            f"{num_rejected} rejected. This is a defect of the job; nothing was committed."
-        )
-    if not num_embedded:
-        why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        example = next(part.example for part in written if part.example)
+def _check_not_empty(photos: str, candidate: Candidate) -> None:
+    """A version without a photo is a mistake."""
+    counts, rejects = candidate.counts, candidate.rejects
+    if not candidate.index.num_rows:
+        why = ", ".join(f"{count} {reason}" for reason, count in counts["reject_reasons"].items())
+        first = rejects.slice(0, 1).to_pylist()[0]
         raise StorageError(
-            f"{photos}: none of the {num_listed} files can be embedded ({why}; such as {example})."
-            f" A folder that holds photos is needed; nothing was committed."
+            f"{photos}: none of the {counts['num_listed']} files can be embedded ({why}; such as "
+            f"{first['image_id']}: {first['message']}). A folder that holds photos is needed; "
+            f"nothing was committed."
         )
+
+
+def _report(
+    photos: str, candidate: Candidate, version: int, hands: RayHands, laps: Laps
+) -> dict[str, Any]:
+    index, counts = candidate.index, candidate.counts
+    rate = counts["num_embedded"] / laps.seconds["embed"] if "embed" in laps.seconds else None
+    run_id = index.run["run_id"]
+    rejects = open_index(index.uri, version).run.get("rejects")
     return {
-        "num_listed": num_listed,
-        "num_embedded": num_embedded,
-        "num_rejected": num_rejected,
-        "reject_reasons": dict(reasons.most_common()),
+        "index": index.uri,
+        "photos": photos,
+        "version": version,
+        "version_before": candidate.seen_version,
+        "version_after": version,
+        "run_id": run_id,
+        "created_at": index.run["created_at"],
+        "listed_us": index.run["listed_us"],
+        **counts,
+        "num_rows": index.num_rows,
+        "rejects": rejects and join(index.uri, rejects),
+        "model": asdict(index.spec),
+        "precision": hands.manners(),
+        "photos_per_s": rate and round(rate, 1),
+        "stages": hands.stages,
+        "seconds": laps.seconds,
     }

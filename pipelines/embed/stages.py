@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipelines.embed.budget import BusyTime, Stopwatch
 from pipelines.opening import open_photos
 from pipelines.tally import Tally
-from retrieval.errors import RetrievalError
+from retrieval.errors import ImageError, RetrievalError
 from retrieval.fetching import OpenedPhoto, fetch_photos
 from retrieval.images import Preprocessing, Reason
 from retrieval.index.reading import vectors_of
@@ -41,8 +41,16 @@ class Decode:
         with watch.measure("decode"):
             photos = open_photos(contents, self._preprocessing)
         with watch.measure("hand_over"):
-            table = _with_pixels(table, photos, self._preprocessing.size)
+            table = _with_pixels(_with_sizes(table, contents), photos, self._preprocessing.size)
         return watch.add_to(table)
+
+
+def _with_sizes(table: pa.Table, contents: list[bytes | ImageError]) -> pa.Table:
+    """The sizes of what was read: a photo may have changed since it was listed."""
+    pairs = zip(contents, table["size_bytes"].to_pylist(), strict=True)
+    sizes = [size if isinstance(content, ImageError) else len(content) for content, size in pairs]
+    place = table.column_names.index("size_bytes")
+    return table.set_column(place, "size_bytes", pa.array(sizes, pa.int64()))
 
 
 def _with_pixels(table: pa.Table, photos: list[OpenedPhoto], side: int) -> pa.Table:

@@ -18,6 +18,7 @@ folding     ranking some parts of the gallery, in one process
 sharing     who does it: the threads of this process
 actors      ... or actors of a cluster
 previous    what a previous ranking spares
+lineage     rows that two versions share though their shards differ
 job         all of it
 """
 

@@ -1,25 +1,58 @@
 """The index: a table of embeddings in immutable Parquet shards, one atomic commit a run.
 
-schema    columns, and the EmbeddingSpec that says how the vectors were made
-shards    one Parquet file: encode and decode
-table     the Delta Lake log: open a version, commit shards
-reading   the whole index as arrays
+schema      columns, and the EmbeddingSpec that says how the vectors were made
+shards      one Parquet file: encode and decode
+table       the Delta Lake log: open a version, what a run said of itself
+local_log   its entries on a local disk, synced
+commit      one run's commit, and what becomes of a torn one
+reading     the whole index as arrays
+
+night       one run: compare, embed, carry, commit
+difference  what has changed between a listing and the rows that are there
+staging     what a run has written and not yet committed
+carrying    rows that go on in another shard
+records     what each run says of itself
+
+history     the log over many versions
+changes     what differs between two versions
+checking    every byte of a version, and whether its parts agree
+restoring   an old version's content as a new one
+vacuum      what no version needs any more
+rejects     where those of a version are, read strictly
+folder      a folder's files with sizes and times
+database    for one comparison, in bounded memory
 """
 
+from retrieval.index.commit import commit_index, set_torn_entry_aside
+from retrieval.index.night import Candidate, Hands, Night, prepare, publish
 from retrieval.index.reading import IndexRows, read_index
+from retrieval.index.records import last_check_us, write_record
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard, write_shard
-from retrieval.index.table import Index, commit_index, is_index, open_index
+from retrieval.index.staging import Receipt, stage
+from retrieval.index.table import Index, is_index, open_index, read_run, save_candidate
 
 __all__ = [
+    "Candidate",
     "EmbeddingSpec",
+    "Hands",
     "Index",
     "IndexRows",
+    "Night",
+    "Receipt",
     "Shard",
     "commit_index",
     "index_schema",
     "is_index",
+    "last_check_us",
     "open_index",
+    "prepare",
+    "publish",
     "read_index",
+    "read_run",
+    "save_candidate",
+    "set_torn_entry_aside",
+    "stage",
+    "write_record",
     "write_shard",
 ]

@@ -25,7 +25,7 @@ from retrieval.index.shards import Shard
 from retrieval.index.table import Index, open_index
 from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input
 
-__all__ = ["IndexRows", "read_columns", "read_index", "vectors_of"]
+__all__ = ["IndexRows", "read_columns", "read_index", "read_shard", "vectors_of"]
 
 # One request, and one batch on its way to its place: it stays in a core's cache.
 _READ_BYTES = 2**20
@@ -146,11 +146,12 @@ def read_columns(index: Index, columns: list[str]) -> pa.Table:
     """
     schema = index_schema(index.spec)
     schema = pa.schema([schema.field(name) for name in columns])
-    tables = [_read_shard(index.uri, shard, schema) for shard in index.shards]
+    tables = [read_shard(index.uri, shard, schema) for shard in index.shards]
     return pa.concat_tables(tables or [schema.empty_table()])
 
 
-def _read_shard(index_uri: str, shard: Shard, schema: pa.Schema) -> pa.Table:
+def read_shard(index_uri: str, shard: Shard, schema: pa.Schema) -> pa.Table:
+    """Columns of one shard, which must be those of `schema`; errors as `read_columns`."""
     with _open_shard(index_uri, shard) as file:
         table = file.read(columns=schema.names).select(schema.names)
     if table.schema != schema or table.num_rows != shard.num_rows:

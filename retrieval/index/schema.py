@@ -54,6 +54,15 @@ class EmbeddingSpec:
         """Bytes of one stored vector."""
         return self.dim * np.dtype(self.dtype).itemsize
 
+    def makes_same(self, other: EmbeddingSpec) -> bool:
+        """Whether its vectors may stand beside the other's; names for people may differ."""
+        return (self.fingerprint, self.dim, self.dtype, self.normalised) == (
+            other.fingerprint,
+            other.dim,
+            other.dtype,
+            other.normalised,
+        )
+
     def to_metadata(self) -> dict[str, str]:
         """As field metadata, whose values are strings."""
         return {name: str(value) for name, value in asdict(self).items()}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval.storage import join, write_bytes
+from retrieval.errors import StorageError
+from retrieval.storage import first_line, join, read_bytes, write_bytes
 
 __all__ = ["ROW_GROUP_ROWS", "Shard", "encode_parquet", "write_shard"]
 
@@ -68,11 +69,29 @@ def write_shard(index_uri: str, table: pa.Table) -> Shard:
         table: Rows of `index_schema`.
 
     Raises:
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or what is read back is something else.
 
-    Cost: holds the encoded file in memory, about as much as the table itself.
+    Cost: holds the encoded file in memory, about as much as the table itself, and once more
+        while it is read back.
     """
     data = encode_parquet(table)
     path = f"shard-{uuid.uuid4().hex}.parquet"
-    write_bytes(join(index_uri, path), data)
-    return Shard(path, table.num_rows, data.size, hashlib.sha256(data).hexdigest())
+    uri, sha256 = join(index_uri, path), hashlib.sha256(data).hexdigest()
+    write_bytes(uri, data)
+    _check_written(uri, data.size, sha256)
+    return Shard(path, table.num_rows, data.size, sha256)
+
+
+def _check_written(uri: str, size_bytes: int, sha256: str) -> None:
+    """Read a file back: an upload that was cut short must never be committed."""
+    try:
+        found = read_bytes(uri)
+    except OSError as error:
+        raise StorageError(
+            f"{uri}: cannot be read back ({first_line(error)}). Allow reading it, and run it again."
+        ) from error
+    if hashlib.sha256(found).hexdigest() != sha256:
+        raise StorageError(
+            f"{uri}: {len(found)} bytes are read back that are not the {size_bytes} bytes written. "
+            f"The store or the disk is at fault: check it, and run it again."
+        )

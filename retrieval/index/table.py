@@ -1,37 +1,73 @@
 """The log of the index: which shards make up which version.
 
-A Delta Lake table (package `deltalake`): readers keep the version they opened, a run
-becomes visible by one commit or not at all, and a commit is a strict compare-and-swap on
-the version that the run has seen, so two runs cannot both win.
+A Delta Lake table (package `deltalake`): readers keep the version they opened, and a run
+becomes visible by one commit (see commit.py) or not at all. Each entry of the log begins with
+what the run said of itself and the names of all shards of its version: an entry that was cut
+short, as a loss of power can leave it, is refused and never read as something less.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
-from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from retrieval.errors import IndexFormatError, MismatchError, StorageError, UsageError
-from retrieval.index.schema import EmbeddingSpec, index_schema
+from retrieval.errors import IndexFormatError, StorageError, UsageError
+from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.shards import Shard
-from retrieval.storage import absolute_uri, is_local, join, read_bytes
+from retrieval.storage import (
+    absolute_uri,
+    file_exists,
+    first_line,
+    is_local,
+    join,
+    list_files,
+    read_bytes,
+    write_bytes,
+)
 
-__all__ = ["RUN_KEY", "Index", "commit_index", "is_index", "may_hold_index", "open_index"]
+__all__ = [
+    "COMMIT_KEY",
+    "LOG_FILE",
+    "NUM_ACTIONS_KEY",
+    "RUN_KEY",
+    "SHARDS_KEY",
+    "Index",
+    "commit_info",
+    "entry_uri",
+    "is_index",
+    "is_torn",
+    "live_files",
+    "may_hold_index",
+    "newest_version",
+    "open_index",
+    "read_run",
+    "root_cause",
+    "save_candidate",
+    "table_uri",
+    "torn",
+]
 
 # Where a commit keeps what the run says of itself, as one JSON text.
 RUN_KEY = "retrieval.run"
+SHARDS_KEY = "shards_sha256"  # in that text: the hash of each shard of the version
+COMMIT_KEY = "commit_id"  # in that text: what tells two commits apart if the run has no run_id
+NUM_ACTIONS_KEY = "retrieval.num_actions"  # beside it: lines that follow in the entry
 # What deltalake takes for parts of a web address, or refuses late.
 _MISREAD = re.compile(r"[#?\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
-_SHARDS_KEY = "shards_sha256"  # in that text: the hash of each shard of the version
+# A version that is not committed, kept aside: its description stands for an index to whoever
+# opens it.
+_CANDIDATE = re.compile(r"(.+)/_candidates/[^/]+\.json")
+# An entry of the log, or a checkpoint.
+LOG_FILE = re.compile(r"(\d{20})\.(json|.*parquet)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +99,8 @@ def may_hold_index(uri: str) -> bool:
     return not _MISREAD.search(uri)
 
 
-def _table_uri(uri: str) -> str:
+def table_uri(uri: str) -> str:
+    """The form in which an index's location is kept; UsageError if it may not hold one."""
     uri = absolute_uri(uri)
     if found := _MISREAD.search(uri):
         raise UsageError(
@@ -80,13 +117,15 @@ def is_index(uri: str) -> bool:
         UsageError: no index may have this name.
         StorageError: the location cannot be reached.
     """
-    uri = _table_uri(uri)
-    if is_local(uri) and not Path(uri).is_dir():
-        return False
+    uri = table_uri(uri)
     try:
+        if _CANDIDATE.fullmatch(uri):
+            return file_exists(uri)
+        if is_local(uri) and not Path(uri).is_dir():
+            return False
         return bool(DeltaTable.is_deltatable(uri))
     except (DeltaError, OSError) as error:
-        raise StorageError(f"{uri}: cannot be opened ({_cause(error)}).") from error
+        raise StorageError(f"{uri}: cannot be opened ({root_cause(error)}).") from error
 
 
 def open_index(uri: str, version: int | None = None) -> Index:
@@ -97,143 +136,177 @@ def open_index(uri: str, version: int | None = None) -> Index:
         UsageError: it has no such version, or no index may have this name.
         IndexFormatError: it is a table, but not an index; its log is damaged.
     """
-    uri = _table_uri(uri)
+    uri = table_uri(uri)
     if not is_index(uri):
         raise StorageError(f"{uri}: no index there. Make one: retrieval-cli embed PHOTOS {uri}")
+    if _CANDIDATE.fullmatch(uri):
+        return _read_candidate(uri)
     try:
         table = DeltaTable(uri, version=version)
-        files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        files = live_files(table)
         fields = {field.name: field for field in table.schema().fields}
     except (DeltaError, OSError, ValueError) as error:
-        newest = _newest_version(uri)
-        if version is not None and newest is not None and not 0 <= version <= newest:
-            raise UsageError(f"{uri}: has no version {version}; the newest is {newest}.") from error
-        raise IndexFormatError(f"{uri}: the log cannot be read ({_cause(error)}).") from error
+        raise _unreadable(uri, version, error) from error
     if "embedding" not in fields or "image_id" not in fields:
         raise IndexFormatError(
             f"{uri}: a table with the columns {', '.join(fields)}; image_id and embedding are "
             f"needed. Only tables written by `retrieval-cli embed` are indexes."
         )
     spec = EmbeddingSpec.from_metadata(fields["embedding"].metadata, uri)
-    run = dict(_read_run(uri, table.version()))
-    paths = {file["path"] for file in files}
-    hashes = run.pop(_SHARDS_KEY, dict.fromkeys(paths, ""))
-    if hashes.keys() != paths:
-        raise _torn(uri, table.version())
-    shards = [
-        Shard(file["path"], file["num_records"], file["size_bytes"], hashes[file["path"]])
-        for file in files
-    ]
+    record = _read_record(uri, table.version())
+    hashes = record.get(SHARDS_KEY, dict.fromkeys(files, ""))
+    if hashes.keys() != files.keys():
+        raise torn(uri, table.version())
     return Index(
         uri=uri,
         version=table.version(),
         spec=spec,
-        shards=tuple(sorted(shards, key=lambda shard: shard.path)),
-        run=run,
+        shards=tuple(
+            Shard(path, files[path]["num_records"], files[path]["size_bytes"], hashes[path])
+            for path in sorted(files)
+        ),
+        run=_said(record),
     )
 
 
-def _read_run(uri: str, version: int) -> Mapping[str, Any]:
-    """What the run that committed a version said of itself; nothing if others committed it.
-
-    Not by DeltaTable.history: that begins with the newest commit, whatever version is open.
-    """
-    try:
-        entry = read_bytes(join(uri, "_delta_log", f"{version:020d}.json"))
-    except FileNotFoundError:
-        return {}  # an old version, whose entry has been cleaned up
-    if not entry:
-        raise _torn(uri, version)
-    infos = [json.loads(line).get("commitInfo") for line in entry.splitlines()]
-    return json.loads(next((info[RUN_KEY] for info in infos if info and RUN_KEY in info), "{}"))
-
-
-def _torn(uri: str, version: int) -> IndexFormatError:
-    return IndexFormatError(
-        f"{uri}: version {version} is incomplete, as a loss of power leaves it. Remove "
-        f"_delta_log/{version:020d}.json to go back to the version before."
-    )
-
-
-def commit_index(
-    uri: str,
-    spec: EmbeddingSpec,
-    shards: Sequence[Shard],
-    *,
-    run: Mapping[str, Any],
-    seen_version: int | None,
-) -> int:
-    """Make shards the whole content of the index, in one atomic commit.
-
-    Args:
-        uri: The index; made if it is not there.
-        spec: How the embeddings were made; may differ from the last version's.
-        shards: Files that have been written into the index's folder.
-        run: What to remember of the run, JSON values.
-        seen_version: The version that the run started from; None if there was no index.
-
-    Returns:
-        The number of the new version.
+def save_candidate(index: Index) -> str:
+    """Keep a version aside that is not committed; gives an address that opens as an index.
 
     Raises:
-        UsageError: no index may have this name.
-        MismatchError: somebody else has committed since `seen_version`.
-        StorageError: the log cannot be written.
+        StorageError: the folder cannot be written.
     """
-    uri = _table_uri(uri)
-    now_ms = int(datetime.now(UTC).timestamp() * 1000)
-    adds = [
-        AddAction(
-            path=shard.path,
-            size=shard.size_bytes,
-            partition_values={},
-            modification_time=now_ms,
-            data_change=True,
-            stats=json.dumps({"numRecords": shard.num_rows}),
-        )
-        for shard in shards
-    ]
-    run = {**run, _SHARDS_KEY: {shard.path: shard.sha256 for shard in shards}}
-    properties = CommitProperties(
-        custom_metadata={RUN_KEY: json.dumps(run)},
-        max_commit_retries=0,  # never rebase on a commit that this run has not seen
+    uri = join(index.uri, "_candidates", f"{index.run['run_id']}.json")
+    write_bytes(uri, json.dumps(asdict(index)).encode())
+    return uri
+
+
+def _read_candidate(uri: str) -> Index:
+    try:
+        found = json.loads(read_bytes(uri))
+        spec = EmbeddingSpec(**found.pop("spec"))
+        shards = tuple(Shard(**shard) for shard in found.pop("shards"))
+        return Index(spec=spec, shards=shards, **found)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise IndexFormatError(f"{uri}: no candidate of an index ({first_line(error)}).") from error
+
+
+def live_files(table: DeltaTable) -> dict[str, dict[str, Any]]:
+    """What the log says of each file of a version, by its path inside the index."""
+    files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    return {unquote(file["path"]): file for file in files}
+
+
+def _unreadable(uri: str, version: int | None, error: Exception) -> Exception:
+    """Why a version cannot be opened."""
+    newest = newest_version(uri)
+    if newest is not None and version is not None and not 0 <= version <= newest:
+        return UsageError(f"{uri}: has no version {version}; the newest is {newest}.")
+    if newest is not None and version in (None, newest) and is_torn(uri, newest):
+        return torn(uri, newest)
+    return IndexFormatError(f"{uri}: the log cannot be read ({root_cause(error)}).")
+
+
+def newest_version(uri: str) -> int | None:
+    """Number of the newest entry of the log, readable or not; None if there is none.
+
+    Raises:
+        StorageError: the log cannot be listed.
+    """
+    try:
+        names = [file.rpartition("/")[2] for file in list_files(join(uri, "_delta_log"))]
+    except OSError as error:
+        raise StorageError(f"{uri}: its log cannot be listed ({first_line(error)}).") from error
+    return max((int(found[1]) for found in map(LOG_FILE.fullmatch, names) if found), default=None)
+
+
+def entry_uri(uri: str, version: int) -> str:
+    """Where the log keeps the commit of a version."""
+    return join(uri, "_delta_log", f"{version:020d}.json")
+
+
+def read_run(uri: str, version: int) -> Mapping[str, Any]:
+    """What the run that committed a version said of itself.
+
+    Args:
+        uri: The index.
+        version: Number of the commit. Its shards need not be there any more.
+
+    Returns:
+        What `commit_index` was given as `run`; nothing if another tool made the commit, or
+        if its entry has been cleaned up.
+
+    Raises:
+        IndexFormatError: the entry is torn.
+        StorageError: the entry cannot be read.
+    """
+    return _said(_read_record(table_uri(uri), version))
+
+
+def _said(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without what `commit_index` added."""
+    return {key: record[key] for key in record if key not in (SHARDS_KEY, COMMIT_KEY)}
+
+
+def _read_record(uri: str, version: int) -> dict[str, Any]:
+    # Not by DeltaTable.history: that begins with the newest commit, whatever version is open.
+    try:
+        return json.loads(commit_info(uri, version).get(RUN_KEY, "{}"))
+    except ValueError as error:
+        raise torn(uri, version) from error
+    except OSError as error:
+        raise StorageError(
+            f"{entry_uri(uri, version)}: cannot be read ({first_line(error)}). Allow reading it."
+        ) from error
+
+
+def commit_info(uri: str, version: int) -> dict[str, Any]:
+    """The part of a log entry that describes the commit; empty if the entry is gone.
+
+    Raises:
+        ValueError: the entry is torn: empty, cut within a line or after one.
+        OSError: as the file system raises it.
+    """
+    try:
+        lines = read_bytes(entry_uri(uri, version)).splitlines()
+    except FileNotFoundError:
+        return {}  # an old version, whose entry has been cleaned up
+    actions = [json.loads(line) for line in lines]
+    info: dict[str, Any] = {}
+    for action in actions:
+        info |= action.get("commitInfo", {})
+    if not actions or len(actions) != 1 + info.get(NUM_ACTIONS_KEY, len(actions) - 1):
+        raise ValueError(f"{len(actions)} lines")
+    return info
+
+
+def is_torn(uri: str, version: int) -> bool:
+    """Whether the entry of a version is not whole, as a loss of power can leave it."""
+    try:
+        record = json.loads(commit_info(uri, version).get(RUN_KEY, "{}"))
+    except ValueError:
+        return True
+    try:
+        files = live_files(DeltaTable(uri, version=version))
+    except (DeltaError, OSError, ValueError):
+        return False  # the entry is whole: something else is wrong
+    return SHARDS_KEY in record and record[SHARDS_KEY].keys() != files.keys()
+
+
+def torn(uri: str, version: int) -> IndexFormatError:
+    """The error for an entry that is not whole."""
+    return IndexFormatError(
+        f"{uri}: version {version} is incomplete, as a loss of power leaves it "
+        f"(_delta_log/{version:020d}.json). Set that file aside: retrieval-cli restore {uri} --torn"
     )
-    schema = Schema.from_arrow(index_schema(spec))
-    version = 0 if seen_version is None else seen_version + 1
-    try:
-        if seen_version is None:
-            create_table_with_add_actions(
-                uri, schema, adds, mode="error", commit_properties=properties
-            )
-        else:
-            table = DeltaTable(uri, version=seen_version)
-            table.create_write_transaction(
-                adds, mode="overwrite", schema=schema, commit_properties=properties
-            )
-    except (DeltaError, OSError) as error:
-        newest = _newest_version(uri)
-        if newest is not None and newest != seen_version:
-            # A reply that got lost on the way leaves a commit that has succeeded all the same.
-            if newest >= version and _read_run(uri, version) == json.loads(json.dumps(run)):
-                return version
-            raise MismatchError(
-                f"{uri}: another run has committed version {newest} meanwhile; this one started "
-                f"from {seen_version}. Nothing was changed: run it again."
-            ) from error
-        raise StorageError(f"{uri}: the commit failed ({_cause(error)}).") from error
-    return version
 
 
-def _newest_version(uri: str) -> int | None:
-    """Number of the newest version; None if there is none, or none that can be read."""
-    try:
-        return int(DeltaTable(uri).version())
-    except (DeltaError, OSError):
-        return None
+def root_cause(error: Exception) -> str:
+    """What went wrong, in one line.
 
-
-def _cause(error: Exception) -> str:
-    """The last of deltalake's chain of causes, without colours, arrows, XML and backtraces."""
+    Of deltalake's chain of causes the last one, without colours, arrows, XML and backtraces.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return first_line(error)
     lines = str(error).strip().splitlines() or [type(error).__name__]
     *_, last = [lines[0], *(line for line in lines if "↳" in line and "<" not in line)]
     return re.sub(r"\x1b\[\d+m|↳", "", last).strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from retrieval.errors import IndexFormatError
+from retrieval.index.history import split_version
 from retrieval.index.table import is_index, may_hold_index, open_index
 from retrieval.storage import absolute_uri, expand, is_local, join
 from retrieval.vectors.columns import VectorColumns
@@ -19,9 +20,10 @@ def open_source(
     """Open an index, or a Parquet folder, glob or file, or a folder of .npy and Parquet pairs.
 
     Args:
-        uri: Local path, glob or address.
+        uri: Local path, glob or address; INDEX@12 is version 12 of an index.
         columns: Which columns hold ids and vectors; found by name and type by default.
-        version: A version of an index; its newest by default. Other tools' files have none.
+        version: A version of an index, which `uri` then names alone; by default that of INDEX@12,
+            or else the newest. Other tools' files have none.
 
     Raises:
         StorageError: nothing is there, or no index where a version is asked for.
@@ -31,6 +33,8 @@ def open_source(
 
     Cost: one small read a file; for an index, its log alone.
     """
+    if version is None:
+        uri, version = split_version(uri)
     uri = absolute_uri(uri)
     if version is not None or (_may_be_index(uri) and is_index(uri)):
         source = _open_index(uri, version)
@@ -54,7 +58,9 @@ def _open_index(uri: str, version: int | None) -> VectorSource:
     index = open_index(uri, version)
     return VectorSource(
         uri=uri,
-        files=tuple(VectorFile(join(uri, shard.path), shard.num_rows) for shard in index.shards),
+        files=tuple(
+            VectorFile(join(index.uri, shard.path), shard.num_rows) for shard in index.shards
+        ),
         dim=index.spec.dim,
         dtype=index.spec.dtype,
         id_column="image_id",

@@ -19,7 +19,6 @@ from retrieval.images import Preprocessing, decode_image
 from retrieval.index import open_index, read_index
 from tests.conftest import COLOURS, draw_photos, make_index, photo_bytes
 from tests.fakes import one_weight
-from tests.pipelines.ranks import commit
 
 FAKE = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none")
 
@@ -83,9 +82,7 @@ def test_rows_describe_their_files(embedded):
     assert index.run["num_rejected"] == 2
 
 
-def test_running_again_replaces_the_content_and_readers_keep_their_version(
-    embedded, photos, tmp_path
-):
+def test_the_content_follows_the_gallery_and_readers_keep_their_version(embedded, photos, tmp_path):
     assert embedded[2]["version"] == 0
     index = str(shutil.copytree(embedded[1], tmp_path / "index"))
     before = open_index(index)
@@ -188,21 +185,6 @@ def test_only_the_names_inside_a_folder_tell_whether_it_may_become_an_index(phot
     (folder / "mine.txt").write_text("mine")
     with pytest.raises(StorageError, match=r"holds files that are no index, such as .*mine\.txt"):
         run(str(photos), str(folder), FAKE)
-
-
-def test_a_commit_by_another_run_meanwhile_wins(photos, tmp_path, monkeypatch):
-    index = tmp_path / "index"
-    make_index(index, ["a"], np.ones((1, 3), np.float16))
-    listing = run.__globals__["list_photos"]
-
-    def list_while_another_run_commits(gallery):
-        commit(index, open_index(str(index)).shards, dim=3)
-        return listing(gallery)
-
-    monkeypatch.setitem(run.__globals__, "list_photos", list_while_another_run_commits)
-    with pytest.raises(MismatchError, match="another run has committed version 1 meanwhile"):
-        run(str(photos), str(index), FAKE)
-    assert open_index(str(index)).version == 1
 
 
 def test_an_error_in_a_worker_arrives_as_if_it_had_been_raised_here(photos, tmp_path):

@@ -217,40 +217,6 @@ def test_of_runs_that_commit_at_once_one_wins(tmp_path, num_before):
     check_race(tmp_path, 0 if num_before else None)
 
 
-@pytest.mark.parametrize("seen_version", [None, 0])
-def test_a_commit_whose_reply_was_lost_has_succeeded(tmp_path, monkeypatch, seen_version):
-    if seen_version == 0:
-        make_index(tmp_path, IDS, VECTORS)
-
-    def losing_its_reply(commit):
-        def lose(*args, **settings):
-            commit(*args, **settings)
-            raise OSError("Generic S3 error\n  \x1b[31m↳\x1b[0m connection reset")
-
-        return lose
-
-    from retrieval.index import table
-
-    create = losing_its_reply(table.create_table_with_add_actions)
-    monkeypatch.setattr(table, "create_table_with_add_actions", create)
-    write = losing_its_reply(DeltaTable.create_write_transaction)
-    monkeypatch.setattr(DeltaTable, "create_write_transaction", write)
-    assert replace(tmp_path, [[5]], seen_version) == (0 if seen_version is None else 1)
-    assert rows_of(tmp_path) == {"0": ([5.0], None)}
-
-
-def test_a_commit_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
-    make_index(tmp_path, IDS, VECTORS)
-
-    def fail(*args, **settings):
-        raise OSError("Generic S3 error\n  \x1b[31m↳\x1b[0m GET\n  \x1b[31m↳\x1b[0m no route\n")
-
-    monkeypatch.setattr(DeltaTable, "create_write_transaction", fail)
-    with pytest.raises(StorageError, match=line(f"{tmp_path}: the commit failed (no route).")):
-        replace(tmp_path, [[5]], 0)
-    assert set(rows_of(tmp_path)) == set(IDS)
-
-
 def test_an_index_lives_on_s3_too(s3):
     uri = f"{s3}/some where/ü 100%/index"
     assert not is_index(uri)

@@ -173,42 +173,6 @@ def test_flipped_bytes_of_a_shard_are_found(tmp_path):
             read_index(str(tmp_path))
 
 
-def test_a_commit_that_a_loss_of_power_tore_is_not_read_as_something_less(tmp_path):
-    make_index(tmp_path, IDS[:1], VECTORS[:1])
-    index = make_index(tmp_path / "more", IDS, VECTORS, num_shards=4)
-    for shard in index.shards:
-        (tmp_path / "more" / shard.path).rename(tmp_path / shard.path)
-    commit_index(str(tmp_path), index.spec, index.shards, run={}, seen_version=0)
-    entry = log_entry(tmp_path, 1)
-    lines = entry.read_bytes().splitlines(keepends=True)
-    message = (
-        f"{tmp_path}: version 1 is incomplete, as a loss of power leaves it. Remove "
-        f"_delta_log/{1:020d}.json to go back to the version before."
-    )
-    for num_lines in range(len(lines)):
-        entry.write_bytes(b"".join(lines[:num_lines]))
-        with pytest.raises(IndexFormatError, match=line(message)):
-            open_index(str(tmp_path))
-    entry.write_bytes(b"".join(lines)[:-9])
-    with pytest.raises(IndexFormatError, match=f"^{tmp_path}: the log cannot be read \\(Kernel e"):
-        open_index(str(tmp_path))
-    assert open_index(str(tmp_path), 0).num_rows == 1
-    entry.unlink()
-    assert open_index(str(tmp_path)).version == 0
-
-
-def test_a_log_that_cannot_be_read_stops_a_commit_and_is_named(tmp_path):
-    make_index(tmp_path, IDS, VECTORS)
-    log_entry(tmp_path, 0).write_bytes(b'{"add":')
-    reason = "Kernel error: Json error: Truncated record whilst reading value"
-    with pytest.raises(
-        IndexFormatError, match=line(f"{tmp_path}: the log cannot be read ({reason}).")
-    ):
-        open_index(str(tmp_path))
-    with pytest.raises(StorageError, match=line(f"{tmp_path}: the commit failed ({reason}).")):
-        commit_index(str(tmp_path), make_spec(3), [], run={}, seen_version=0)
-
-
 def test_versions_that_other_tools_commit_are_read(tmp_path):
     index = make_index(tmp_path, IDS, VECTORS)
     commit_index(str(tmp_path), index.spec, index.shards[:0], run={"n": 1}, seen_version=0)

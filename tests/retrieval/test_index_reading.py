@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import IndexFormatError
@@ -67,6 +67,7 @@ def test_shards_that_are_runs_of_the_ids_are_placed_whatever_their_names(tmp_pat
     assert rows.embeddings.tobytes() == vectors.tobytes()
 
 
+@settings(deadline=None)  # a commit waits for the disk
 @given(ids=st.lists(st.text("\x01a\x7fé猫\U0001f431", max_size=3), min_size=1, max_size=12))
 def test_ids_are_in_the_order_of_their_bytes_equal_ones_as_they_lie(tmp_path_factory, ids):
     folder = tmp_path_factory.mktemp("index")

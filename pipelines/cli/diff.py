@@ -1,0 +1,50 @@
+"""`retrieval-cli diff`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pipelines.cli.shared import print_report
+
+__all__ = ["diff"]
+
+
+@click.command()
+@click.argument("index")
+@click.argument("before", type=click.IntRange(0))
+@click.argument("after", type=click.IntRange(0))
+@click.option(
+    "--list",
+    "num_listed",
+    is_flag=False,
+    flag_value=20,
+    default=0,
+    metavar="[N]",
+    type=click.IntRange(0),
+    help="Name the first ids of each kind of change; 20 where no number follows.",
+)
+@click.option("--probe", metavar="QUERIES", help="Rank both versions for these queries, too.")
+@click.option(
+    "--top-k",
+    type=click.IntRange(1),
+    help="Images of each query of --probe. [default: 10]",
+)
+def diff(index: str, before: int, after: int, **settings: Any) -> None:  # noqa: ANN401
+    """Compare two versions of an index: ids added, removed, moved, changed, relabelled.
+
+    Shards that both versions share are not read. With --probe both are ranked for some queries,
+    and the report tells how many of the nearest images stayed, and which queries changed most.
+
+    \b
+    Example:
+        retrieval-cli diff index/gallery 11 12 --list
+        retrieval-cli diff index/gallery 11 12 --probe index/queries --top-k 10
+    """
+    if settings["top_k"] is not None and settings["probe"] is None:
+        raise click.UsageError("--top-k is for --probe: name queries to rank.")
+    settings["top_k"] = settings["top_k"] or 10
+    from pipelines import diff as job
+
+    print_report(job.run(index, before, after, **settings))

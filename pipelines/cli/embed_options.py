@@ -1,0 +1,101 @@
+"""Options that all commands have which embed photos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+from click.core import ParameterSource
+
+__all__ = ["check_model", "embed_options"]
+
+_Command = Callable[..., None]
+
+_OPTIONS = [
+    click.option(
+        "--model",
+        help="Folder that `retrieval-cli train` has made: its network, weights and image size.",
+    ),
+    click.option(
+        "--backbone",
+        default="resnet18",
+        show_default=True,
+        help="resnet18, resnet50, resnet101, resnet152, resnext101_32x8d, wide_resnet101_2, "
+        "googlenet, or package.module:function for a network of your own.",
+    ),
+    click.option(
+        "--weights",
+        default="imagenet",
+        show_default=True,
+        help="imagenet (from torchvision's cache, or downloaded), none (random), or a .safetensors "
+        "or .pth state dict.",
+    ),
+    click.option("--seed", default=0, show_default=True, help="Seed of random weights."),
+    click.option(
+        "--image-size",
+        default=224,
+        show_default="224, or the model's",
+        type=click.IntRange(1),
+        help="Side in pixels of the square to which a photo is stretched.",
+    ),
+    click.option(
+        "--labels",
+        default="folder",
+        show_default=True,
+        help="folder (the first folder of the path), none, pattern:REGEX (its first group, in the "
+        "file's name), or a CSV or Parquet file with image_id and label.",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float16", "float32"]),
+        default="float16",
+        show_default=True,
+        help="Stored type of a component.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        default="auto",
+        show_default=True,
+        help="In which the network computes. auto: float16 on a GPU, bfloat16 on a CPU that has "
+        "it, else float32; each worker compares photos of its first batch with float32, and falls "
+        "back to it where a cosine is below 0.999.",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(1),
+        help="Photos in a forward pass. [default: 8, on a GPU 256; halved where a GPU has not "
+        "enough memory]",
+    ),
+    click.option(
+        "--num-actors",
+        type=click.IntRange(1),
+        help="Copies of the network. [default: one a GPU, or one per 16 CPUs]",
+    ),
+    click.option(
+        "--verify-content",
+        is_flag=True,
+        help="Read every photo: its content alone decides whether it has changed, not its size and "
+        "time.",
+    ),
+    click.option(
+        "--rebase",
+        is_flag=True,
+        help="If another run commits meanwhile, go on from its version instead of failing.",
+    ),
+]
+
+
+def embed_options(command: _Command) -> _Command:
+    """Add the options to a command, in this order."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def check_model(ctx: click.Context, model: str | None, decided: tuple[str, ...]) -> None:
+    """Refuse an option that the folder of a model decides."""
+    for name in decided if model is not None else ():
+        if ctx.get_parameter_source(name) != ParameterSource.DEFAULT:
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--model decides --{option} too: give one of them.", ctx)

@@ -1,0 +1,38 @@
+"""`retrieval-cli vacuum`."""
+
+from __future__ import annotations
+
+import click
+
+from pipelines.cli.shared import print_report
+
+__all__ = ["vacuum"]
+
+
+@click.command()
+@click.argument("index")
+@click.option(
+    "--keep-days",
+    default=7.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Every version that was current in these days can still be read and restored.",
+)
+@click.option("--dry-run", is_flag=True, help="Tell what would be removed.")
+@click.option(
+    "--force", is_flag=True, help="Allow less than a day: when nothing else uses the index."
+)
+def vacuum(index: str, keep_days: float, dry_run: bool, force: bool) -> None:
+    """Remove shards, rejects and receipts that no version of the last days needs.
+
+    Only files that this tool has written, older than these days, are removed; the work of a
+    running night is younger. Killed in the middle it harms nothing: give the command again.
+
+    \b
+    Example:
+        retrieval-cli vacuum index/gallery --dry-run
+        retrieval-cli vacuum index/gallery --keep-days 30
+    """
+    from retrieval.index.vacuum import vacuum_index
+
+    print_report(vacuum_index(index, keep_days, dry_run=dry_run, force=force))

@@ -1,0 +1,202 @@
+"""Who does the work of a night: tasks and actors of Ray, which starts when it is first needed."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from pipelines import cluster
+from pipelines.embed.budget import budget
+from pipelines.embed.config import EmbedConfig
+from pipelines.embed.placement import Placement, place_actors
+from pipelines.embed.sink import IndexDatasink, Written
+from pipelines.embed.stages import Decode, EmbedPhotos
+from pipelines.laps import Laps
+from pipelines.progress import progress_line, status_line
+from pipelines.tally import Tally
+from retrieval.fetching import FETCH_AT_ONCE, hash_photos
+from retrieval.index import EmbeddingSpec, Night, Receipt, Shard
+from retrieval.index.carrying import Piece, carry
+
+__all__ = ["RayHands"]
+
+# Rows of one decoding task: 128 decoded photos are 19 MB and a second or two of work for the
+# network, so that at the end no thread has much more to do than the others. A task costs 15 ms
+# beside decoding (0.6 s); a million photos make 8,000 tasks.
+_BLOCK_ROWS = 128
+
+
+class RayHands:
+    """The work of one run on Ray; a context, which ends Ray if it has started it.
+
+    Attributes:
+        written: What the tasks that write have told.
+        stages: The report's `stages`; None if nothing was embedded.
+    """
+
+    def __init__(
+        self,
+        index: str,
+        settings: dict[str, Any],
+        spec: EmbeddingSpec,
+        config: EmbedConfig,
+        laps: Laps,
+        address: str | None,
+    ) -> None:
+        """Nothing starts yet.
+
+        Args:
+            index: Where to write.
+            settings: Arguments of `Embedder`, in each actor.
+            spec: How the embeddings are made.
+            config: Settings of the job.
+            laps: Where the time of the steps is told.
+            address: Ray cluster; see `cluster.session`.
+        """
+        self._index = index
+        self._settings = settings
+        self._spec = spec
+        self._config = config
+        self._laps = laps
+        self._address = address
+        self._session = ExitStack()
+        self._is_started = False
+        self.written: list[Written] = []
+        self.stages: dict[str, Any] | None = None
+
+    def __enter__(self) -> RayHands:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # With the error: the session takes out of it what Ray has wrapped around ours.
+        self._session.__exit__(kind, error, trace)
+        if self._is_started:
+            self._laps.end("stop_ray")
+
+    def _start(self, step: str) -> None:
+        self._laps.end(step)
+        if not self._is_started:
+            self._session.enter_context(cluster.session(self._address))
+            self._is_started = True
+            self._laps.end("start_ray")
+
+    def hash_photos(self, photos: pa.Table) -> pa.Table:
+        """Hash the content of photos, in tasks that read 32 at a time."""
+        self._start("compare")
+        tally = Tally()
+        cluster.quiet_data()
+        dataset = ray.data.from_arrow(_blocks(photos, 2 * _BLOCK_ROWS)).map_batches(
+            _hash,
+            fn_args=(tally,),
+            batch_size=FETCH_AT_ONCE,
+            batch_format="pyarrow",
+            udf_modifying_row_count=False,
+        )
+        with progress_line("hashed", "photos", photos.num_rows, tally.total):
+            found = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+        self._laps.end("hash")
+        return pa.concat_tables(found)
+
+    def embed(self, photos: pa.Table, night: Night) -> list[Receipt]:
+        """Decode → embed → write, as one streaming Ray Data job."""
+        self._start("compare")
+        there, begun_at = cluster.resources(), time.time()
+        place = place_actors(there, self._config.num_actors)
+        sink = IndexDatasink(
+            self._index, self._spec, (night.run_id, night.listed_us), night.shard_rows
+        )
+        self._stream(photos, sink, place)
+        self._laps.end("embed")
+        self.written = sink.written
+        self.stages = budget(
+            [part.seconds for part in sink.written],
+            photos.num_rows,
+            seconds=self._laps.seconds["embed"],
+            start_s=max(0.0, min(part.ready_at for part in sink.written) - begun_at),
+            there=there,
+        )
+        return [part.receipt for part in sink.written]
+
+    def _stream(self, photos: pa.Table, sink: IndexDatasink, place: Placement) -> None:
+        num_photos = photos.num_rows // (place.num_actors * place.num_calls)
+        settings = {**self._settings, "num_photos": num_photos}
+        tally = Tally()
+        cluster.quiet_data()
+        dataset = (
+            ray.data.from_arrow(_blocks(photos, _BLOCK_ROWS))
+            .map_batches(
+                Decode(settings["preprocessing"]),
+                batch_size=FETCH_AT_ONCE,
+                batch_format="pyarrow",
+                num_cpus=place.decode_cpus,
+                # Usual need of a task. As the actors book none, Ray also cannot fuse the two
+                # stages, which would decode and embed one after the other in one process.
+                memory=2**28,
+                udf_modifying_row_count=False,
+            )
+            .map_batches(
+                EmbedPhotos,
+                fn_constructor_args=(settings, tally),
+                batch_size=self._config.batch_size or place.batch_size,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(
+                    size=place.num_actors,
+                    max_concurrent_calls_per_actor=place.num_calls,
+                    enable_true_multi_threading=True,
+                ),
+                num_cpus=place.num_cpus,
+                num_gpus=place.num_gpus,
+                udf_modifying_row_count=False,
+            )
+        )
+        with progress_line("embedded", "photos", photos.num_rows, tally.total):
+            booked = {"num_cpus": place.write_cpus}
+            dataset.write_datasink(sink, ray_remote_args=booked, concurrency=place.num_writes)
+
+    def carry(self, groups: Iterable[list[Piece]]) -> list[Shard]:
+        """Rewrite shards in tasks, two a CPU at a time: the pieces wait in the object store."""
+        self._start("compare")
+        most = 2 * cluster.resources().num_cpus
+        pending: list[ray.ObjectRef[Shard]] = []
+        written: list[Shard] = []
+        with status_line("rewriting the shards that have changed"):
+            for group in groups:
+                pending.append(_carry.remote(self._index, self._spec, group))
+                if len(pending) == most:
+                    written.append(ray.get(pending.pop(0)))
+            written += ray.get(pending)
+        self._laps.end("carry")
+        return written
+
+    def manners(self) -> dict[str, int]:
+        """How many photos were embedded in which manner."""
+        return dict(sum((part.manners for part in self.written), Counter[str]()))
+
+
+def _blocks(photos: pa.Table, rows: int) -> list[pa.Table]:
+    return [photos.slice(start, rows) for start in range(0, photos.num_rows, rows)]
+
+
+def _hash(table: pa.Table, tally: Tally) -> Iterator[pa.Table]:
+    hashes = hash_photos(table["uri"].to_pylist(), table["size_bytes"].to_pylist())
+    tally.add(table.num_rows)
+    yield pa.table({"image_id": table["image_id"], "content_sha256": pa.array(hashes, pa.string())})
+
+
+# A damaged shard is damaged for the next attempt too; Ray tries again only where a worker is lost.
+@ray.remote  # type: ignore[untyped-decorator]
+def _carry(index: str, spec: EmbeddingSpec, group: list[Piece]) -> Shard:
+    return carry(index, spec, group)

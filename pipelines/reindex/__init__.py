@@ -1,0 +1,21 @@
+"""A night: the gallery as it is now → index → quality gate → commit → ranking → report.
+
+Reads       what `embed` reads; the queries and, for the gate, a labelled probe set: indexes, or
+            folders of photos, which are embedded with the same model.
+Writes      the index's next version; with queries, their ranking and its report; a record of
+            the night in INDEX/_runs.
+Resources   those of `embed` and `rank`.
+Resume      run again: finished work of a killed night is kept, step by step, and a version
+            that was committed without its ranking gets it.
+Fails when  `embed` or `rank` do, or the gate refuses the version: then the one before stays.
+
+config      settings
+sides       queries and probe, as indexes
+gate        figures of a version before it is committed, and whether they will do
+job         all of it
+"""
+
+from pipelines.reindex.config import GateConfig, ReindexConfig
+from pipelines.reindex.job import run
+
+__all__ = ["GateConfig", "ReindexConfig", "run"]

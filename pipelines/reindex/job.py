@@ -1,0 +1,176 @@
+"""The job: embed → gate → commit → rank → report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from pipelines import embed, evaluate, rank, report
+from pipelines.laps import Laps
+from pipelines.progress import announce
+from pipelines.reindex.config import ReindexConfig
+from pipelines.reindex.gate import forget_older, judge, measure
+from pipelines.reindex.sides import as_index
+from retrieval.errors import GateError, RetrievalError, StorageError, UsageError
+from retrieval.index import Candidate, open_index, write_record
+from retrieval.rankings import Ranking, open_ranking
+from retrieval.storage import absolute_uri, file_exists, remove_file
+
+__all__ = ["run"]
+
+
+def run(
+    photos: str, index: str, config: ReindexConfig, *, address: str | None = None
+) -> dict[str, Any]:
+    """Bring an index up to date with its gallery, and the rankings with the index.
+
+    Args:
+        photos: Folder or address of the gallery, or a manifest of it.
+        index: Folder or address of the index.
+        config: Settings.
+        address: Ray cluster; see `cluster.session`.
+
+    Returns:
+        The record of the night, which is also in INDEX/_runs: that of `embed`, and `status`
+        ("committed" or "unchanged"), `gate`, `ranking`, `seconds`.
+
+    Raises:
+        GateError: the version was refused; its record is written too.
+        RetrievalError: see the head of this module.
+    """
+    start, laps = time.monotonic(), Laps()
+    night = _Night(photos, absolute_uri(index), config, address)
+    record = embed.run(photos, index, config.embed, address=address, gate=night.check)
+    laps.end("index")
+    is_new = record["version_after"] != record["version_before"]
+    record["status"] = "committed" if is_new else "unchanged"
+    if config.queries is not None:
+        record["ranking"] = night.rank(record["version_after"], laps)
+    if config.gate.probe is not None:
+        forget_older(open_index(night.index))
+    if "gate" in record:
+        remove_file(record["gate"].pop("candidate"))  # is a version now
+    seconds = {**record["seconds"], **laps.seconds, "total": round(time.monotonic() - start, 3)}
+    record["seconds"] = seconds
+    write_record(night.index, record["run_id"], record)
+    return record
+
+
+class _Night:
+    """What the steps of one night share."""
+
+    def __init__(self, photos: str, index: str, config: ReindexConfig, address: str | None) -> None:
+        self.photos = photos
+        self.index = index
+        self._config = config
+        self._address = address
+
+    def check(self, candidate: Candidate) -> dict[str, Any] | None:
+        """All that may still refuse a version: sides of another model, and the gate."""
+        if self._config.queries is not None:
+            self._side(self._config.queries, "queries", candidate)
+        gate = self._config.gate
+        if gate.probe is None:
+            return None
+        probe = self._side(gate.probe, "probe", candidate)
+        figures = measure(candidate, probe, gate, self._config.rank.metric)
+        try:
+            judge(candidate, figures, gate)
+        except GateError as error:
+            run = candidate.index.run
+            record = {**run, "status": "refused", "gate": figures, "message": str(error)}
+            write_record(self.index, run["run_id"], record)
+            raise
+        return figures
+
+    def _side(self, side: str, name: str, candidate: Candidate) -> str:
+        spec = candidate.index.spec
+        return as_index(side, name, self.index, spec, self._config.embed, self._address)
+
+    def rank(self, version: int, laps: Laps) -> dict[str, Any]:
+        """Bring the ranking and its page up to date; says how."""
+        config = self._config
+        index = open_index(self.index, version)
+        queries = as_index(
+            str(config.queries), "queries", self.index, index.spec, config.embed, self._address
+        )
+        rankings = absolute_uri(str(config.rankings))
+        try:
+            ranked = self._rank(queries, version, rankings)
+            laps.end("rank")
+            if ranked or not file_exists(config.page):
+                report.run(rankings, config.page)
+            laps.end("report")
+            figures = _figures(rankings, queries, self.index)
+        except RetrievalError as error:
+            raise type(error)(
+                f"{error} Version {version} of {self.index} is committed; the same command again "
+                f"goes on with its ranking."
+            ) from error
+        facts = open_ranking(rankings).facts
+        return {
+            "ranking": rankings,
+            "report": absolute_uri(config.page),
+            "num_queries": facts["num_queries"],
+            "num_gallery": facts["num_gallery"],
+            "num_spared_queries": facts.get("num_spared_queries"),
+            "is_anew": ranked,
+            **figures,
+        }
+
+    def _rank(self, queries: str, version: int, rankings: str) -> bool:
+        """Rank what has changed; false if the ranking is of these very versions."""
+        settings = _fitting(self._config.rank, open_index(self.index, version).num_rows)
+        before = _finished(rankings)
+        if before is not None:
+            if _is_current(before, queries, self.index, version, settings):
+                return False
+            try:
+                incremental = replace(settings, previous=rankings)
+                rank.run(queries, self.index, rankings, incremental, address=self._address)
+                return True
+            except UsageError as error:
+                announce(f"Ranking all anew: {error}")
+        rank.run(queries, self.index, rankings, settings, address=self._address)
+        return True
+
+
+def _fitting(settings: rank.RankConfig, num_rows: int) -> rank.RankConfig:
+    """The settings; a gallery smaller than top_k is ranked whole."""
+    if settings.top_k is not None and settings.top_k > num_rows:
+        return replace(settings, top_k=num_rows)
+    return settings
+
+
+def _finished(rankings: str) -> Ranking | None:
+    try:
+        return open_ranking(rankings)
+    except StorageError:
+        return None
+
+
+def _is_current(
+    ranking: Ranking, queries: str, gallery: str, version: int, settings: rank.RankConfig
+) -> bool:
+    """Whether a ranking is of these versions, by these settings."""
+    facts = ranking.facts
+    sides = [(facts[side]["uri"], facts[side]["version"]) for side in ("queries", "gallery")]
+    top_k = facts["num_gallery"] if settings.top_k is None else settings.top_k
+    return sides == [
+        (absolute_uri(queries), open_index(queries).version),
+        (gallery, version),
+    ] and (facts["metric"], facts["top_k"], facts["exclude_self"]) == (
+        settings.metric,
+        top_k,
+        settings.exclude_self,
+    )
+
+
+def _figures(rankings: str, queries: str, gallery: str) -> dict[str, Any]:
+    """Accuracy, where the queries have labels."""
+    try:
+        found = evaluate.run(rankings, queries, gallery)
+    except UsageError:
+        return {}
+    return {name: found[name] for name in ("top_1", "top_3", "top_10", "map") if name in found}

@@ -1,0 +1,140 @@
+"""What an index is, how far back it goes, and what its last runs did.
+
+Reads       the log, the folder's listing, the rejects and the receipts; no shard.
+Writes      nothing; the report is the result.
+Resources   one process, without Ray.
+Fails when  there is no index, or its log is damaged.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from retrieval.errors import IndexFormatError
+from retrieval.index import open_index
+from retrieval.index.folder import stored_files
+from retrieval.index.history import (
+    Commit,
+    oldest_readable,
+    read_commits,
+    read_log,
+    split_version,
+)
+from retrieval.index.rejects import reject_tables
+from retrieval.index.table import Index
+from retrieval.storage import join, read_bytes
+
+__all__ = ["run"]
+
+_LAST_RUNS = 10
+_STAGING = "_staging"
+
+
+def run(index: str) -> dict[str, Any]:
+    """Describe an index.
+
+    Args:
+        index: Its location; INDEX@12 describes version 12.
+
+    Returns:
+        The report: `version`, `rows`, `bytes`, `shards`, `model`, `rejects`, `in_progress`
+        (what runs have staged and not committed), `readable` (versions from the oldest on,
+        without a gap), `log`, and the last `runs`, newest first.
+
+    Raises:
+        StorageError: there is no index, or it cannot be reached.
+        UsageError: it has no such version.
+        IndexFormatError: the log is damaged.
+
+    Cost: reads the log's last entries, and a part of each of those that can still be read.
+    """
+    uri, version = split_version(index)
+    newest = open_index(uri)
+    shown = newest if version is None else open_index(uri, version)
+    files = {file.name for file in stored_files(newest.uri)}
+    log, oldest = read_log(newest.uri), oldest_readable(newest, files)
+    there = [number for number in log.entries if number <= shown.version][-_LAST_RUNS:]
+    return {
+        "index": shown.uri,
+        "version": shown.version,
+        "rows": shown.num_rows,
+        "bytes": sum(shard.size_bytes for shard in shown.shards),
+        "shards": _shards(shown),
+        "model": asdict(shown.spec),
+        "rejects": _rejects(shown),
+        "in_progress": _in_progress(newest),
+        "readable": {
+            "newest": newest.version,
+            "oldest": oldest,
+            "num_versions": 0 if oldest is None else newest.version - oldest + 1,
+        },
+        "log": {"entries": len(log.entries), "bytes": log.size_bytes},
+        "runs": [_run(commit) for commit in read_commits(newest.uri, there[::-1])],
+    }
+
+
+def _shards(index: Index) -> dict[str, Any]:
+    rows = [shard.num_rows for shard in index.shards] or [0]
+    return {
+        "num": len(index.shards),
+        "smallest_rows": min(rows),
+        "median_rows": statistics.median(rows),
+        "largest_rows": max(rows),
+    }
+
+
+def _rejects(index: Index) -> dict[str, Any]:
+    """Rejects of each reason; what a status tells of a damaged index must not end it."""
+    try:
+        tables = list(reject_tables(index, ["reason"]))
+    except IndexFormatError as error:
+        return {"num": None, "error": str(error)}
+    reasons = Counter(reason for table in tables for reason in table["reason"].to_pylist())
+    return {"num": reasons.total(), "reasons": dict(reasons.most_common())}
+
+
+def _in_progress(index: Index) -> dict[str, int]:
+    live = {shard.path for shard in index.shards}
+    receipts = [
+        file.name for file in stored_files(join(index.uri, _STAGING)) if file.name.endswith(".json")
+    ]
+    waiting = [
+        shard
+        for name in receipts
+        for shard in _named_shards(join(index.uri, _STAGING, name))
+        if shard["path"] not in live
+    ]
+    return {
+        "num_receipts": len(receipts),
+        "num_shards": len(waiting),
+        "num_rows": sum(shard["num_rows"] for shard in waiting),
+    }
+
+
+def _named_shards(uri: str) -> Iterator[dict[str, Any]]:
+    try:
+        shard = json.loads(read_bytes(uri))["shard"]
+        if shard:
+            yield {"path": str(shard["path"]), "num_rows": int(shard["num_rows"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # committed just now, or half of it: no run goes on after such a one
+
+
+def _run(commit: Commit) -> dict[str, Any]:
+    counts = {name: value for name, value in commit.run.items() if name.startswith("num_")}
+    made = commit.timestamp_ms
+    at = made and f"{datetime.fromtimestamp(made / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    restored = commit.run.get("restored_version")
+    return {
+        "version": commit.version,
+        "run_id": commit.run.get("run_id"),
+        "created_at": commit.run.get("created_at", at),
+        **({} if restored is None else {"restored_version": restored}),
+        **counts,
+    }

@@ -1,0 +1,48 @@
+"""What each run says of itself, for the next morning: INDEX/_runs/RUN_ID.json.
+
+The log keeps a record of every commit; here also nights without one have theirs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from retrieval.index.table import Index
+from retrieval.storage import join, list_files, read_bytes, write_bytes
+
+__all__ = ["last_check_us", "write_record"]
+
+
+def write_record(index_uri: str, run_id: str, record: Mapping[str, Any]) -> None:
+    """Write a run's record, in place of one that it wrote before.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(join(index_uri, "_runs", f"{run_id}.json"), content.encode())
+
+
+def last_check_us(index: Index) -> int:
+    """When the gallery was last listed and the index found, or made, to be like it.
+
+    Returns:
+        Microseconds since 1970: of the run that committed this version, or of a later one that
+        had nothing to commit. 0 if nobody knows.
+    """
+    committed = _as_us(index.run.get("listed_us"))
+    for uri in reversed(list_files(join(index.uri, "_runs"))):  # names begin with the time
+        try:
+            record = json.loads(read_bytes(uri))
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and record.get("version_after") == index.version:
+            return max(committed, _as_us(record.get("listed_us")))
+        return committed
+    return committed
+
+
+def _as_us(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,85 @@
+"""A manifest: a Parquet file in which somebody else lists the photos of a gallery.
+
+For galleries that a database knows better than any folder does, or that are too large to list
+every night. What it says of size and time decides whether a photo counts as changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from retrieval.errors import IndexFormatError
+from retrieval.storage import DAMAGED_PARQUET, absolute_uri, first_line, is_local, join, open_input
+
+__all__ = ["CATALOGUE_SCHEMA", "read_manifest"]
+
+CATALOGUE_SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("modified_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+_BATCH_ROWS = 64 * 1024
+
+
+def read_manifest(uri: str) -> Iterator[pa.RecordBatch]:
+    """The photos of a manifest, a part at a time, in its order.
+
+    Args:
+        uri: A Parquet file with the columns of CATALOGUE_SCHEMA; others are passed over. A
+            photo's `uri` is an absolute path or an address, or a path relative to the
+            manifest's folder. `modified_at` may be a time without zone, taken for UTC.
+
+    Returns:
+        Batches of CATALOGUE_SCHEMA.
+
+    Raises:
+        IndexFormatError: it cannot be read, lacks a column, has an empty cell, or lists nothing.
+    """
+    folder = absolute_uri(uri).rpartition("/")[0]
+    is_empty = True
+    try:
+        with open_input(uri) as stream, pq.ParquetFile(stream) as file:
+            missing = set(CATALOGUE_SCHEMA.names) - set(file.schema_arrow.names)
+            if missing:
+                raise IndexFormatError(
+                    f"{uri}: has no column {', '.join(sorted(missing))}; a manifest needs "
+                    f"{', '.join(CATALOGUE_SCHEMA.names)}."
+                )
+            for batch in file.iter_batches(_BATCH_ROWS, columns=CATALOGUE_SCHEMA.names):
+                is_empty = is_empty and not batch.num_rows
+                yield _checked(batch.select(CATALOGUE_SCHEMA.names), folder, uri)
+    except DAMAGED_PARQUET as error:
+        raise IndexFormatError(
+            f"{uri}: this manifest cannot be read ({first_line(error)}). Write it again."
+        ) from error
+    if is_empty:
+        raise IndexFormatError(f"{uri}: lists no photo. At least one row is needed.")
+
+
+def _checked(batch: pa.RecordBatch, folder: str, uri: str) -> pa.RecordBatch:
+    for name in batch.schema.names:
+        if batch[name].null_count:
+            raise IndexFormatError(
+                f"{uri}: an empty cell in the column {name}. Each photo needs "
+                f"{', '.join(batch.schema.names)}."
+            )
+    addresses = [_absolute(text, folder) for text in batch["uri"].to_pylist()]
+    times = batch["modified_at"]
+    if pa.types.is_timestamp(times.type) and times.type.tz is None:
+        times = pc.assume_timezone(times, "UTC")
+    columns = [batch["image_id"], pa.array(addresses, pa.string()), batch["size_bytes"], times]
+    fields = zip(columns, CATALOGUE_SCHEMA, strict=True)
+    return pa.record_batch(
+        [column.cast(field.type, safe=False) for column, field in fields], schema=CATALOGUE_SCHEMA
+    )
+
+
+def _absolute(address: str, folder: str) -> str:
+    return address if not is_local(address) or address.startswith("/") else join(folder, address)
