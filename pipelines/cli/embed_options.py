@@ -79,6 +79,11 @@ _OPTIONS = [
         "time.",
     ),
     click.option(
+        "--heal",
+        is_flag=True,
+        help="Read every shard of the index, and embed again what damaged ones held.",
+    ),
+    click.option(
         "--rebase",
         is_flag=True,
         help="If another run commits meanwhile, go on from its version instead of failing.",

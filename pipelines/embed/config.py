@@ -34,6 +34,7 @@ class EmbedConfig:
             read all, and embed those with another content.
         retry_rejects: Try again what was refused; otherwise only what changed since, or could
             not be read.
+        heal: Read every shard of the index whole, and embed again what damaged ones held.
         rebase: Where another run has committed meanwhile, go on from its version.
     """
 
@@ -49,6 +50,7 @@ class EmbedConfig:
     num_actors: int | None = None
     verify_content: bool = False
     retry_rejects: bool = False
+    heal: bool = False
     rebase: bool = False
 
     def __post_init__(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -67,14 +68,14 @@ def run(
     laps = Laps()
     photos, index = absolute_uri(photos), absolute_uri(index)
     seen = _check_output(photos, index)
-    label = labeller(config.labels)
+    label, listing = labeller(config.labels), _Listing(photos)
     with status_line(f"loading {config.model or config.backbone}"):
         settings, spec = _load_model(config)
     laps.end("load_model")
     while True:
-        night = _night(photos, seen, spec, config)
+        night = _night(listing, seen, spec, config)
         with RayHands(index, settings, spec, config, laps, address) as hands:
-            listed = _labelled(list_batches(photos), config.labels, label)
+            listed = _labelled(listing.batches, config.labels, label)
             candidate = prepare(index, seen, spec, listed, night, hands)
             laps.end("compare")
         try:
@@ -83,7 +84,7 @@ def run(
             if not config.rebase:
                 raise
             announce(f"{error} Going on from there, as --rebase asks.")
-            seen = open_index(index)
+            seen, listing = open_index(index), _Listing(photos)
             continue
         report = _report(photos, candidate, version, hands, laps) | verdict
         write_record(index, night.run_id, report)
@@ -149,25 +150,46 @@ def _load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
     return {**settings, "expect": made.fingerprint}, made
 
 
-def _night(photos: str, seen: Index | None, spec: EmbeddingSpec, config: EmbedConfig) -> Night:
-    now = datetime.now(UTC)
+class _Listing:
+    """A gallery's files; begun at once, so that a folder that is missing is told at once.
+
+    Attributes:
+        photos: The gallery.
+        begun_at: Before any file was looked at.
+        batches: See `list_batches`.
+    """
+
+    def __init__(self, photos: str) -> None:
+        self.photos = photos
+        self.begun_at = datetime.now(UTC)
+        batches = list_batches(photos)
+        with status_line(f"listing {photos}"):
+            first = next(batches)
+        self.batches = chain([first], batches)
+
+
+def _night(
+    listing: _Listing, seen: Index | None, spec: EmbeddingSpec, config: EmbedConfig
+) -> Night:
+    begun_at = listing.begun_at
     return Night(
-        run_id=f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
-        listed_us=int(now.timestamp() * 1_000_000),
+        run_id=f"{begun_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
+        listed_us=int(begun_at.timestamp() * 1_000_000),
         shard_rows=max(1, _SHARD_BYTES // spec.row_bytes),
         settled_us=0 if seen is None else last_check_us(seen),
         by_content=config.verify_content,
         retry_rejects=config.retry_rejects,
+        heal=config.heal,
         recorded={
-            "created_at": f"{now:%Y-%m-%dT%H:%M:%SZ}",
-            "photos": photos,
+            "created_at": f"{begun_at:%Y-%m-%dT%H:%M:%SZ}",
+            "photos": listing.photos,
             "settings": config.recorded(),
         },
     )
 
 
 def _labelled(
-    batches: Iterator[pa.RecordBatch], rule: str, label: Callable[[str], str | None]
+    batches: Iterable[pa.RecordBatch], rule: str, label: Callable[[str], str | None]
 ) -> Iterator[pa.RecordBatch]:
     """The listing with its labels; a rule that labels none is refused at its end."""
     num_photos = num_unlabelled = 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from pipelines import embed, evaluate, rank, report
@@ -13,7 +16,7 @@ from pipelines.reindex.config import ReindexConfig
 from pipelines.reindex.gate import forget_older, judge, measure
 from pipelines.reindex.sides import as_index
 from retrieval.errors import GateError, RetrievalError, StorageError, UsageError
-from retrieval.index import Candidate, open_index, write_record
+from retrieval.index import Candidate, is_index, open_index, write_record
 from retrieval.rankings import Ranking, open_ranking
 from retrieval.storage import absolute_uri, file_exists, remove_file
 
@@ -41,7 +44,8 @@ def run(
     """
     start, laps = time.monotonic(), Laps()
     night = _Night(photos, absolute_uri(index), config, address)
-    record = embed.run(photos, index, config.embed, address=address, gate=night.check)
+    with _failures_recorded(night.index):
+        record = embed.run(photos, index, config.embed, address=address, gate=night.check)
     laps.end("index")
     is_new = record["version_after"] != record["version_before"]
     record["status"] = "committed" if is_new else "unchanged"
@@ -55,6 +59,27 @@ def run(
     record["seconds"] = seconds
     write_record(night.index, record["run_id"], record)
     return record
+
+
+@contextmanager
+def _failures_recorded(index: str) -> Iterator[None]:
+    """A night that fails has a record too, if one can be written; a refused one has its own."""
+    begun = datetime.now(UTC)
+    try:
+        yield
+    except RetrievalError as error:
+        if not isinstance(error, GateError):
+            run_id = f"{begun:%Y%m%dT%H%M%S}-failed"
+            record = {
+                "run_id": run_id,
+                "created_at": f"{begun:%Y-%m-%dT%H:%M:%SZ}",
+                "status": "failed",
+                "message": str(error),
+            }
+            with suppress(RetrievalError):
+                if is_index(index):
+                    write_record(index, run_id, record)
+        raise
 
 
 class _Night:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,13 +21,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from retrieval.breakpoints import reached
-from retrieval.errors import IndexFormatError, RetrievalError
+from retrieval.errors import IndexFormatError, RetrievalError, StorageError
 from retrieval.images import Reason
 from retrieval.index.carrying import Piece, Source, plan_shards
 from retrieval.index.commit import commit_index
 from retrieval.index.difference import LISTED_SCHEMA, Difference, open_difference
 from retrieval.index.schema import EmbeddingSpec
-from retrieval.index.shards import Shard
+from retrieval.index.shards import Shard, is_intact
 from retrieval.index.staging import (
     INDEX_REJECT_SCHEMA,
     Receipt,
@@ -71,6 +72,7 @@ class Night:
         settled_us: When the gallery was last found to be as the index says; 0 if never.
         by_content: Trust neither size nor time of a photo.
         retry_rejects: Try again what was refused; otherwise only what may be a passing fault.
+        heal: Read every shard whole first; what damaged ones held counts as not embedded.
         recorded: What else the run's record is to say.
     """
 
@@ -80,6 +82,7 @@ class Night:
     settled_us: int = 0
     by_content: bool = False
     retry_rejects: bool = False
+    heal: bool = False
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -136,6 +139,9 @@ def prepare(
         spec = seen.spec  # another name of the same network is no new make
     live = list(seen.shards) if seen is not None and is_same_make else []
     receipts, useless = read_receipts(uri, spec)
+    if night.heal:
+        live = [shard for shard in live if is_intact(uri, shard)]
+        receipts, useless = _intact(uri, receipts, useless)
     staged = [receipt for receipt in receipts if receipt.shard]
     shards = live + [receipt.shard for receipt in staged if receipt.shard]
     with open_difference() as difference:
@@ -201,7 +207,8 @@ def publish(candidate: Candidate) -> int:
         run={**index.run, "rejects": rejects},
         seen_version=candidate.seen_version,
     )
-    discard(index.uri, candidate.receipts)
+    with suppress(StorageError):  # the night has succeeded; the next one tidies up
+        discard(index.uri, candidate.receipts)
     reached("published")
     return version
 
@@ -209,6 +216,14 @@ def publish(candidate: Candidate) -> int:
 _NO_HASHES = pa.table(
     {"image_id": pa.array([], pa.string()), "content_sha256": pa.array([], pa.string())}
 )
+
+
+def _intact(
+    uri: str, receipts: list[Receipt], useless: list[Receipt]
+) -> tuple[list[Receipt], list[Receipt]]:
+    """The receipts without those of damaged shards, and the useless ones with them."""
+    whole = [each for each in receipts if not each.shard or is_intact(uri, each.shard)]
+    return whole, useless + [each for each in receipts if each not in whole]
 
 
 def _add_stored(
@@ -237,8 +252,8 @@ def _described(uri: str, shard: Shard) -> Iterator[pa.RecordBatch]:
             yield from file.iter_batches(_READ_ROWS, columns=columns)
     except DAMAGED_PARQUET as error:
         raise IndexFormatError(
-            f"{address}: this shard cannot be read ({first_line(error)}). Go back to a version "
-            f"without it: retrieval-cli restore {uri} VERSION"
+            f"{address}: this shard cannot be read ({first_line(error)}). If the disk or the store "
+            f"is well again, embed with --heal what it held."
         ) from error
 
 

@@ -176,14 +176,15 @@ def _open_shard(index_uri: str, shard: Shard) -> Iterator[pq.ParquetFile]:
             yield file
     except DAMAGED_PARQUET as error:
         raise IndexFormatError(
-            f"{uri}: this shard cannot be read ({first_line(error)}). Embed the photos again."
+            f"{uri}: this shard cannot be read ({first_line(error)}). Embed the photos again with "
+            f"--heal."
         ) from error
 
 
 def _strange(index_uri: str, shard: Shard) -> IndexFormatError:
     return IndexFormatError(
         f"{join(index_uri, shard.path)}: not the shard that the index names; its columns or its "
-        f"number of rows differ. Embed the photos again."
+        f"number of rows differ. Embed the photos again with --heal."
     )
 
 

@@ -14,6 +14,8 @@ from retrieval.storage import join, list_files, read_bytes, write_bytes
 
 __all__ = ["last_check_us", "write_record"]
 
+_LOOK_BACK = 10  # records; nights that fail leave some between
+
 
 def write_record(index_uri: str, run_id: str, record: Mapping[str, Any]) -> None:
     """Write a run's record, in place of one that it wrote before.
@@ -33,15 +35,21 @@ def last_check_us(index: Index) -> int:
         had nothing to commit. 0 if nobody knows.
     """
     committed = _as_us(index.run.get("listed_us"))
-    for uri in reversed(list_files(join(index.uri, "_runs"))):  # names begin with the time
-        try:
-            record = json.loads(read_bytes(uri))
-        except (OSError, ValueError):
-            continue
-        if isinstance(record, dict) and record.get("version_after") == index.version:
+    newest = list_files(join(index.uri, "_runs"))[
+        : -_LOOK_BACK - 1 : -1
+    ]  # names begin with the time
+    for record in map(_read, newest):
+        if record.get("version_after") == index.version:
             return max(committed, _as_us(record.get("listed_us")))
-        return committed
     return committed
+
+
+def _read(uri: str) -> Mapping[str, Any]:
+    try:
+        record = json.loads(read_bytes(uri))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _as_us(value: object) -> int:

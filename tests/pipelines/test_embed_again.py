@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -174,18 +175,22 @@ def test_photos_that_come_change_and_go_while_a_run_lists_them(gallery, monkeypa
 
 
 def test_a_worker_that_is_killed_costs_nothing(tmp_path):
-    photos, index = draw_photos(tmp_path / "photos"), tmp_path / "index"
-    killed = []
+    photos, index = age(draw_photos(tmp_path / "photos")), tmp_path / "index"
+    killed, begun = [], time.time()
 
     def kill_one():
         while not killed:
-            for process in psutil.process_iter(["name"]):
-                if "EmbedPhotos" in (process.info["name"] or "") or "MapWorker" in _title(process):
-                    time.sleep(1)
-                    process.send_signal(signal.SIGKILL)
-                    killed.append(process.pid)
-                    return
             time.sleep(0.05)
+            with suppress(psutil.NoSuchProcess):
+                ours = [process for process in psutil.process_iter() if is_network(process)]
+                for process in ours[:1]:
+                    time.sleep(1)  # it has photos now
+                    process.kill()
+                    killed.append(process.pid)
+
+    def is_network(process):
+        title = " ".join(process.cmdline())
+        return "MapWorker(MapBatches(EmbedPhotos))" in title and process.create_time() > begun
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
@@ -194,13 +199,6 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path):
     assert killed
     assert counts(report) == {"embedded": 10, "rejected": 2, "rejected_now": 2}
     check_like_scratch(photos, index, tmp_path / "scratch")
-
-
-def _title(process):
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 _RUN = """
@@ -224,7 +222,7 @@ print(job.run(sys.argv[1], sys.argv[2], config)["num_resumed"])
     ],
 )
 def test_a_driver_that_is_killed_loses_nothing(tmp_path, place):
-    photos, index = draw_photos(tmp_path / "photos"), tmp_path / "index"
+    photos, index = age(draw_photos(tmp_path / "photos")), tmp_path / "index"
     command = [sys.executable, "-c", _RUN, str(photos), str(index)]
     environment = {**os.environ, "RETRIEVAL_BREAKPOINT": place}
     committed = ("after commit", "published")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from retrieval.errors import MismatchError, UsageError
+from retrieval.errors import IndexFormatError, MismatchError, UsageError
 from retrieval.index import open_index, publish, read_index
 from retrieval.storage import list_files
 from tests.conftest import make_spec
@@ -212,3 +212,35 @@ def test_a_fortnight_of_random_nights_is_the_gallery_each_morning(tmp_path, seed
     assert sorted(rows_of(uri), key=by_id) == sorted(rows_of(scratch), key=by_id)
     sizes = sorted(shard.num_rows for shard in open_index(uri).shards)
     assert sum(size < 2 for size in sizes) <= 2  # small shards are joined
+
+
+def test_a_damaged_shard_stops_the_night_and_heal_embeds_again_what_it_held(tmp_path, gallery):
+    uri = str(tmp_path)
+    one_night(uri, gallery)
+    shards = open_index(uri).shards
+    damaged = tmp_path / shards[0].path
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:9] + bytes([content[9] ^ 1]) + content[10:])
+    gallery.put("0/new", b"something new")
+    with pytest.raises(IndexFormatError) as failed:
+        one_night(uri, gallery)
+    assert str(failed.value).startswith(f"{damaged}: this shard cannot be read (")
+    assert str(failed.value).endswith("embed with --heal what it held.")
+    assert open_index(uri).version == 0
+    hands, _ = one_night(uri, gallery, heal=True)
+    check(uri, gallery)
+    assert len(hands.embedded) == shards[0].num_rows + 1
+    hands, candidate = one_night(uri, gallery, heal=True)
+    assert (hands.embedded, candidate.is_unchanged) == ([], True)
+
+
+def test_a_shard_that_is_gone_is_damaged_too(tmp_path, gallery):
+    uri = str(tmp_path)
+    one_night(uri, gallery)
+    shard = open_index(uri).shards[1]
+    (tmp_path / shard.path).unlink()
+    with pytest.raises(IndexFormatError, match="this shard cannot be read"):
+        one_night(uri, gallery)
+    hands, _ = one_night(uri, gallery, heal=True)
+    check(uri, gallery)
+    assert len(hands.embedded) == shard.num_rows
