@@ -161,13 +161,13 @@ def prepare(
                 difference.still_refused().cast(INDEX_REJECT_SCHEMA),
                 read_rejects(uri, [receipt.rejects for receipt in fresh if receipt.rejects]),
             ]
-        )
+        ).sort_by("image_id")
         counts = _count(difference, len(live), fresh, rejects)
     new = [*kept, *(receipt.shard for receipt in fresh if receipt.shard)]
     is_unchanged = (
         seen is not None
         and set(seen.shards) == set(new)
-        and _rejected_ids(uri, seen) == rejects["image_id"].to_pylist()
+        and _rejects_of(uri, seen).equals(rejects.combine_chunks())
     )
     run = {"run_id": night.run_id, "listed_us": night.listed_us, **night.recorded, **counts}
     seen_version = None if seen is None else seen.version
@@ -182,7 +182,7 @@ def prepare(
         index=index,
         seen_version=seen_version,
         is_unchanged=is_unchanged,
-        rejects=rejects.sort_by("image_id"),
+        rejects=rejects,
         counts=counts,
         receipts=(*receipts, *useless, *fresh),
     )
@@ -331,6 +331,6 @@ def _count(
     }
 
 
-def _rejected_ids(uri: str, seen: Index) -> list[str]:
+def _rejects_of(uri: str, seen: Index) -> pa.Table:
     path = seen.run.get("rejects")
-    return sorted(read_rejects(uri, [path] if path else [])["image_id"].to_pylist())
+    return read_rejects(uri, [path] if path else []).sort_by("image_id").combine_chunks()

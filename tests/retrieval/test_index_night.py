@@ -115,6 +115,16 @@ def test_rejects_are_tried_again_when_asked(tmp_path, gallery):
     assert candidate.is_unchanged
 
 
+def test_a_reject_that_has_changed_is_tried_once(tmp_path, gallery):
+    uri = str(tmp_path)
+    one_night(uri, gallery)
+    gallery.put("1/broken", b"bad in another way")
+    hands, candidate = one_night(uri, gallery)
+    assert (hands.embedded, candidate.is_unchanged) == (["1/broken"], False)
+    hands, candidate = one_night(uri, gallery)
+    assert (hands.embedded, candidate.is_unchanged) == ([], True)
+
+
 def test_a_change_within_a_tick_of_the_last_listing_is_found_by_its_content(tmp_path, gallery):
     """Same size and same time: only the moment tells that there is reason to look."""
     uri = str(tmp_path)
