@@ -174,23 +174,28 @@ def test_photos_that_come_change_and_go_while_a_run_lists_them(gallery, monkeypa
     check_like_scratch(photos, index, tmp_path / "scratch")
 
 
+def networks():
+    """Ids of the processes that hold a network: Ray names them so."""
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess):
+            if "MapWorker(MapBatches(EmbedPhotos))" in " ".join(process.cmdline()):
+                found.add(process.pid)
+    return found
+
+
 def test_a_worker_that_is_killed_costs_nothing(tmp_path):
     photos, index = age(draw_photos(tmp_path / "photos")), tmp_path / "index"
-    killed, begun = [], time.time()
+    killed, before = [], networks()  # of earlier runs; they end when Ray comes to it
 
     def kill_one():
         while not killed:
             time.sleep(0.05)
             with suppress(psutil.NoSuchProcess):
-                ours = [process for process in psutil.process_iter() if is_network(process)]
-                for process in ours[:1]:
+                for pid in list(networks() - before)[:1]:
                     time.sleep(1)  # it has photos now
-                    process.kill()
-                    killed.append(process.pid)
-
-    def is_network(process):
-        title = " ".join(process.cmdline())
-        return "MapWorker(MapBatches(EmbedPhotos))" in title and process.create_time() > begun
+                    psutil.Process(pid).kill()
+                    killed.append(pid)
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
