@@ -320,7 +320,7 @@ def forward_rate(job: Job, pixels: NDArray[np.uint8], num_photos: int, precision
 
     torch.backends.cudnn.allow_tf32 = False
     spec = BackboneSpec(name=job.backbone, weights=job.weights)
-    place = place_actors(Resources((CORES,), int(torch.cuda.is_available())), 1)
+    place = place_actors(Resources((CORES,), int(torch.cuda.is_available())), 1, 1)
     calls, size = place.num_calls, place.batch_size
     each = num_photos // calls  # decides what is compiled
     embedder = Embedder(spec, Preprocessing(size=SIDE), precision=precision, num_photos=each)

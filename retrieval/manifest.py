@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError
-from retrieval.storage import DAMAGED_PARQUET, absolute_uri, first_line, is_local, join, open_input
+from retrieval.storage import DAMAGED_PARQUET, absolute_uri, first_line, join, open_input
 
 __all__ = ["CATALOGUE_SCHEMA", "read_manifest"]
 
@@ -70,16 +70,18 @@ def _checked(batch: pa.RecordBatch, folder: str, uri: str) -> pa.RecordBatch:
                 f"{uri}: an empty cell in the column {name}. Each photo needs "
                 f"{', '.join(batch.schema.names)}."
             )
-    addresses = [_absolute(text, folder) for text in batch["uri"].to_pylist()]
+    addresses = [_absolute(text, folder) for text in batch["uri"].cast(pa.string()).to_pylist()]
     times = batch["modified_at"]
     if pa.types.is_timestamp(times.type) and times.type.tz is None:
         times = pc.assume_timezone(times, "UTC")
     columns = [batch["image_id"], pa.array(addresses, pa.string()), batch["size_bytes"], times]
-    fields = zip(columns, CATALOGUE_SCHEMA, strict=True)
-    return pa.record_batch(
-        [column.cast(field.type, safe=False) for column, field in fields], schema=CATALOGUE_SCHEMA
-    )
+    # Nothing may get lost but what a time has beyond microseconds.
+    arrays = [
+        column.cast(field.type, safe=field.name != "modified_at")
+        for column, field in zip(columns, CATALOGUE_SCHEMA, strict=True)
+    ]
+    return pa.record_batch(arrays, schema=CATALOGUE_SCHEMA)
 
 
 def _absolute(address: str, folder: str) -> str:
-    return address if not is_local(address) or address.startswith("/") else join(folder, address)
+    return address if "://" in address or address.startswith("/") else join(folder, address)

@@ -69,6 +69,7 @@ def run(
     photos, index = absolute_uri(photos), absolute_uri(index)
     seen = _check_output(photos, index)
     label, listing = labeller(config.labels), _Listing(photos)
+    laps.end("list")
     with status_line(f"loading {config.model or config.backbone}"):
         settings, spec = _load_model(config)
     laps.end("load_model")
@@ -76,34 +77,39 @@ def run(
         night = _night(listing, seen, spec, config)
         with RayHands(index, settings, spec, config, laps, address) as hands:
             listed = _labelled(listing.batches, config.labels, label)
-            candidate = prepare(index, seen, spec, listed, night, hands)
+            with status_line("comparing the gallery with what is embedded"):
+                candidate = prepare(index, seen, spec, listed, night, hands)
             laps.end("compare")
-        try:
-            version, verdict = _commit(photos, candidate, gate, laps)
-        except MismatchError as error:
-            if not config.rebase:
-                raise
-            announce(f"{error} Going on from there, as --rebase asks.")
-            seen, listing = open_index(index), _Listing(photos)
-            continue
-        report = _report(photos, candidate, version, hands, laps) | verdict
-        write_record(index, night.run_id, report)
-        return report
+        _check_not_empty(photos, candidate)
+        verdict = _judge(candidate, gate, laps)
+        version = _publish(candidate, laps, may_lose=config.rebase)
+        if version is not None:
+            report = _report(photos, candidate, version, hands, laps) | verdict
+            write_record(index, night.run_id, report, announce)
+            return report
+        seen, listing = open_index(index), _Listing(photos)
 
 
-def _commit(
-    photos: str, candidate: Candidate, gate: Gate | None, laps: Laps
-) -> tuple[int, dict[str, Any]]:
-    """The version that is current then, and what the gate said."""
-    _check_not_empty(photos, candidate)
-    verdict: dict[str, Any] = {}
-    if gate and not candidate.is_unchanged:
-        if (found := gate(candidate)) is not None:
-            verdict["gate"] = found
-        laps.end("gate")
-    version = publish(candidate)
+def _judge(candidate: Candidate, gate: Gate | None, laps: Laps) -> dict[str, Any]:
+    """What the gate says, for the report."""
+    if gate is None or candidate.is_unchanged:
+        return {}
+    found = gate(candidate)
+    laps.end("gate")
+    return {} if found is None else {"gate": found}
+
+
+def _publish(candidate: Candidate, laps: Laps, *, may_lose: bool) -> int | None:
+    """The version that is current then; None where another run was faster, and that may be."""
+    try:
+        version = publish(candidate)
+    except MismatchError as error:
+        if not may_lose:
+            raise
+        announce(f"{error} Going on from there, as --rebase asks.")
+        return None
     laps.end("commit")
-    return version, verdict
+    return version
 
 
 def _check_output(photos: str, index: str) -> Index | None:
@@ -227,6 +233,7 @@ def _report(
     return {
         "index": index.uri,
         "photos": photos,
+        "status": "unchanged" if version == candidate.seen_version else "committed",
         "version": version,
         "version_before": candidate.seen_version,
         "version_after": version,

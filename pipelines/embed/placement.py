@@ -62,8 +62,13 @@ class Placement:
         return 256 if self.num_gpus else 32
 
 
-def place_actors(there: Resources, num_actors: int | None) -> Placement:
-    """One actor a GPU, or one per 16 CPUs; always leaves CPUs for decoding.
+def place_actors(there: Resources, num_actors: int | None, num_blocks: int) -> Placement:
+    """One actor a GPU, or one per 16 CPUs, and none without work; always leaves CPUs for decoding.
+
+    Args:
+        there: Resources of the cluster.
+        num_actors: As many as the user asks for, if so.
+        num_blocks: Decoding tasks: an actor each at most.
 
     Actors book a quarter of the CPUs that they use: the network gets what decoding leaves, and
     decoding stops by itself when enough photos wait for the network. More decoding tasks than
@@ -72,13 +77,13 @@ def place_actors(there: Resources, num_actors: int | None) -> Placement:
     job waiting for its own decoding.
     """
     if there.num_gpus:
-        wanted = num_actors or there.num_gpus
+        wanted = min(num_actors or there.num_gpus, num_blocks)
         # The CPUs of a GPU node are for decoding: a task each, since with more of them the
         # threads that feed the GPU would wait for a core.
         share = min(1.0, there.num_gpus / wanted)
         return Placement(wanted, _CALLS_ON_A_GPU, 0, share, decode_cpus=0.95)
     share = min(_CPUS_OF_A_COPY, *there.node_cpus)
-    wanted = num_actors or sum(cpus // share for cpus in there.node_cpus)
+    wanted = min(num_actors or sum(cpus // share for cpus in there.node_cpus), num_blocks)
     num_calls = min(share, max(1, there.num_cpus // wanted))
     room = there.num_cpus - len(there.node_cpus)  # one CPU a node for decoding
     booked = min(max(num_calls / 4, 0.5), max(room, 0.5) / wanted)

@@ -47,8 +47,6 @@ def run(
     with _failures_recorded(night.index):
         record = embed.run(photos, index, config.embed, address=address, gate=night.check)
     laps.end("index")
-    is_new = record["version_after"] != record["version_before"]
-    record["status"] = "committed" if is_new else "unchanged"
     if config.queries is not None:
         record["ranking"] = night.rank(record["version_after"], laps)
     if config.gate.probe is not None:
@@ -57,7 +55,7 @@ def run(
         remove_file(record["gate"].pop("candidate"))  # is a version now
     seconds = {**record["seconds"], **laps.seconds, "total": round(time.monotonic() - start, 3)}
     record["seconds"] = seconds
-    write_record(night.index, record["run_id"], record)
+    write_record(night.index, record["run_id"], record, announce)
     return record
 
 
@@ -78,7 +76,7 @@ def _failures_recorded(index: str) -> Iterator[None]:
             }
             with suppress(RetrievalError):
                 if is_index(index):
-                    write_record(index, run_id, record)
+                    write_record(index, run_id, record, announce)
         raise
 
 
@@ -105,7 +103,7 @@ class _Night:
         except GateError as error:
             run = candidate.index.run
             record = {**run, "status": "refused", "gate": figures, "message": str(error)}
-            write_record(self.index, run["run_id"], record)
+            write_record(self.index, run["run_id"], record, announce)
             raise
         return figures
 

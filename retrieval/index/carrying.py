@@ -7,7 +7,7 @@ joined on the way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from retrieval.index.reading import read_shard
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard, write_shard
 
-__all__ = ["Piece", "Source", "carry", "plan_shards"]
+__all__ = ["Piece", "Source", "carry", "fill", "plan_shards"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def plan_shards(sources: Sequence[Source], shard_rows: int) -> tuple[list[int], 
         else:
             groups.append([place])
     for places in small.values():
-        for group in _filled(places, sources, shard_rows):
+        for group in fill({place: sources[place].num_kept for place in places}, shard_rows):
             if len(group) == 1 and sources[group[0]].is_whole:
                 stay.extend(group)
             else:
@@ -89,16 +89,22 @@ def plan_shards(sources: Sequence[Source], shard_rows: int) -> tuple[list[int], 
     return stay, groups
 
 
-def _filled(places: list[int], sources: Sequence[Source], shard_rows: int) -> list[list[int]]:
-    """Groups of at most `shard_rows` rows, in the order of the shards."""
+def fill(num_rows: Mapping[int, int], shard_rows: int) -> list[list[int]]:
+    """Groups of shards, in their order, for new ones of at most `shard_rows` rows.
+
+    Args:
+        num_rows: How many rows each shard, by its number, gives; one that gives more than a full
+            shard holds is alone.
+        shard_rows: Rows of a full shard.
+    """
     groups: list[list[int]] = []
     room = 0
-    for place in places:
-        if not groups or sources[place].num_kept > room:
+    for place, num in num_rows.items():
+        if not groups or num > room:
             groups.append([])
             room = shard_rows
         groups[-1].append(place)
-        room -= sources[place].num_kept
+        room -= num
     return groups
 
 

@@ -66,7 +66,8 @@ QUALIFY row_number() OVER (
     ORDER BY (stored.size_bytes = listed.size_bytes
               AND stored.modified_at = listed.modified_at) DESC NULLS LAST, file, "row") = 1;
 CREATE TABLE turned_away AS SELECT * FROM refused
-QUALIFY row_number() OVER (PARTITION BY image_id ORDER BY modified_at DESC, reason) = 1;
+QUALIFY row_number() OVER (
+    PARTITION BY image_id ORDER BY modified_at DESC, settled_before DESC, reason) = 1;
 """
 # A time of 0 is that of a store that keeps none.
 _JUDGE = """
@@ -241,12 +242,12 @@ class Difference:
         """
         return self._photos(f"state = '{state}' AND file = {file}", '"row"', CARRIED_SCHEMA)
 
-    def files_of_moved(self) -> list[int]:
-        """The shards that hold rows of moved photos."""
+    def moved_by_file(self) -> dict[int, int]:
+        """For each shard with rows of moved photos, in order: of how many."""
         found = self._database.execute(
-            "SELECT DISTINCT file FROM judged WHERE state = 'moved' ORDER BY file"
+            "SELECT file, count(*) FROM judged WHERE state = 'moved' GROUP BY file ORDER BY file"
         )
-        return [file for (file,) in found.fetchall()]
+        return dict(found.fetchall())
 
     def to_embed(self) -> pa.Table:
         """Photos to embed: rows of LISTED_SCHEMA, by id."""

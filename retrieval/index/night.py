@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from retrieval.breakpoints import reached
 from retrieval.errors import IndexFormatError, RetrievalError, StorageError
 from retrieval.images import Reason
-from retrieval.index.carrying import Piece, Source, plan_shards
+from retrieval.index.carrying import Piece, Source, fill, plan_shards
 from retrieval.index.commit import commit_index
 from retrieval.index.difference import LISTED_SCHEMA, Difference, open_difference
 from retrieval.index.schema import EmbeddingSpec
@@ -283,14 +283,15 @@ def _carry(
         Source(shard, number < num_live, *kept.get(number, (0, 0)))
         for number, shard in enumerate(shards)
     ]
-    moved = difference.files_of_moved()
+    moved = difference.moved_by_file()
+    # A night without a change makes no commit, not even of the same in fewer shards.
     if not (moved or difference.num_of_states()["new"]) and all(
-        source.is_live and source.is_whole for source in sources
+        source.is_whole if source.is_live else not source.num_kept for source in sources
     ):
-        return list(shards), {}  # a night without a change makes no commit, not even of the same
+        return list(shards[:num_live]), {}
     stay, groups = plan_shards(sources, night.shard_rows)
     jobs = [[(number, "same") for number in group] for group in groups]
-    jobs += [[(number, "moved") for number in moved]] if moved else []
+    jobs += [[(number, "moved") for number in group] for group in fill(moved, night.shard_rows)]
     pieces = (
         [Piece(shards[number], difference.carried(number, state)) for number, state in job]
         for job in jobs

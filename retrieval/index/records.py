@@ -6,9 +6,10 @@ The log keeps a record of every commit; here also nights without one have theirs
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from retrieval.errors import StorageError
 from retrieval.index.table import Index
 from retrieval.storage import join, list_files, read_bytes, write_bytes
 
@@ -17,14 +18,24 @@ __all__ = ["last_check_us", "write_record"]
 _LOOK_BACK = 10  # records; nights that fail leave some between
 
 
-def write_record(index_uri: str, run_id: str, record: Mapping[str, Any]) -> None:
+def write_record(
+    index_uri: str, run_id: str, record: Mapping[str, Any], say: Callable[[str], None]
+) -> None:
     """Write a run's record, in place of one that it wrote before.
 
-    Raises:
-        StorageError: the folder cannot be written.
+    A folder that cannot be written is told and no error: the run itself has succeeded.
+
+    Args:
+        index_uri: The index.
+        run_id: The run; also the file's name.
+        record: JSON values.
+        say: Called with what went wrong, in one line.
     """
     content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    write_bytes(join(index_uri, "_runs", f"{run_id}.json"), content.encode())
+    try:
+        write_bytes(join(index_uri, "_runs", f"{run_id}.json"), content.encode())
+    except StorageError as error:
+        say(f"The record of this run is lost: {error}")
 
 
 def last_check_us(index: Index) -> int:

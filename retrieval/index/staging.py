@@ -194,6 +194,6 @@ def read_rejects(index_uri: str, paths: Sequence[str]) -> pa.Table:
                 with open_input(file) as stream:
                     table = pq.read_table(stream, page_checksum_verification=True)
                 tables.append(table.select(INDEX_REJECT_SCHEMA.names).cast(INDEX_REJECT_SCHEMA))
-            except DAMAGED_PARQUET:
+            except (*DAMAGED_PARQUET, ValueError):  # an empty cell, for the cast
                 continue
     return pa.concat_tables(tables)

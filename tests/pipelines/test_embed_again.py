@@ -105,6 +105,18 @@ def test_new_changed_moved_and_deleted_photos(gallery, tmp_path):
     check_like_scratch(photos, index, tmp_path / "scratch")
 
 
+def test_many_photos_are_hashed_by_ray_and_a_few_here_alike(first, monkeypatch):
+    monkeypatch.setattr("pipelines.embed.hands._FEW_PHOTOS", 3)
+    config = replace(FAKE, verify_content=True)
+    report = run(str(first / "photos"), str(first / "index"), config)
+    assert counts(report) == {"unchanged": 10, "rejected": 2, "rejected_now": 2}
+    assert "hash" in report["seconds"]
+    monkeypatch.undo()
+    report = run(str(first / "photos"), str(first / "index"), config)
+    assert counts(report) == {"unchanged": 10, "rejected": 2, "rejected_now": 2}
+    assert "hash" not in report["seconds"]
+
+
 def test_labels_change_without_embedding(first, tmp_path):
     index = shutil.copytree(first / "index", tmp_path / "index")
     photos, table = first / "photos", tmp_path / "labels.csv"

@@ -23,8 +23,10 @@ pytestmark = pytest.mark.soak
 SLOW = EmbedConfig(backbone="tests.fakes:slow", weights="none", labels="none", batch_size=4)
 _RUN = """
 import sys
+import pipelines.embed.hands as hands
 import pipelines.embed.job as job
 from pipelines.embed import EmbedConfig
+hands._BLOCK_ROWS = 8
 job._SHARD_BYTES = 8 * 6  # eight photos a shard
 config = EmbedConfig(backbone="tests.fakes:slow", weights="none", labels="none", batch_size=4,
                      rebase=len(sys.argv) > 3)
@@ -69,6 +71,7 @@ def when_staged(index, count, act):
 
 def test_a_node_that_is_lost(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.embed.job._SHARD_BYTES", 8 * 6)
+    monkeypatch.setattr("pipelines.embed.hands._BLOCK_ROWS", 8)
     index = tmp_path / "index"
     # Without a token: Ray's test cluster sets none up.
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
