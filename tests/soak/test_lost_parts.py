@@ -27,7 +27,7 @@ import pipelines.embed.hands as hands
 import pipelines.embed.job as job
 from pipelines.embed import EmbedConfig
 hands._BLOCK_ROWS = 8
-job._SHARD_BYTES = 8 * 6  # eight photos a shard
+job._SHARD_BYTES = 8 * 6
 config = EmbedConfig(backbone="tests.fakes:slow", weights="none", labels="none", batch_size=4,
                      rebase=len(sys.argv) > 3)
 print(job.run(sys.argv[1], sys.argv[2], config)["version_after"])
@@ -89,7 +89,8 @@ def test_a_node_that_is_lost(photos, tmp_path, monkeypatch):
     check_whole(index, tmp_path / "scratch", photos)
 
 
-@pytest.mark.parametrize("count", [1, 3, 5])
+# Photos are decoded 32 at a time, so that there are two shards.
+@pytest.mark.parametrize("count", [1, 2])
 def test_a_driver_that_is_killed_while_shards_are_written(photos, tmp_path, count):
     index = tmp_path / "index"
     process = subprocess.Popen([sys.executable, "-c", _RUN, str(photos), str(index)])
@@ -100,7 +101,7 @@ def test_a_driver_that_is_killed_while_shards_are_written(photos, tmp_path, coun
     staged = len(list((index / "_staging").glob("*.json")))
     assert staged >= count
     report = run(str(photos), str(index), SLOW)
-    assert report["num_resumed"] >= 8 * count
+    assert report["num_resumed"] >= 28 * count
     assert report["num_resumed"] + report["num_embedded"] == 60
     check_whole(index, tmp_path / "scratch", photos)
 
