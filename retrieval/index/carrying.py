@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from retrieval.breakpoints import reached
 from retrieval.index.reading import read_shard
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard, write_shard
@@ -126,4 +127,6 @@ def carry(index_uri: str, spec: EmbeddingSpec, pieces: Sequence[Piece]) -> Shard
                 place = schema.get_field_index(name)
                 table = table.set_column(place, schema.field(name), piece.rows[name])
         tables.append(table)
-    return write_shard(index_uri, pa.concat_tables(tables).combine_chunks())
+    shard = write_shard(index_uri, pa.concat_tables(tables).combine_chunks())
+    reached("rewritten")
+    return shard
