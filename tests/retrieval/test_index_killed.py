@@ -16,7 +16,8 @@ from tests.retrieval.nights import Gallery, check, one_night, rows_of
 # Each place is passed once in the night below, or as often as is written behind it.
 PLACES = [
     "compared", "shard written", "shard written:2", "staged", "staged:2", "embedded",
-    "rewritten", "rewritten:2", "carried", "before commit", "entry written", "after commit", "discarded", "discarded:3",
+    "rewritten", "rewritten:2", "carried",
+    "before commit", "entry written", "after commit", "discarded", "discarded:3",
     "published",
 ]  # fmt: skip
 NUM_LOST = {"compared": 8, "shard written": 8, "shard written:2": 4, "staged": 4}
