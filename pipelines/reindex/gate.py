@@ -25,8 +25,8 @@ _DEPTH = 1000
 def measure(candidate: Candidate, probe: str, config: GateConfig, metric: str) -> dict[str, Any]:
     """Figures of a version that is not committed yet.
 
-    The ranking of the probe stays in INDEX/_probe/RUN_ID: the next night compares with it, also
-    where the model is another one then.
+    The ranking of the probe stays in INDEX/_probe_rankings/RUN_ID: the next night compares with
+    it, also where the model is another one then.
 
     Args:
         candidate: The version.
@@ -92,14 +92,11 @@ def judge(candidate: Candidate, figures: Mapping[str, Any], config: GateConfig) 
         value = figures.get(name)
         if value is None and name == "overlap" and is_first:
             continue
-        if value is None:
-            faults.append(
-                f"{name} is unknown, at least {least:g} is needed (--min-{_option(name)})"
-            )
-        elif value < least:
-            faults.append(
-                f"{name} {value:.4g}, at least {least:g} is needed (--min-{_option(name)})"
-            )
+        if value is not None and value >= least:
+            continue
+        found = f"{name} is unknown" if value is None else f"{name} {value:.4g}"
+        option = f"--min-{name.replace('_', '-')}"
+        faults.append(f"{found}, at least {least:g} is needed ({option})")
     if faults:
         index = candidate.index
         stays = "there is still no version" if is_first else f"version {index.version - 1} stays"
@@ -108,10 +105,6 @@ def judge(candidate: Candidate, figures: Mapping[str, Any], config: GateConfig) 
             f"{stays}; look at the candidate {figures['candidate']}, and run again with other "
             f"bounds to take it without embedding anew."
         )
-
-
-def _option(name: str) -> str:
-    return name.replace("_", "-")
 
 
 def forget_older(index: Index) -> None:

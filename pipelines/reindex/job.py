@@ -43,16 +43,17 @@ def run(
         RetrievalError: see the head of this module.
     """
     start, laps = time.monotonic(), Laps()
-    night = _Night(photos, absolute_uri(index), config, address)
+    night = _Night(absolute_uri(index), config, address)
     with _failures_recorded(night.index):
         record = embed.run(photos, index, config.embed, address=address, gate=night.check)
     laps.end("index")
     if config.queries is not None:
         record["ranking"] = night.rank(record["version_after"], laps)
-    if config.gate.probe is not None:
-        forget_older(open_index(night.index))
-    if "gate" in record:
-        remove_file(record["gate"].pop("candidate"))  # is a version now
+    with suppress(StorageError):  # tidying up: the night has succeeded, and `vacuum` comes by
+        if "gate" in record:
+            remove_file(record["gate"].pop("candidate"))  # is a version now
+        if config.gate.probe is not None:
+            forget_older(open_index(night.index))
     seconds = {**record["seconds"], **laps.seconds, "total": round(time.monotonic() - start, 3)}
     record["seconds"] = seconds
     write_record(night.index, record["run_id"], record, announce)
@@ -83,8 +84,7 @@ def _failures_recorded(index: str) -> Iterator[None]:
 class _Night:
     """What the steps of one night share."""
 
-    def __init__(self, photos: str, index: str, config: ReindexConfig, address: str | None) -> None:
-        self.photos = photos
+    def __init__(self, index: str, config: ReindexConfig, address: str | None) -> None:
         self.index = index
         self._config = config
         self._address = address

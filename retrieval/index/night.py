@@ -46,6 +46,9 @@ _TICK_US = 2_000_000
 # What may be otherwise tomorrow though the file is the same.
 _PASSING = (Reason.MISSING, Reason.UNREADABLE)
 _READ_ROWS = 64 * 1024
+_NO_HASHES = pa.table(
+    {"image_id": pa.array([], pa.string()), "content_sha256": pa.array([], pa.string())}
+)
 
 
 class Hands(Protocol):
@@ -197,7 +200,8 @@ def publish(candidate: Candidate) -> int:
     """
     index = candidate.index
     if candidate.is_unchanged and candidate.seen_version is not None:
-        discard(index.uri, candidate.receipts)
+        with suppress(StorageError):  # tidying up, as below
+            discard(index.uri, candidate.receipts)
         return candidate.seen_version
     rejects = write_rejects(index.uri, index.run["run_id"], candidate.rejects)
     version = commit_index(
@@ -211,11 +215,6 @@ def publish(candidate: Candidate) -> int:
         discard(index.uri, candidate.receipts)
     reached("published")
     return version
-
-
-_NO_HASHES = pa.table(
-    {"image_id": pa.array([], pa.string()), "content_sha256": pa.array([], pa.string())}
-)
 
 
 def _intact(

@@ -174,10 +174,10 @@ def write_rejects(index_uri: str, run_id: str, rejects: pa.Table) -> str | None:
     """Write all rejects of a version; gives their folder relative to the index, if any."""
     if not rejects.num_rows:
         return None
-    path = join("_rejects", run_id)
+    folder = rejects_folder(index_uri, run_id)
     data = encode_parquet(rejects.cast(INDEX_REJECT_SCHEMA))
-    write_bytes(join(index_uri, path, "part-0.parquet"), data)
-    return path
+    write_bytes(join(folder, "part-0.parquet"), data)
+    return folder.removeprefix(f"{index_uri}/")
 
 
 def read_rejects(index_uri: str, paths: Sequence[str]) -> pa.Table:
