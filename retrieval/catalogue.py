@@ -2,6 +2,8 @@
 
 Every file counts, whatever its name: the content decides whether it is a photo, so a
 listed file ends up in the index or among the rejects and never disappears in between.
+A link that leads out of the gallery is listed and not followed, unless that is asked for: what
+lies there is nobody's to embed who can only make links.
 Left out are only hidden files and folders (".git", "._photo.jpg"), the litter that
 desktops leave (LITTER), and the contact sheet that `augment` puts beside the class folders.
 """
@@ -27,11 +29,19 @@ from retrieval.storage import (
     first_line,
     is_local,
     join,
+    leads_out,
     open_store,
     walk,
 )
 
-__all__ = ["CATALOGUE_SCHEMA", "CONTACT_SHEET", "LITTER", "list_batches", "list_photos"]
+__all__ = [
+    "CATALOGUE_SCHEMA",
+    "CONTACT_SHEET",
+    "LINK_OUTSIDE_BYTES",
+    "LITTER",
+    "list_batches",
+    "list_photos",
+]
 
 _BATCH_FILES = 64 * 1024
 
@@ -39,6 +49,9 @@ LITTER = frozenset({"thumbs.db", "desktop.ini"})
 # Decodes like a photo and shows one under every technique, but is none. At the root alone and
 # with this name, since any other picture may be somebody's photo.
 CONTACT_SHEET = "augmentations.png"
+# The size of a link that leads out and is not followed. It tells whoever would fetch it, and to
+# follow it is a change of the file.
+LINK_OUTSIDE_BYTES = -1
 
 
 class ListedFile(NamedTuple):
@@ -50,13 +63,16 @@ class ListedFile(NamedTuple):
     modified_at: int  # microseconds since 1970: a datetime ends with the year 9999
 
 
-def list_photos(gallery: str) -> pa.Table:
+def list_photos(gallery: str, *, follow_links: bool = False) -> pa.Table:
     """List the files of a gallery, sorted by image id.
 
     Args:
         gallery: A local folder or an object-store address, or a manifest (see
-            `list_batches`). Links to files and folders are
-            followed; a folder that contains itself through a link is entered once.
+            `list_batches`). Links to files and folders inside the gallery are followed; a folder
+            that contains itself through a link is entered once.
+        follow_links: Whether to follow links out of a local gallery too. If not, such a link is
+            one row, of LINK_OUTSIDE_BYTES, even where a folder is at its end. The gallery itself
+            may be a link.
 
     Returns:
         A table of CATALOGUE_SCHEMA. `image_id` is the path relative to the gallery with
@@ -68,22 +84,23 @@ def list_photos(gallery: str) -> pa.Table:
     Cost: about 200 bytes of memory a file, one system call a file (local) or one request
     per 1,000 files (object store).
     """
-    batches = list(list_batches(gallery))
+    batches = list(list_batches(gallery, follow_links=follow_links))
     return pa.Table.from_batches(batches, CATALOGUE_SCHEMA).combine_chunks().sort_by("image_id")
 
 
-def list_batches(gallery: str) -> Iterator[pa.RecordBatch]:
+def list_batches(gallery: str, *, follow_links: bool = False) -> Iterator[pa.RecordBatch]:
     """As `list_photos`, a part at a time and in no order: for galleries of many millions.
 
     Args:
         gallery: A folder or an address, or a manifest: a Parquet file that names the photos by
             the columns of CATALOGUE_SCHEMA, and addresses that are absolute or relative to it.
+        follow_links: As there. Of a manifest all are followed.
     """
     root = absolute_uri(gallery)
     if root.endswith(".parquet") and file_exists(root):
         yield from read_manifest(root)
         return
-    found = _list_local(root) if is_local(root) else _list_store(root)
+    found = _list_local(root, follow_links) if is_local(root) else _list_store(root)
     files = (file for file in found if file.image_id != CONTACT_SHEET)
     is_empty = True
     while batch := list(islice(files, _BATCH_FILES)):
@@ -101,15 +118,23 @@ def _is_left_out(name: str) -> bool:
     return name.startswith(".") or name.lower() in LITTER
 
 
-def _list_local(root: str) -> Iterator[ListedFile]:
+def _list_local(root: str, follow_links: bool) -> Iterator[ListedFile]:
     if not Path(root).is_dir():
         what = "a file, not a folder" if Path(root).exists() else "missing"
         raise StorageError(f"{root}: {what}. A folder that holds photos is needed.")
-    for image_id, entry in walk(root, _is_left_out):
+    real_root = os.path.realpath(root)
+    for image_id, entry in walk(root, _is_left_out, stays_inside=not follow_links):
+        if not follow_links and leads_out(entry, real_root):
+            yield _not_followed(image_id, entry)
+            continue
         status = _status(entry)
         if status and (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
             modified_at = status.st_mtime_ns // 1000
             yield ListedFile(as_utf8(image_id), as_utf8(entry.path), status.st_size, modified_at)
+
+
+def _not_followed(image_id: str, entry: os.DirEntry[str]) -> ListedFile:
+    return ListedFile(as_utf8(image_id), as_utf8(entry.path), LINK_OUTSIDE_BYTES, 0)
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.catalogue import LINK_OUTSIDE_BYTES
 from retrieval.errors import ImageError
 from retrieval.images import MAX_FILE_BYTES, Preprocessing, Reason, decode_image
 from retrieval.storage import first_line, read_bytes
@@ -26,11 +27,12 @@ def fetch_photos(uris: Sequence[str], sizes: Sequence[int]) -> list[bytes | Imag
 
     Args:
         uris: Addresses of the files.
-        sizes: Bytes of each, as it was listed; one above MAX_FILE_BYTES is not fetched.
+        sizes: Bytes of each, as it was listed; one above MAX_FILE_BYTES is not fetched, nor one of
+            LINK_OUTSIDE_BYTES.
 
     Returns:
         Each file's content, or an error (returned and not raised, so that one bad file does not
-        end the others): too_large, missing or unreadable.
+        end the others): link_outside, too_large, missing or unreadable.
     """
     # Not a generator: one that is left half read joins its threads when garbage is collected,
     # and if that is while Python starts another thread, it waits for itself.
@@ -48,6 +50,10 @@ def hash_photos(uris: Sequence[str], sizes: Sequence[int]) -> list[str | None]:
 
 
 def _fetch(uri: str, size_bytes: int) -> bytes | ImageError:
+    if size_bytes == LINK_OUTSIDE_BYTES:
+        return ImageError(
+            Reason.LINK_OUTSIDE, "a link that leads out of the gallery; --follow-links follows it"
+        )
     if size_bytes > MAX_FILE_BYTES:
         return ImageError(Reason.TOO_LARGE, f"{size_bytes} bytes; {MAX_FILE_BYTES} at most")
     try:

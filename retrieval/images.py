@@ -42,6 +42,7 @@ class Reason(StrEnum):
 
     MISSING = "missing"  # vanished since it was listed (set by whoever reads the file)
     UNREADABLE = "unreadable"  # I/O error or no permission (set by whoever reads the file)
+    LINK_OUTSIDE = "link_outside"  # a link that leads out of the gallery (set likewise)
     EMPTY = "empty"  # 0 bytes
     TOO_LARGE = "too_large"  # more than MAX_FILE_BYTES
     UNKNOWN_FORMAT = "unknown_format"  # the content is none of FORMATS, whatever the name says

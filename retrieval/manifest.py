@@ -13,7 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError
-from retrieval.storage import DAMAGED_PARQUET, absolute_uri, first_line, join, open_input
+from retrieval.secrets import holds_secret
+from retrieval.storage import (
+    DAMAGED_PARQUET,
+    absolute_uri,
+    first_line,
+    join,
+    open_input,
+)
 
 __all__ = ["CATALOGUE_SCHEMA", "read_manifest"]
 
@@ -40,7 +47,8 @@ def read_manifest(uri: str) -> Iterator[pa.RecordBatch]:
         Batches of CATALOGUE_SCHEMA.
 
     Raises:
-        IndexFormatError: it cannot be read, lacks a column, has an empty cell, or lists nothing.
+        IndexFormatError: it cannot be read, lacks a column, has an empty cell, a negative size or
+            an address with credentials in it, or lists nothing.
     """
     folder = absolute_uri(uri).rpartition("/")[0]
     is_empty = True
@@ -71,6 +79,12 @@ def _checked(batch: pa.RecordBatch, folder: str, uri: str) -> pa.RecordBatch:
                 f"{', '.join(batch.schema.names)}."
             )
     addresses = [_absolute(text, folder) for text in batch["uri"].cast(pa.string()).to_pylist()]
+    for name, address in zip(batch["image_id"].to_pylist(), addresses, strict=True):
+        if holds_secret(address):
+            raise IndexFormatError(
+                f"{uri}: credentials stand in the uri of {name!r}, and would get into the index "
+                f"and its logs. Name the photos without them; this machine needs its own."
+            )
     times = batch["modified_at"]
     if pa.types.is_timestamp(times.type) and times.type.tz is None:
         times = pc.assume_timezone(times, "UTC")
@@ -80,7 +94,10 @@ def _checked(batch: pa.RecordBatch, folder: str, uri: str) -> pa.RecordBatch:
         column.cast(field.type, safe=field.name != "modified_at")
         for column, field in zip(columns, CATALOGUE_SCHEMA, strict=True)
     ]
-    return pa.record_batch(arrays, schema=CATALOGUE_SCHEMA)
+    checked = pa.record_batch(arrays, schema=CATALOGUE_SCHEMA)
+    if checked.num_rows and pc.min(checked["size_bytes"]).as_py() < 0:
+        raise IndexFormatError(f"{uri}: a negative size_bytes; the size of each photo is needed.")
+    return checked
 
 
 def _absolute(address: str, folder: str) -> str:

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 from retrieval.experiments.outcomes import DONE, IMPOSSIBLE, Record
 from retrieval.experiments.rows import PAPER_BASIS, SMALL_PHOTOS_PER_CLASS
+from retrieval.one_line import one_line
 
 __all__ = ["Facts", "as_csv", "as_json", "as_markdown"]
 
+_FORMULA: Final = ("=", "+", "-", "@")  # how one begins
 _NOTHING: Final = "–"
 _MARK: Final = "†"
 _SOURCE: Final = "https://download.pytorch.org/models/"
@@ -49,12 +51,22 @@ class Facts:
 
 
 def as_csv(records: Sequence[Record]) -> bytes:
-    """The records as CSV, with a line of names; what is unknown is empty."""
+    """The records as CSV, with a line of names; what is unknown is empty.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: _cell(value) for name, value in each.items()} for each in records)
     return stream.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def as_json(report: Mapping[str, Any]) -> bytes:

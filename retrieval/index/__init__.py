@@ -4,11 +4,14 @@ schema      columns, and the EmbeddingSpec that says how the vectors were made
 shards      one Parquet file: encode and decode
 table       the Delta Lake log: open a version, what a run said of itself
 local_log   its entries on a local disk, synced
-commit      one run's commit, and what becomes of a torn one
+commit      one run's commit
+torn_entry  what a loss of power has left of one
 reading     the whole index as arrays
 
 night       one run: compare, embed, carry, commit
+comparing   ... its first half: a listing against what is there
 difference  what has changed between a listing and the rows that are there
+outlook     what a night would do, as far as the listing tells
 staging     what a run has written and not yet committed
 carrying    rows that go on in another shard
 records     what each run says of itself
@@ -23,14 +26,22 @@ folder      a folder's files with sizes and times
 database    for one comparison, in bounded memory
 """
 
-from retrieval.index.commit import commit_index, set_torn_entry_aside
-from retrieval.index.night import Candidate, Hands, Night, prepare, publish
+from retrieval.index.commit import commit_index
+from retrieval.index.comparing import Night
+from retrieval.index.night import Candidate, Hands, prepare, publish
+from retrieval.index.outlook import Outlook, foresee
 from retrieval.index.reading import IndexRows, read_index
-from retrieval.index.records import last_check_us, write_record
+from retrieval.index.records import (
+    failures_recorded,
+    last_check_us,
+    read_records,
+    write_record,
+)
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard, write_shard
 from retrieval.index.staging import Receipt, stage
 from retrieval.index.table import Index, is_index, open_index, read_run, save_candidate
+from retrieval.index.torn_entry import set_torn_entry_aside
 
 __all__ = [
     "Candidate",
@@ -39,9 +50,12 @@ __all__ = [
     "Index",
     "IndexRows",
     "Night",
+    "Outlook",
     "Receipt",
     "Shard",
     "commit_index",
+    "failures_recorded",
+    "foresee",
     "index_schema",
     "is_index",
     "last_check_us",
@@ -49,6 +63,7 @@ __all__ = [
     "prepare",
     "publish",
     "read_index",
+    "read_records",
     "read_run",
     "save_candidate",
     "set_torn_entry_aside",

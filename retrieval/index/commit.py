@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from deltalake import CommitProperties, DeltaTable, Schema
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from retrieval.breakpoints import reached
@@ -32,21 +32,25 @@ from retrieval.index.table import (
     RUN_KEY,
     SHARDS_KEY,
     commit_info,
-    entry_uri,
-    is_torn,
     live_files,
     newest_version,
+    open_table,
     root_cause,
     table_uri,
     torn,
 )
-from retrieval.storage import file_stamp, first_line, is_local, join, open_store
+from retrieval.storage import delta_options, file_stamp, first_line, is_local, join
 
-__all__ = ["commit_index", "set_torn_entry_aside"]
+__all__ = ["commit_index"]
 
 # Opening an index reads the newest checkpoint and the entries after it.
 _CHECKPOINT_VERSIONS = 10
 _LOOK_UPS = 16  # side by side; one takes some 20 ms on an object store
+# Between tries of a commit that a store has not taken, though nobody else has committed: a broken
+# connection, or an answer 409, are asked again by no client. A try again is safe: whichever is
+# the first, the log takes one, and that says whose it is.
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+_RETRY_S = 60  # an outage of that length the clients have ridden out
 
 
 def commit_index(
@@ -60,7 +64,8 @@ def commit_index(
     """Make shards the whole content of the index, in one atomic commit.
 
     The log takes up the difference to `seen_version` only. When this returns, the commit
-    survives a loss of power.
+    survives a loss of power. On an object store it is tried again, up to four times, if the
+    store has not taken it and nobody else has committed.
 
     Args:
         uri: The index; made if it is not there.
@@ -83,6 +88,27 @@ def commit_index(
     uri = table_uri(uri)
     version = 0 if seen_version is None else seen_version + 1
     record = _record(uri, run, shards)
+    give_up_at = time.monotonic() + _RETRY_S
+    pauses_s = [] if is_local(uri) else [*_PAUSES_S]
+    while error := _try_to_commit(uri, spec, shards, seen_version, record):
+        if not pauses_s or time.monotonic() > give_up_at:
+            raise StorageError(f"{uri}: the commit failed ({_reason(error)}).") from error
+        time.sleep(pauses_s.pop(0))
+    reached("after commit")
+    if is_local(uri) and (version + 1) % _CHECKPOINT_VERSIONS == 0:
+        local_log.write_checkpoint(uri, version)
+    return version
+
+
+def _try_to_commit(
+    uri: str,
+    spec: EmbeddingSpec,
+    shards: Sequence[Shard],
+    seen_version: int | None,
+    record: str,
+) -> Exception | None:
+    """None if the commit is in the log now; what went wrong if the log is as it was before."""
+    version = 0 if seen_version is None else seen_version + 1
     try:
         if newest_version(uri) != seen_version:
             raise FileExistsError(errno.EEXIST, "not the version that the run has seen")
@@ -92,11 +118,8 @@ def commit_index(
         commit = _commit_to_disk if is_local(uri) else _commit_to_store
         commit(uri, version, change, record)
     except (DeltaError, OSError) as error:
-        _settle(uri, seen_version, record, error)
-    reached("after commit")
-    if is_local(uri) and (version + 1) % _CHECKPOINT_VERSIONS == 0:
-        local_log.write_checkpoint(uri, version)
-    return version
+        return None if _is_committed(uri, seen_version, record, error) else error
+    return None
 
 
 def _record(uri: str, run: Mapping[str, Any], shards: Sequence[Shard]) -> str:
@@ -135,7 +158,7 @@ def _change(
     uri: str, spec: EmbeddingSpec, shards: Sequence[Shard], seen_version: int | None
 ) -> _Change:
     schema = Schema.from_arrow(index_schema(spec))
-    table = None if seen_version is None else DeltaTable(uri, version=seen_version)
+    table = None if seen_version is None else open_table(uri, seen_version)
     live = {} if table is None else live_files(table)
     wanted = {shard.path for shard in shards}
     return _Change(
@@ -192,6 +215,7 @@ def _commit_to_store(uri: str, version: int, change: _Change, record: str) -> No
             mode="error",
             configuration={"delta.checkpointInterval": str(_CHECKPOINT_VERSIONS)},
             commit_properties=properties,
+            storage_options=delta_options(uri),
         )
         return
     actions = [*adds, *map(_remove, change.removes)]
@@ -229,8 +253,8 @@ def _remove(file: Mapping[str, Any]) -> RemoveAction:
     )
 
 
-def _settle(uri: str, seen_version: int | None, record: str, error: Exception) -> None:
-    """Return if a commit is in the log in spite of an error; raise what became of it if not."""
+def _is_committed(uri: str, seen_version: int | None, record: str, error: Exception) -> bool:
+    """Whether a commit is in the log in spite of an error; raises if it never will be."""
     version = 0 if seen_version is None else seen_version + 1
     try:
         newest = newest_version(uri)
@@ -238,7 +262,7 @@ def _settle(uri: str, seen_version: int | None, record: str, error: Exception) -
         if is_newer and commit_info(uri, version).get(RUN_KEY) == record:
             if is_local(uri):
                 local_log.sync_log(uri)
-            return
+            return True
     except ValueError:
         raise torn(uri, version) from error
     except (OSError, StorageError) as second:
@@ -251,34 +275,10 @@ def _settle(uri: str, seen_version: int | None, record: str, error: Exception) -
             f"{uri}: another run has committed version {newest} meanwhile; this one started "
             f"from {seen_version}. Nothing was changed: run it again."
         ) from error
-    raise StorageError(f"{uri}: the commit failed ({root_cause(error)}).") from error
+    return False
 
 
-def set_torn_entry_aside(uri: str) -> int | None:
-    """Go back to the version before one whose entry a loss of power has torn.
-
-    The entry is kept beside the log as N.json.torn; no shard is removed.
-
-    Returns:
-        The version that is current now; None if the only one was torn.
-
-    Raises:
-        UsageError: the newest entry is whole.
-        StorageError: it cannot be renamed.
-    """
-    uri = table_uri(uri)
-    newest = newest_version(uri)
-    if newest is None or not is_torn(uri, newest):
-        raise UsageError(f"{uri}: no torn entry in its log, so there is none to set aside.")
-    entry = entry_uri(uri, newest)
-    try:
-        if is_local(uri):
-            Path(entry).rename(f"{entry}.torn")
-            local_log.sync_log(uri)
-        else:
-            filesystem, path = open_store(entry)
-            filesystem.copy_file(path, f"{path}.torn")
-            filesystem.delete_file(path)
-    except OSError as error:
-        raise StorageError(f"{entry}: cannot be renamed ({first_line(error)}).") from error
-    return newest_version(uri)
+def _reason(error: Exception) -> str:
+    if isinstance(error, CommitFailedError):  # an answer 409 or 412; deltalake says no more
+        return "the store says that this version is there, but it is not; run it again"
+    return root_cause(error)

@@ -205,6 +205,15 @@ class Difference:
         found = self._database.execute("SELECT state, count(*) FROM judged GROUP BY state")
         return Counter(dict(found.fetchall()))
 
+    def totals(self) -> dict[tuple[str, bool], tuple[int, int]]:
+        """By state, and whether the id has a row: how many photos, and their bytes."""
+        found = self._database.execute(
+            "SELECT state, file IS NOT NULL, count(*), sum(size_bytes) FROM judged GROUP BY ALL"
+        )
+        return {
+            (state, is_known): (num, int(size)) for state, is_known, num, size in found.fetchall()
+        }
+
     def num_unlabelled(self) -> int:
         """Photos without a label."""
         return self._count("SELECT count(*) FROM listed WHERE label IS NULL")

@@ -11,41 +11,32 @@ Who does the work is the caller's affair (`Hands`): tasks of a cluster, or a pla
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from retrieval.breakpoints import reached
-from retrieval.errors import IndexFormatError, RetrievalError, StorageError
-from retrieval.images import Reason
+from retrieval.errors import RetrievalError, StorageError
 from retrieval.index.carrying import Piece, Source, fill, plan_shards
 from retrieval.index.commit import commit_index
-from retrieval.index.difference import LISTED_SCHEMA, Difference, open_difference
+from retrieval.index.comparing import Night, compare
+from retrieval.index.difference import Difference
 from retrieval.index.schema import EmbeddingSpec
-from retrieval.index.shards import Shard, is_intact
+from retrieval.index.shards import Shard
 from retrieval.index.staging import (
     INDEX_REJECT_SCHEMA,
     Receipt,
     discard,
-    read_receipts,
     read_rejects,
     write_rejects,
 )
 from retrieval.index.table import Index
-from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input
 
 __all__ = ["Candidate", "Hands", "Night", "prepare", "publish"]
 
-# Two seconds: the coarsest clock of a file system that is in use. See `Difference.add_stored`.
-_TICK_US = 2_000_000
-# What may be otherwise tomorrow though the file is the same.
-_PASSING = (Reason.MISSING, Reason.UNREADABLE)
-_READ_ROWS = 64 * 1024
 _NO_HASHES = pa.table(
     {"image_id": pa.array([], pa.string()), "content_sha256": pa.array([], pa.string())}
 )
@@ -62,31 +53,6 @@ class Hands(Protocol):
 
     def carry(self, groups: Iterable[list[Piece]]) -> list[Shard]:
         """`carrying.carry` for each group, in their order."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Night:
-    """Settings of one night.
-
-    Attributes:
-        run_id: Its name.
-        listed_us: When the listing began, microseconds since 1970.
-        shard_rows: Rows of a full shard.
-        settled_us: When the gallery was last found to be as the index says; 0 if never.
-        by_content: Trust neither size nor time of a photo.
-        retry_rejects: Try again what was refused; otherwise only what may be a passing fault.
-        heal: Read every shard whole first; what damaged ones held counts as not embedded.
-        recorded: What else the run's record is to say.
-    """
-
-    run_id: str
-    listed_us: int
-    shard_rows: int
-    settled_us: int = 0
-    by_content: bool = False
-    retry_rejects: bool = False
-    heal: bool = False
-    recorded: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,27 +103,15 @@ def prepare(
     Cost: reads the ids, sizes and times of all rows. Memory is bounded (1 GiB for the
         comparison), but for the rows that are new.
     """
-    is_same_make = seen is not None and seen.spec.makes_same(spec)
-    if seen is not None and is_same_make:
-        spec = seen.spec  # another name of the same network is no new make
-    live = list(seen.shards) if seen is not None and is_same_make else []
-    receipts, useless = read_receipts(uri, spec)
-    if night.heal:
-        live = [shard for shard in live if is_intact(uri, shard)]
-        receipts, useless = _intact(uri, receipts, useless)
-    staged = [receipt for receipt in receipts if receipt.shard]
-    shards = live + [receipt.shard for receipt in staged if receipt.shard]
-    with open_difference() as difference:
-        difference.add_listed(listed)
-        _add_stored(difference, uri, shards, len(live), staged, night)
-        _add_refused(difference, uri, seen if is_same_make else None, receipts, night)
-        doubtful = difference.compare(by_content=night.by_content)
+    with compare(uri, seen, spec, listed, night) as sides:
+        difference, shards, num_live = sides.difference, sides.shards, sides.num_live
+        doubtful = sides.doubtful
         difference.settle(hands.hash_photos(doubtful) if doubtful.num_rows else _NO_HASHES)
         reached("compared")
         photos = difference.to_embed()
         fresh = hands.embed(photos, night) if photos.num_rows else []
         reached("embedded")
-        kept, sources = _carry(difference, shards, len(live), night, hands)
+        kept, sources = _carry(difference, shards, num_live, night, hands)
         reached("carried")
         rejects = pa.concat_tables(
             [
@@ -165,7 +119,7 @@ def prepare(
                 read_rejects(uri, [receipt.rejects for receipt in fresh if receipt.rejects]),
             ]
         ).sort_by("image_id")
-        counts = _count(difference, len(live), fresh, rejects)
+        counts = _count(difference, num_live, fresh, rejects)
     new = [*kept, *(receipt.shard for receipt in fresh if receipt.shard)]
     is_unchanged = (
         seen is not None
@@ -177,7 +131,7 @@ def prepare(
     index = Index(
         uri=uri,
         version=0 if seen_version is None else seen_version + 1,
-        spec=spec,
+        spec=sides.spec,
         shards=tuple(sorted(new, key=lambda shard: shard.path)),
         run={**run, "sources": sources},
     )
@@ -187,7 +141,7 @@ def prepare(
         is_unchanged=is_unchanged,
         rejects=rejects,
         counts=counts,
-        receipts=(*receipts, *useless, *fresh),
+        receipts=(*sides.receipts, *sides.useless, *fresh),
     )
 
 
@@ -215,62 +169,6 @@ def publish(candidate: Candidate) -> int:
         discard(index.uri, candidate.receipts)
     reached("published")
     return version
-
-
-def _intact(
-    uri: str, receipts: list[Receipt], useless: list[Receipt]
-) -> tuple[list[Receipt], list[Receipt]]:
-    """The receipts without those of damaged shards, and the useless ones with them."""
-    whole = [each for each in receipts if not each.shard or is_intact(uri, each.shard)]
-    return whole, useless + [each for each in receipts if each not in whole]
-
-
-def _add_stored(
-    difference: Difference,
-    uri: str,
-    shards: Sequence[Shard],
-    num_live: int,
-    staged: Sequence[Receipt],
-    night: Night,
-) -> None:
-    for number, shard in enumerate(shards):
-        is_live = number < num_live
-        settled_us = night.settled_us if is_live else staged[number - num_live].listed_us
-        difference.add_stored(number, _described(uri, shard), settled_us - _TICK_US)
-
-
-def _described(uri: str, shard: Shard) -> Iterator[pa.RecordBatch]:
-    """What a shard says of its photos, without the embeddings."""
-    columns = [*LISTED_SCHEMA.names, "content_sha256"]
-    address = join(uri, shard.path)
-    try:
-        with (
-            open_input(address) as stream,
-            pq.ParquetFile(stream, page_checksum_verification=True) as file,
-        ):
-            yield from file.iter_batches(_READ_ROWS, columns=columns)
-    except DAMAGED_PARQUET as error:
-        raise IndexFormatError(
-            f"{address}: this shard cannot be read ({first_line(error)}). If the disk or the store "
-            f"is well again, embed with --heal what it held."
-        ) from error
-
-
-def _add_refused(
-    difference: Difference,
-    uri: str,
-    seen: Index | None,
-    receipts: Sequence[Receipt],
-    night: Night,
-) -> None:
-    if night.retry_rejects:
-        return
-    groups = [([seen.run.get("rejects")] if seen else [], night.settled_us)]
-    groups += [([receipt.rejects], receipt.listed_us) for receipt in receipts]
-    for paths, settled_us in groups:
-        rejects = read_rejects(uri, [path for path in paths if path])
-        lasting = pc.invert(pc.is_in(rejects["reason"], pa.array(list(_PASSING), pa.string())))
-        difference.add_refused(rejects.filter(lasting), settled_us - _TICK_US)
 
 
 def _carry(

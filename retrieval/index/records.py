@@ -6,21 +6,24 @@ The log keeps a record of every commit; here also nights without one have theirs
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
-from retrieval.errors import StorageError
-from retrieval.index.table import Index
+from retrieval.errors import GateError, RetrievalError, StorageError
+from retrieval.index.table import Index, is_index
+from retrieval.provenance import provenance
 from retrieval.storage import join, list_files, read_bytes, write_bytes
 
-__all__ = ["last_check_us", "write_record"]
+__all__ = ["failures_recorded", "last_check_us", "read_records", "write_record"]
 
 _LOOK_BACK = 10  # records; nights that fail leave some between
 
 
 def write_record(
     index_uri: str, run_id: str, record: Mapping[str, Any], say: Callable[[str], None]
-) -> None:
+) -> dict[str, Any]:
     """Write a run's record, in place of one that it wrote before.
 
     A folder that cannot be written is told and no error: the run itself has succeeded.
@@ -30,12 +33,63 @@ def write_record(
         run_id: The run; also the file's name.
         record: JSON values.
         say: Called with what went wrong, in one line.
+
+    Returns:
+        All that the record says: also `ended_at`, now, and `made_by`; see `provenance`.
     """
-    content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    complete = {**record, "ended_at": _as_text(datetime.now(UTC)), "made_by": provenance()}
+    content = json.dumps(complete, indent=2, ensure_ascii=False) + "\n"
     try:
         write_bytes(join(index_uri, "_runs", f"{run_id}.json"), content.encode())
     except StorageError as error:
         say(f"The record of this run is lost: {error}")
+    return complete
+
+
+@contextmanager
+def failures_recorded(
+    index_uri: str, facts: Mapping[str, Any], say: Callable[[str], None]
+) -> Iterator[None]:
+    """Give a run a record also where it fails or is stopped, if there is an index to keep it in.
+
+    Not where the gate refuses its version: whoever judges writes more than is known here.
+
+    Args:
+        index_uri: The index.
+        facts: What the record is to say of the run; JSON values.
+        say: See `write_record`.
+    """
+    begun = datetime.now(UTC)
+    try:
+        yield
+    except GateError:
+        raise
+    except (RetrievalError, KeyboardInterrupt) as error:
+        is_stopped = isinstance(error, KeyboardInterrupt)
+        run_id = f"{begun:%Y%m%dT%H%M%S}-failed"
+        record = {
+            "run_id": run_id,
+            "created_at": _as_text(begun),
+            "status": "interrupted" if is_stopped else "failed",
+            "message": "stopped by ctrl-C or SIGTERM" if is_stopped else str(error),
+            **facts,
+        }
+        with suppress(RetrievalError):
+            if is_index(index_uri):
+                write_record(index_uri, run_id, record, say)
+        raise
+
+
+def _as_text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def read_records(index_uri: str, most: int) -> Iterator[Mapping[str, Any]]:
+    """The records of the last runs, newest first; one that cannot be read is left out."""
+    names = list_files(join(index_uri, "_runs"))  # begin with the time
+    for uri in names[: -most - 1 : -1]:
+        if record := _read(uri):
+            yield record
 
 
 def last_check_us(index: Index) -> int:
@@ -46,10 +100,7 @@ def last_check_us(index: Index) -> int:
         had nothing to commit. 0 if nobody knows.
     """
     committed = _as_us(index.run.get("listed_us"))
-    newest = list_files(join(index.uri, "_runs"))[
-        : -_LOOK_BACK - 1 : -1
-    ]  # names begin with the time
-    for record in map(_read, newest):
+    for record in read_records(index.uri, _LOOK_BACK):
         if record.get("version_after") == index.version:
             return max(committed, _as_us(record.get("listed_us")))
     return committed

@@ -23,8 +23,10 @@ from deltalake.exceptions import DeltaError
 from retrieval.errors import IndexFormatError, StorageError, UsageError
 from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.shards import Shard
+from retrieval.secrets import without_secrets
 from retrieval.storage import (
     absolute_uri,
+    delta_options,
     file_exists,
     first_line,
     is_local,
@@ -49,6 +51,7 @@ __all__ = [
     "may_hold_index",
     "newest_version",
     "open_index",
+    "open_table",
     "read_run",
     "root_cause",
     "save_candidate",
@@ -123,7 +126,7 @@ def is_index(uri: str) -> bool:
             return file_exists(uri)
         if is_local(uri) and not Path(uri).is_dir():
             return False
-        return bool(DeltaTable.is_deltatable(uri))
+        return bool(DeltaTable.is_deltatable(uri, delta_options(uri)))
     except (DeltaError, OSError) as error:
         raise StorageError(f"{uri}: cannot be opened ({root_cause(error)}).") from error
 
@@ -142,7 +145,7 @@ def open_index(uri: str, version: int | None = None) -> Index:
     if _CANDIDATE.fullmatch(uri):
         return _read_candidate(uri)
     try:
-        table = DeltaTable(uri, version=version)
+        table = open_table(uri, version)
         files = live_files(table)
         fields = {field.name: field for field in table.schema().fields}
     except (DeltaError, OSError, ValueError) as error:
@@ -167,6 +170,11 @@ def open_index(uri: str, version: int | None = None) -> Index:
         ),
         run=_said(record),
     )
+
+
+def open_table(uri: str, version: int | None = None) -> DeltaTable:
+    """The table of an index; raises DeltaError and OSError as deltalake does."""
+    return DeltaTable(uri, version=version, storage_options=delta_options(uri))
 
 
 def save_candidate(index: Index) -> str:
@@ -286,7 +294,7 @@ def is_torn(uri: str, version: int) -> bool:
     except ValueError:
         return True
     try:
-        files = live_files(DeltaTable(uri, version=version))
+        files = live_files(open_table(uri, version))
     except (DeltaError, OSError, ValueError):
         return False  # the entry is whole: something else is wrong
     return SHARDS_KEY in record and record[SHARDS_KEY].keys() != files.keys()
@@ -309,4 +317,4 @@ def root_cause(error: Exception) -> str:
         return first_line(error)
     lines = str(error).strip().splitlines() or [type(error).__name__]
     *_, last = [lines[0], *(line for line in lines if "↳" in line and "<" not in line)]
-    return re.sub(r"\x1b\[\d+m|↳", "", last).strip()
+    return without_secrets(re.sub(r"\x1b\[\d+m|↳", "", last).strip())

@@ -249,6 +249,7 @@ def test_a_commit_that_fails_leaves_what_was_there(uri, monkeypatch):
 
     monkeypatch.setattr(DeltaTable, "create_write_transaction", fail)
     monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr("retrieval.index.commit._PAUSES_S", (0.0, 0.0))
     with pytest.raises(StorageError, match=line(f"{uri}: the commit failed (no route).")):
         commit(uri, [make_shard(uri, "b")], 0)
     assert state_of_store(uri) == (0, ["a"])

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
+from importlib.metadata import version
 
 import pytest
 
-from retrieval.index import last_check_us, open_index, write_record
+from retrieval.errors import GateError, StorageError
+from retrieval.index import (
+    failures_recorded,
+    last_check_us,
+    open_index,
+    read_records,
+    write_record,
+)
+from retrieval.provenance import provenance
 from retrieval.storage import list_files
 from tests.retrieval.commits import commit, make_shard
 
@@ -90,11 +101,66 @@ def test_a_few_failures_are_looked_past_but_not_a_year_of_them(index, num_failed
 def test_a_record_is_read_by_people_and_takes_the_place_of_one_of_the_same_run(tmp_path):
     write_record(str(tmp_path), "run", {"status": "begun"}, pytest.fail)
     second = {"photos": "/é", "counts": {"num_listed": 3}}
-    write_record(str(tmp_path), "run", second, pytest.fail)
+    said = write_record(str(tmp_path), "run", second, pytest.fail)
     assert list_files(str(tmp_path / "_runs")) == [f"{tmp_path}/_runs/run.json"]
     text = (tmp_path / "_runs" / "run.json").read_text(encoding="utf-8")
-    assert text == '{\n  "photos": "/é",\n  "counts": {\n    "num_listed": 3\n  }\n}\n'
-    assert json.loads(text) == second
+    assert text.startswith('{\n  "photos": "/é",\n  "counts": {\n    "num_listed": 3\n  },\n')
+    assert json.loads(text) == said
+    assert {**said, **second} == said
+
+
+def test_a_record_says_when_where_and_by_which_versions(tmp_path, monkeypatch):
+    config = {"metadata": {"job_submission_id": "night-7"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(config))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "never-told")
+    said = write_record(str(tmp_path), "run", {}, pytest.fail)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", said["ended_at"])
+    made_by = said["made_by"]
+    assert made_by["host"] == socket.gethostname()
+    assert made_by["submission_id"] == "night-7"
+    assert made_by["versions"]["ray"] == version("ray")
+    assert made_by["versions"]["retrieval-cli"] == version("retrieval-cli")
+    assert "never-told" not in (tmp_path / "_runs" / "run.json").read_text()
+    for odd in ("", "{", "[]", '{"metadata": null}', '{"metadata": {"job_submission_id": 7}}'):
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", odd)
+        assert provenance()["submission_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (StorageError("the disk is full"), "failed", "the disk is full"),
+        (KeyboardInterrupt(), "interrupted", "stopped by ctrl-C or SIGTERM"),
+    ],
+)
+def test_a_run_that_fails_or_is_stopped_has_a_record_too(index, error, status, message):
+    with (
+        pytest.raises(type(error)),
+        failures_recorded(index.uri, {"photos": "/photos"}, pytest.fail),
+    ):
+        raise error
+    (record,) = read_records(index.uri, 10)
+    assert (record["status"], record["message"], record["photos"]) == (status, message, "/photos")
+    assert record["run_id"].endswith("-failed")
+
+
+def test_where_there_is_no_index_no_record_of_a_failure_makes_a_folder(tmp_path):
+    with pytest.raises(StorageError), failures_recorded(str(tmp_path), {}, pytest.fail):
+        raise StorageError("no photos")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_that_the_gate_refuses_has_its_record_from_elsewhere(index):
+    with pytest.raises(GateError), failures_recorded(index.uri, {}, pytest.fail):
+        raise GateError("too few are found")
+    assert list(read_records(index.uri, 10)) == []
+
+
+def test_the_last_records_come_newest_first_without_those_that_nobody_can_read(index, tmp_path):
+    for number in range(4):
+        record(index, f"2026010{number}", number=number)
+    (tmp_path / "_runs" / "20260109.json").write_bytes(b"{")
+    assert [each["number"] for each in read_records(index.uri, 3)] == [3, 2]
 
 
 def test_a_record_is_no_file_of_the_table(index):

@@ -183,6 +183,13 @@ def test_missing_columns_are_named(manifest, without, named):
         list_photos(uri)
 
 
+def test_a_negative_size_is_refused_since_it_stands_for_a_link(manifest):
+    uri = manifest(size_bytes=pa.array([7, -1]))
+    message = f"{uri}: a negative size_bytes; the size of each photo is needed."
+    with pytest.raises(IndexFormatError, match=line(message)):
+        list_photos(uri)
+
+
 def test_a_manifest_without_a_row_is_refused_and_not_an_empty_gallery(manifest):
     uri = manifest(**{name: column.slice(0, 0) for name, column in COLUMNS.items()})
     message = f"{uri}: lists no photo. At least one row is needed."

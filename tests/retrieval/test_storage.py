@@ -106,7 +106,7 @@ def test_an_address_that_pyarrow_does_not_know_is_refused(address, reason):
 
 def test_a_store_that_cannot_be_reached_is_named(monkeypatch):
     down = Mock(side_effect=OSError("no network\nmore"))
-    monkeypatch.setattr(storage, "_object_store", down)
+    monkeypatch.setattr(storage.clients, "_object_store", down)
     with pytest.raises(
         StorageError, match=line("s3://b: the store cannot be reached (no network).")
     ):
@@ -192,7 +192,7 @@ def test_removing_touches_that_file_alone_and_may_come_too_late(tmp_path, monkey
     sealed = Mock()
     sealed.delete_file.side_effect = PermissionError(errno.EACCES, "Permission denied")
     sealed.get_file_info.return_value.type = pafs.FileType.File
-    monkeypatch.setattr(storage, "open_store", lambda uri: (sealed, uri))
+    monkeypatch.setattr(storage.files, "open_store", lambda uri: (sealed, uri))
     message = "/b: cannot be removed (Permission denied). Allow removing files there."
     with pytest.raises(StorageError, match=line(message)):
         remove_file("/b")

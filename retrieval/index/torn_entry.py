@@ -1,0 +1,42 @@
+"""What a loss of power has left of the newest entry of a log, set aside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retrieval.errors import StorageError, UsageError
+from retrieval.index import local_log
+from retrieval.index.table import entry_uri, is_torn, newest_version, table_uri
+from retrieval.storage import first_line, is_local, open_store
+
+__all__ = ["set_torn_entry_aside"]
+
+
+def set_torn_entry_aside(uri: str) -> int | None:
+    """Go back to the version before one whose entry a loss of power has torn.
+
+    The entry is kept beside the log as N.json.torn; no shard is removed.
+
+    Returns:
+        The version that is current now; None if the only one was torn.
+
+    Raises:
+        UsageError: the newest entry is whole.
+        StorageError: it cannot be renamed.
+    """
+    uri = table_uri(uri)
+    newest = newest_version(uri)
+    if newest is None or not is_torn(uri, newest):
+        raise UsageError(f"{uri}: no torn entry in its log, so there is none to set aside.")
+    entry = entry_uri(uri, newest)
+    try:
+        if is_local(uri):
+            Path(entry).rename(f"{entry}.torn")
+            local_log.sync_log(uri)
+        else:
+            filesystem, path = open_store(entry)
+            filesystem.copy_file(path, f"{path}.torn")
+            filesystem.delete_file(path)
+    except OSError as error:
+        raise StorageError(f"{entry}: cannot be renamed ({first_line(error)}).") from error
+    return newest_version(uri)

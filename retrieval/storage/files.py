@@ -1,0 +1,182 @@
+"""Files read and written whole, on a local disk and on an object store."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from retrieval.errors import StorageError
+from retrieval.storage.addresses import absolute_uri, is_local, join
+from retrieval.storage.clients import first_line, open_store, pauses_s
+
+__all__ = [
+    "CHECK_ADDRESS",
+    "DAMAGED_PARQUET",
+    "check_writable",
+    "file_exists",
+    "file_stamp",
+    "open_input",
+    "read_bytes",
+    "remove_file",
+    "remove_folder",
+    "storage_error",
+    "unfinished_files",
+    "write_bytes",
+]
+
+# What pyarrow raises for a Parquet file that is missing, torn, or lacks a column.
+DAMAGED_PARQUET = (OSError, pa.ArrowException, UnicodeDecodeError, KeyError)
+_SMALL_BYTES = 2**20
+CHECK_ADDRESS = "Check the address and the credentials of this machine."
+
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # as write_bytes names what it renames then
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a file.
+
+    Raises:
+        OSError: as the file system raises it (FileNotFoundError, PermissionError, ...), so
+            that callers can tell what is missing from what is broken.
+    """
+    if is_local(uri):
+        return Path(absolute_uri(uri)).read_bytes()
+    with open_input(uri) as source:
+        return source.read()
+
+
+def file_stamp(uri: str) -> tuple[int, int]:
+    """Size in bytes and time of the last change in nanoseconds; (-1, -1) where nothing is.
+
+    Raises:
+        StorageError: the store does not say.
+    """
+    filesystem, path = open_store(uri)
+    with storage_error(uri, "looked up", CHECK_ADDRESS):
+        found = filesystem.get_file_info(path)
+    return (-1, -1) if found.size is None else (found.size, found.mtime_ns or -1)
+
+
+def open_input(uri: str) -> pa.NativeFile:
+    """A file opened for random access; raises OSError as the file system does.
+
+    Of an object store what is read is fetched by ranges; a file of up to 1 MiB at once.
+    """
+    filesystem, path = open_store(uri)
+    source = filesystem.open_input_file(path)
+    if is_local(uri) or source.size() > _SMALL_BYTES:
+        return source
+    with source:
+        return pa.BufferReader(_fetch_small(source))
+
+
+def _fetch_small(source: pa.NativeFile) -> bytes:
+    """A small file of a store, by as many tries as its client makes for larger ones.
+
+    Where the text of an error is longer than what was asked for, as may be with a few hundred
+    bytes, the client of AWS finds no room for it and fails instead of trying again.
+    """
+    for pause_s in pauses_s():
+        try:
+            return source.read_at(source.size(), 0)
+        except OSError as error:
+            if "flush response stream" not in str(error):
+                raise
+            time.sleep(pause_s)
+    return source.read_at(source.size(), 0)
+
+
+def write_bytes(uri: str, data: bytes | memoryview | pa.Buffer) -> None:
+    """Write a file whole or not at all, replacing what was there.
+
+    Raises:
+        StorageError: the folder cannot be made or written.
+    """
+    with storage_error(uri, "written", "Choose a folder that you may write to and that has room."):
+        if is_local(uri):
+            _write_local(Path(absolute_uri(uri)), data)
+            return
+        filesystem, path = open_store(uri)
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(data)
+
+
+@contextmanager
+def storage_error(uri: str, done: str, advice: str) -> Iterator[None]:
+    """Turn what a file system raises into one line that names the file and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be {done} ({first_line(error)}). {advice}") from error
+
+
+def _write_local(path: Path, data: bytes | memoryview | pa.Buffer) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # without it a power loss can undo the rename
+    finally:
+        os.close(folder)
+
+
+def check_writable(folder: str) -> None:
+    """Fail now rather than after hours of work if a folder cannot be written.
+
+    Raises:
+        StorageError: it cannot be made, or a file cannot be written in it.
+    """
+    probe = join(absolute_uri(folder), f".writable-{uuid.uuid4().hex}")
+    missing = [path for path in Path(probe).parents if is_local(folder) and not path.exists()]
+    try:
+        write_bytes(probe, b"")
+        remove_file(probe)
+    except StorageError as error:
+        raise StorageError(str(error).replace(probe, folder)) from error
+    for path in missing:  # a job that fails later leaves no empty folder behind
+        path.rmdir()
+
+
+def file_exists(uri: str) -> bool:
+    """Whether a file (not a folder) is there; StorageError if the store does not say."""
+    filesystem, path = open_store(uri)
+    with storage_error(uri, "looked up", CHECK_ADDRESS):
+        return bool(filesystem.get_file_info(path).type == pafs.FileType.File)
+
+
+def remove_file(uri: str) -> None:
+    """Remove a file, or raise StorageError; a file that is gone already is no error."""
+    filesystem, path = open_store(uri)
+    with storage_error(uri, "removed", "Allow removing files there."):
+        if filesystem.get_file_info(path).type == pafs.FileType.File:
+            filesystem.delete_file(path)
+
+
+def remove_folder(uri: str) -> None:
+    """Remove a folder and all inside it, or raise StorageError; one that is gone is no error."""
+    filesystem, path = open_store(uri)
+    with storage_error(uri, "removed", "Allow removing files there."):
+        if filesystem.get_file_info(path).type == pafs.FileType.Directory:
+            filesystem.delete_dir(path)
+
+
+def unfinished_files(folder: str) -> list[str]:
+    """What a killed process left of `write_bytes` in a local folder; a store keeps nothing."""
+    found = Path(absolute_uri(folder)).glob(".*.tmp") if is_local(folder) else ()
+    return [join(folder, path.name) for path in found if _UNFINISHED.fullmatch(path.name)]
