@@ -12,22 +12,20 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
 
 import ray
 from ray.exceptions import RayError
 
+from pipelines.nodes import LOCAL_CPUS, local_store_bytes, resources
 from pipelines.progress import status_line
-from pipelines.ray_address import check_port
+from pipelines.site import Site
+from pipelines.tokens import admit
+from pipelines.waiting import wait_for_nodes
 from retrieval.errors import ClusterError, RetrievalError
 
-__all__ = ["Resources", "quiet_data", "resources", "session"]
+__all__ = ["quiet_data", "session"]
 
-# Decoded photos wait here between the stages of `embed`. A fixed size keeps memory flat
-# whatever the number of photos; Ray's own default is 30 % of the machine. Ray Data lets its
-# stages fill half of it: each CPU decodes 20 MB in a task, and as much waits for the network.
-_LOCAL_OBJECT_STORE_BYTES = 768 * 2**20
-_OBJECT_STORE_BYTES_A_CPU = 192 * 2**20
+_ACTORS_START_S = 600  # torch and a network, on a machine that has just come
 
 # For a Ray that this process starts; a user's own setting wins.
 _ENVIRONMENT = {
@@ -42,16 +40,17 @@ _ENVIRONMENT = {
 
 
 @contextmanager
-def session(address: str | None = None) -> Iterator[None]:
+def session(site: Site = Site(), *, waits: bool = True) -> Iterator[None]:
     """Run a job on Ray; leaves a Ray that was already connected as it is.
 
     Args:
-        address: A cluster, as "ray://HOST:10001", "HOST:6379" or "auto". Default: that of
-            RAY_ADDRESS, which `ray job submit` sets, or else a Ray of this process alone,
-            which ends with it.
+        site: The cluster, and the nodes that are waited for. A Ray of this process alone ends
+            with it.
+        waits: Whether to wait for the nodes; not so where nothing is to run.
 
     Raises:
-        ClusterError: the cluster cannot be reached, or Ray gave up.
+        ClusterError: the cluster cannot be reached, it is not loopback and there is no token, its
+            nodes do not come, or Ray gave up.
         RetrievalError: what a worker raised, as if it had been raised here.
     """
     if ray.is_initialized():
@@ -59,13 +58,15 @@ def session(address: str | None = None) -> Iterator[None]:
         # keeps its actors and their CPUs until Python happens to look for cycles: we would wait.
         gc.collect()
         with _our_errors():
+            if waits:
+                wait_for_nodes(site)
             yield
         return
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = site.address or os.environ.get("RAY_ADDRESS")
     if address:
-        check_port(address)
+        admit(address)
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         with status_line("connecting to Ray" if address else "starting Ray"), _no_native_stderr():
@@ -80,6 +81,8 @@ def session(address: str | None = None) -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)  # Ray's own prints a stack and exits
         with _our_errors(), redirect_stdout(_RayMessages()):
+            if waits:
+                wait_for_nodes(site, can_grow=bool(address))
             yield
     finally:
         ray.shutdown()
@@ -94,14 +97,14 @@ def _start(address: str | None) -> None:
         return
     # Ray protects a local cluster by a token. One of its own for this process needs no
     # writable HOME. (The mode itself must be left to ray.init: set here it comes too late.)
+    # Without one, whoever reaches this machine could run code in it: its ports are open to all.
+    os.environ.pop("RAY_AUTH_MODE", None)
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    # CPUs are Ray's units of booking: decoding and the network need one each.
-    num_cpus = max(2, len(os.sched_getaffinity(0)))
     ray.init(
         address="local",
-        num_cpus=num_cpus,
-        object_store_memory=max(_LOCAL_OBJECT_STORE_BYTES, num_cpus * _OBJECT_STORE_BYTES_A_CPU),
+        num_cpus=LOCAL_CPUS,
+        object_store_memory=local_store_bytes(),
         include_dashboard=False,
         **quiet,
     )
@@ -168,44 +171,19 @@ def _inner_error(error: RayError) -> RetrievalError:
     )
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a cluster has, as Ray counts it.
-
-    Attributes:
-        node_cpus: CPUs of each node that has any.
-        num_gpus: GPUs of all nodes.
-    """
-
-    node_cpus: tuple[int, ...]
-    num_gpus: int
-
-    @property
-    def num_cpus(self) -> int:
-        """CPUs of all nodes."""
-        return sum(self.node_cpus)
-
-
-def resources() -> Resources:
-    """The resources of the cluster that is connected.
-
-    Raises:
-        ClusterError: no node has a CPU.
-    """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    node_cpus = tuple(int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1)
-    if not node_cpus:
-        raise ClusterError("Ray: no node of the cluster has a CPU to work with. Add workers.")
-    return Resources(node_cpus, int(sum(node.get("GPU", 0) for node in nodes)))
-
-
-def quiet_data(*, in_order: bool = False) -> None:
-    """Set Ray Data up for our jobs: our own progress line, our own errors.
+def quiet_data(site: Site, *, in_order: bool = False, actors_first: bool = False) -> None:
+    """Set Ray Data up for our jobs: our own progress line, our own errors, our nodes.
 
     Args:
+        site: All tasks and actors of Ray Data keep to the nodes with its labels.
         in_order: Whether batches come out in the order of their rows.
+        actors_first: Whether tasks wait until all actors run, so that they cannot take the
+            CPUs that these book.
     """
-    from ray.data import DataContext  # not for `rank`: it takes as long to load as Ray itself
+    from ray.data import (  # not for `rank`: it takes as long to load as Ray itself
+        DataContext,
+        ExecutionResources,
+    )
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -213,3 +191,11 @@ def quiet_data(*, in_order: bool = False) -> None:
     context.raise_original_map_exception = True  # ours, not Ray's wrapper, which loses it
     context.execution_no_progress_timeout_s = 600  # a stuck job ends; Ray's default is 30 min
     context.execution_options.preserve_order = in_order
+    context.execution_options.label_selector = dict(site.labels) or None
+    context.wait_for_min_actors_s = _ACTORS_START_S if actors_first else -1
+    limits = ExecutionResources.for_limits()
+    if site.labels:  # else it would fill the object stores of these nodes by the size of all
+        there = resources(site)
+        store_bytes = sum(node.store_bytes for node in there.nodes) // 2  # as Ray Data does
+        limits = ExecutionResources.for_limits(there.num_cpus, there.num_gpus, store_bytes)
+    context.execution_options.resource_limits = limits

@@ -6,7 +6,20 @@ import socket
 
 from retrieval.errors import ClusterError
 
-__all__ = ["check_port"]
+__all__ = ["check_port", "host_of"]
+
+
+def host_of(address: str) -> str:
+    """The host of an address, with or without a scheme and a port.
+
+    Example:
+        >>> [host_of(a) for a in ("ray://head:10001", "http://[::1]:8265/", "10.0.0.1:6379", "a")]
+        ['head', '::1', '10.0.0.1', 'a']
+    """
+    host = address.rpartition("://")[2].partition("/")[0]
+    if not host.endswith("]"):
+        host = host.rpartition(":")[0] or host
+    return host.strip("[]")
 
 
 def check_port(address: str) -> None:

@@ -24,10 +24,13 @@ from pipelines.cli.report import report
 from pipelines.cli.restore import restore
 from pipelines.cli.retry_rejects import retry_rejects
 from pipelines.cli.status import status
+from pipelines.cli.submit import submit
 from pipelines.cli.train import train
 from pipelines.cli.vacuum import vacuum
 from pipelines.cli.verify import verify
+from pipelines.metrics import of_verb
 from retrieval.errors import RetrievalError
+from retrieval.one_line import one_line
 
 __all__ = ["main"]
 
@@ -45,14 +48,9 @@ class Cli(click.Group):
         try:
             return super().invoke(ctx)
         except RetrievalError as error:
-            raise click.ClickException(_one_line(str(error))) from error
+            raise click.ClickException(one_line(str(error))) from error
         except KeyboardInterrupt:
             raise click.ClickException(INTERRUPTED) from None
-
-
-def _one_line(text: str) -> str:
-    """Newlines and control characters come from file names; they must not fake a line."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _on_terminate(signum: int, frame: object) -> NoReturn:
@@ -61,7 +59,8 @@ def _on_terminate(signum: int, frame: object) -> NoReturn:
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="retrieval-cli")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Batch image retrieval on Ray: train, embed a gallery, rank it exactly, evaluate, report.
 
     Paths may be local or object-store addresses (s3://, gs://). Reports are JSON on stdout.
@@ -76,10 +75,11 @@ def main() -> None:
     """
     # A scheduler's kill ends like ctrl-C: Ray is shut down and one line is printed.
     signal.signal(signal.SIGTERM, _on_terminate)
+    ctx.with_resource(of_verb(ctx.invoked_subcommand or ""))
 
 
 for command in (
     demo, augment, embed, rank, verify, evaluate, report, train, experiment,
-    reindex, retry_rejects, status, diff, restore, vacuum,
+    reindex, retry_rejects, status, diff, restore, vacuum, submit,
 ):  # fmt: skip
     main.add_command(command)

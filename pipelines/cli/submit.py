@@ -1,0 +1,197 @@
+"""`retrieval-cli submit`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+from click.core import ParameterSource
+
+from pipelines.cli.shared import print_report, say
+from pipelines.site import Site
+from retrieval.errors import UsageError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails
+
+    from pipelines.submit import Follower, JobServer
+
+__all__ = ["submit"]
+
+
+def _parse_address(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise click.BadParameter(
+            f"{value} is no address of a job server. It is the one of Ray's dashboard, such as "
+            "http://HOST:8265; not the cluster's own, HOST:6379 or ray://HOST:10001."
+        )
+    if parts.username is not None:
+        raise click.BadParameter("no user or password belongs into the address; Ray takes a token.")
+    return value.rstrip("/")
+
+
+def _parse_id(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", value):
+        raise click.BadParameter(f"{value!r}: letters, digits, '.', '_' and '-', up to 128.")
+    return value
+
+
+def _parse_labels(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> Mapping[str, str]:
+    pairs = [text.partition("=") for text in value]
+    try:
+        return Site(labels={key: label for key, _, label in pairs}).labels
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- VERB ARGS")
+@click.option(
+    "--address",
+    default="http://127.0.0.1:8265",
+    show_default=True,
+    envvar="RAY_API_SERVER_ADDRESS",
+    show_envvar=True,
+    callback=_parse_address,
+    help="The job server of the cluster: its dashboard's address.",
+)
+@click.option(
+    "--submission-id",
+    callback=_parse_id,
+    help="The same id never runs twice. [default: VERB, the time and random digits]",
+)
+@click.option(
+    "--working-dir",
+    help="Source tree to ship and to run, without what its .gitignore names. [default: the package "
+    "installed on the cluster]",
+)
+@click.option(
+    "--python",
+    default="python3",
+    show_default=True,
+    help="Interpreter on the cluster: a path, if Ray was started there with a PATH that lacks it.",
+)
+@click.option(
+    "--runtime-env",
+    help="Ray's runtime environment, as a YAML or JSON file. Everybody may read it: no secrets.",
+)
+@click.option(
+    "--driver-node",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_parse_labels,
+    help="Label of Ray that the node of the driver must carry. May be given again. [default: the "
+    "head]",
+)
+@click.option("--no-wait", is_flag=True, help="Print the id and the status, and leave it running.")
+@click.option("--dry-run", is_flag=True, help="Print what would be submitted; ask nobody.")
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    /,
+    command: tuple[str, ...],
+    address: str,
+    runtime_env: str | None,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Run any verb as a job on a Ray cluster: follow its log, and end as it ends.
+
+    Its report goes to stdout, its log to stderr, its exit code is this command's. The same
+    --submission-id never runs twice: while the job runs it is followed, once it has succeeded its
+    report is printed again, and after it failed or was stopped it is run again, as ID~2.
+
+    A cluster beyond this machine's loopback needs a token, in RAY_AUTH_TOKEN_PATH or
+    ~/.ray/auth_token.
+
+    \b
+    Example:
+        retrieval-cli submit -- embed s3://bucket/photos s3://bucket/index --backbone resnet50
+        retrieval-cli submit --submission-id reindex-2026-01-31 \\
+            -- reindex s3://bucket/photos s3://bucket/index
+        retrieval-cli submit --working-dir . -- rank s3://bucket/a s3://bucket/b s3://bucket/ranking
+    """
+    _check_verb(ctx, command)
+    from pipelines import submit as job
+
+    is_dry, no_wait = settings.pop("dry_run"), settings.pop("no_wait")
+    environment = job.read_runtime_env(runtime_env) if runtime_env else {}
+    driver_node = settings.pop("driver_node")
+    request = job.make_request(command, runtime_env=environment, node=driver_node, **settings)
+    about: dict[str, Any] = {
+        "submission_id": request.submission_id,
+        "entrypoint": request.entrypoint,
+    }
+    if is_dry:
+        about |= {"address": address, "runtime_env": request.runtime_env, "node": request.node}
+        print_report(about)
+        return
+    server = job.JobServer(address)
+    placed, is_new = server.place(request)
+    run_id = str(placed.submission_id)
+    if no_wait:
+        print_report({**about, "submission_id": run_id, "status": placed.status, "is_new": is_new})
+        return
+    has_succeeded = not is_new and placed.status == "SUCCEEDED"
+    said = "submitted" if is_new else "had already succeeded" if has_succeeded else "already there"
+    say(f"job {run_id}: {said} ({address})")
+    splitter = job.ReportSplitter(sys.stdout, None if has_succeeded else sys.stderr)
+    follower = job.Follower(server, run_id, splitter)
+    try:
+        ended = follower.wait()
+    except KeyboardInterrupt:
+        ended = _interrupted(ctx, server, follower, request.submission_id)
+    ctx.exit(job.exit_code(ended))
+
+
+def _check_verb(ctx: click.Context, command: tuple[str, ...]) -> None:
+    """Find wrong usage here and now, in the verb's own words, before anything is sent."""
+    name, *arguments = command
+    group = ctx.find_root().command
+    verb = group.commands.get(name) if isinstance(group, click.Group) else None
+    if verb is None or verb is ctx.command:
+        raise click.UsageError(f"{name!r} is no verb to submit.", ctx)
+    with verb.make_context(name, arguments, parent=ctx.parent) as parsed:
+        if parsed.get_parameter_source("address") == ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                "a job runs on the cluster that it was submitted to: leave --address out.", parsed
+            )
+
+
+def _interrupted(
+    ctx: click.Context, server: JobServer, follower: Follower, submission_id: str
+) -> JobDetails:
+    """Ask on a terminal whether to stop the job, too; else leave it, and say how to go on."""
+    run_id = follower.run_id
+    try:
+        is_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+        if is_terminal and click.confirm(f"\nStop job {run_id} too?", default=False, err=True):
+            server.stop(run_id)
+            return follower.wait()
+    except (KeyboardInterrupt, click.Abort):
+        pass  # who insists wants to leave
+    raise click.ClickException(
+        f"Interrupted; job {run_id} runs on. Follow it again: {_same_command(ctx, submission_id)}. "
+        f"Stop it: RAY_AUTH_MODE=token ray job stop --address {server.url} {run_id}"
+    )
+
+
+def _same_command(ctx: click.Context, submission_id: str) -> str:
+    given = {**ctx.params, "submission_id": submission_id}
+    options = []
+    for option in ctx.command.params:
+        name = str(option.name)
+        is_given = ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        if not isinstance(option, click.Option) or not (is_given or name == "submission_id"):
+            continue
+        value = given[name]
+        values = [f"{key}={label}" for key, label in value.items()] if option.multiple else [value]
+        options += [word for text in values for word in (option.opts[0], text)]
+    return shlex.join(["retrieval-cli", "submit", *options, "--", *given["command"]])
