@@ -74,7 +74,7 @@ def run_contender(name: str, job: Row, scratch: Path) -> Row:
     """One run of one contender, in figures that can be compared."""
     output = Path(job["output"])
     if name in OURS:
-        command = [*EMBED, job["photos"], str(output)]
+        command = [*EMBED, job["photos"], str(output), "--follow-links"]
         command += ["--backbone", job["backbone"], "--weights", job["weights"]]
         command += ["--precision", "float32"] if name == "ours-f32" else []
     else:

@@ -312,15 +312,15 @@ def forward_rate(job: Job, pixels: NDArray[np.uint8], num_photos: int, precision
     """Photos/s of `Embedder.embed` on all cores or the GPU, as the actors of `embed` run it."""
     import torch
 
-    from pipelines.cluster import Resources
     from pipelines.embed.placement import place_actors
+    from pipelines.nodes import Node, Resources
     from retrieval.backbones import BackboneSpec
     from retrieval.embedding import Embedder
     from retrieval.images import Preprocessing
 
     torch.backends.cudnn.allow_tf32 = False
     spec = BackboneSpec(name=job.backbone, weights=job.weights)
-    place = place_actors(Resources((CORES,), int(torch.cuda.is_available())), 1, 1)
+    place = place_actors(Resources((Node(CORES, int(torch.cuda.is_available())),)), 1, 1)
     calls, size = place.num_calls, place.batch_size
     each = num_photos // calls  # decides what is compiled
     embedder = Embedder(spec, Preprocessing(size=SIDE), precision=precision, num_photos=each)

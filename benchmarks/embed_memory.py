@@ -75,7 +75,7 @@ def link_photos(photos: Path, folder: Path, copies: int) -> int:
 def embed_and_watch(photos: Path, index: Path, backbone: str) -> tuple[dict, dict[str, int]]:
     """Run the command; returns its report and the largest memory of each role."""
     command = [Path(sys.executable).with_name("retrieval-cli"), "embed", photos, index]
-    options = ["--backbone", backbone, "--weights", "none"]
+    options = ["--follow-links", "--backbone", backbone, "--weights", "none"]
     process = subprocess.Popen([*map(str, command), *options], stdout=subprocess.PIPE, text=True)
     peaks: dict[str, int] = {}
     done = threading.Event()

@@ -55,7 +55,7 @@ def measure(folder: Path, name: str, network: Sequence[object]) -> dict[str, dic
     """Figures of one network on both tasks."""
     at = folder / name
     for side in ("train", "queries", "unseen"):
-        command("embed", folder / side, at / side, *network)
+        command("embed", folder / side, at / side, "--follow-links", *network)
     figures = {}
     for task, queries, gallery, options in (
         ("seen", "queries", "train", ()),
@@ -88,7 +88,7 @@ def report(args: argparse.Namespace, folder: Path) -> None:
     share_out(args.photos, folder)
     untrained = ["--backbone", "resnet18", "--weights", "none", "--image-size", args.image_size]
     rows = {"untrained": (measure(folder, "untrained", untrained), None, 0.0)}
-    settings = ["--mode", "from-scratch", "--image-size", args.image_size]
+    settings = ["--follow-links", "--mode", "from-scratch", "--image-size", args.image_size]
     settings += ["--epochs", args.epochs, "--learning-rate", args.learning_rate]
     for name, recipe in (("plain photos", "none"), (f"recipe {args.recipe}", args.recipe)):
         model, start = folder / f"model-{recipe}", time.monotonic()

@@ -1,8 +1,10 @@
-"""How long each step of a job took, for its report."""
+"""How long each step of a job took, for its report and for Prometheus."""
 
 from __future__ import annotations
 
 import time
+
+from pipelines.metrics import tell_seconds
 
 __all__ = ["Laps"]
 
@@ -23,3 +25,4 @@ class Laps:
         now = time.monotonic()
         self.seconds[step] = round(self.seconds.get(step, 0.0) + now - self._last, 3)
         self._last = now
+        tell_seconds(step, self.seconds[step])

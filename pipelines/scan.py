@@ -16,10 +16,12 @@ import pyarrow.compute as pc
 import ray.data
 
 from pipelines import cluster
+from pipelines.metrics import tell_rejects
 from pipelines.opening import open_photos
-from pipelines.progress import progress_line, status_line
+from pipelines.progress import announce, progress_line, status_line
+from pipelines.site import Site
 from pipelines.tally import Tally
-from retrieval.catalogue import list_photos
+from retrieval.catalogue import LINK_OUTSIDE_BYTES, list_photos
 from retrieval.errors import StorageError, UsageError
 from retrieval.fetching import FETCH_AT_ONCE, fetch_photos
 from retrieval.images import Preprocessing
@@ -27,7 +29,7 @@ from retrieval.index.schema import REJECT_SCHEMA
 from retrieval.labels import assign_labels
 from retrieval.storage import absolute_uri, is_local
 
-__all__ = ["Scan", "scan_photos"]
+__all__ = ["Scan", "presume_photos", "scan_photos"]
 
 _BLOCK_ROWS = 256  # photos of one task; only hashes come back, so memory does not bound it
 
@@ -57,30 +59,27 @@ class Scan:
         return dict(Counter(self.rejects["reason"].to_pylist()).most_common())
 
 
-def scan_photos(photos: str, rule: str, *, size: int) -> Scan:
+def scan_photos(
+    photos: str, rule: str, *, size: int, site: Site, follow_links: bool = False
+) -> Scan:
     """List a folder of labelled photos and open each of them once. Needs a connected Ray.
 
     Args:
         photos: Folder or address.
         rule: How photos get their labels; see `retrieval.labels`.
         size: Side in pixels at which the job will decode: a JPEG is read at a reduced scale.
+        site: Where the job runs.
+        follow_links: Whether links out of the folder are followed.
 
     Raises:
         StorageError: the folder cannot be listed, or no labelled file is a readable photo.
         UsageError: the rule labels no photo.
     """
     photos = absolute_uri(photos)
-    with status_line(f"listing {photos}"):
-        catalogue = list_photos(photos)
-    labels = assign_labels(catalogue["image_id"].to_pylist(), rule)
-    labelled = catalogue.append_column("label", labels).filter(pc.is_valid(labels))
-    if not labelled.num_rows:
-        raise UsageError(
-            f"{photos}: none of its {catalogue.num_rows} files lies in a class folder, such as "
-            f"{catalogue['image_id'][0].as_py()!r}. One folder a class is needed, or --labels."
-        )
-    opened = _open_all(labelled, Preprocessing(size=size)).sort_by("image_id")
+    labelled, num_listed = _list_labelled(photos, rule, follow_links=follow_links)
+    opened = _open_all(labelled, Preprocessing(size=size), site).sort_by("image_id")
     is_good = pc.is_null(opened["reason"])
+    tell_rejects(Counter(opened["reason"].drop_null().to_pylist()))
     good = opened.filter(is_good).drop_columns(["modified_at", "reason", "message"])
     rejects = opened.filter(pc.invert(is_good)).select(REJECT_SCHEMA.names).cast(REJECT_SCHEMA)
     if not good.num_rows:
@@ -88,12 +87,61 @@ def scan_photos(photos: str, rule: str, *, size: int) -> Scan:
         raise StorageError(
             f"{photos}: none of the {rejects.num_rows} labelled files is a readable photo (such as "
             f"{first['image_id']}: {first['message']}). A folder that holds photos is needed."
+            f"{_hint(labelled)}"
         )
+    return _scan(photos, rule, good, rejects, (labelled, num_listed))
+
+
+def presume_photos(photos: str, rule: str, *, follow_links: bool = False) -> Scan:
+    """What `scan_photos` would find if every labelled file were a good photo; opens none.
+
+    Each has its address for its hash, so that none is a copy of another. Needs no Ray.
+
+    Raises:
+        StorageError: the folder cannot be listed.
+        UsageError: the rule labels no photo.
+    """
+    photos = absolute_uri(photos)
+    labelled, num_listed = _list_labelled(photos, rule, follow_links=follow_links)
+    there = labelled.filter(pc.not_equal(labelled["size_bytes"], LINK_OUTSIDE_BYTES))
+    found = there.append_column("content_sha256", there["uri"]).sort_by("image_id")
+    return _scan(photos, rule, found, REJECT_SCHEMA.empty_table(), (labelled, num_listed))
+
+
+def _scan(
+    photos: str, rule: str, good: pa.Table, rejects: pa.Table, listed: tuple[pa.Table, int]
+) -> Scan:
+    labelled, num_listed = listed
     known = set(labelled["label"].to_pylist())
     if rule == "folder":
         known |= _folders(photos)
     empty = tuple(sorted(known - set(good["label"].to_pylist())))
-    return Scan(good, rejects, catalogue.num_rows, labels.null_count, empty)
+    return Scan(good, rejects, num_listed, num_listed - labelled.num_rows, empty)
+
+
+def _list_labelled(photos: str, rule: str, *, follow_links: bool = False) -> tuple[pa.Table, int]:
+    """The labelled files, as `list_photos` gives them, with `label`; and how many there are."""
+    with status_line(f"listing {photos}"):
+        catalogue = list_photos(photos, follow_links=follow_links)
+    if hint := _hint(catalogue):
+        announce(f"{photos}:{hint}")
+    labels = assign_labels(catalogue["image_id"].to_pylist(), rule)
+    labelled = catalogue.append_column("label", labels).filter(pc.is_valid(labels))
+    if not labelled.num_rows:
+        raise UsageError(
+            f"{photos}: none of its {catalogue.num_rows} files lies in a class folder, such as "
+            f"{catalogue['image_id'][0].as_py()!r}. One folder a class is needed, or --labels."
+            f"{_hint(catalogue)}"
+        )
+    return labelled, catalogue.num_rows
+
+
+def _hint(catalogue: pa.Table) -> str:
+    """A sentence on links that lead out; one to a folder has no label, so is not even a reject."""
+    num_links = pc.sum(pc.equal(catalogue["size_bytes"], LINK_OUTSIDE_BYTES)).as_py()
+    if not num_links:
+        return ""
+    return f" Links that lead out of the folder are not followed ({num_links}); see --follow-links."
 
 
 def _folders(photos: str) -> set[str]:
@@ -103,10 +151,10 @@ def _folders(photos: str) -> set[str]:
     return {path.name for path in Path(photos).iterdir() if path.is_dir() and path.name[:1] != "."}
 
 
-def _open_all(catalogue: pa.Table, preprocessing: Preprocessing) -> pa.Table:
-    tally = Tally()
+def _open_all(catalogue: pa.Table, preprocessing: Preprocessing, site: Site) -> pa.Table:
+    tally = Tally(catalogue.num_rows)
     starts = range(0, catalogue.num_rows, _BLOCK_ROWS)
-    cluster.quiet_data()
+    cluster.quiet_data(site)
     dataset = ray.data.from_arrow([catalogue.slice(start, _BLOCK_ROWS) for start in starts])
     dataset = dataset.map_batches(
         _open_batch,
@@ -116,7 +164,7 @@ def _open_all(catalogue: pa.Table, preprocessing: Preprocessing) -> pa.Table:
         udf_modifying_row_count=False,
     )
 
-    with progress_line("examined", "photos", catalogue.num_rows, tally.total):
+    with progress_line("examined", "photos", catalogue.num_rows, tally.counts):
         blocks = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
     return pa.concat_tables(blocks).combine_chunks()
 
@@ -124,7 +172,7 @@ def _open_all(catalogue: pa.Table, preprocessing: Preprocessing) -> pa.Table:
 def _open_batch(table: pa.Table, preprocessing: Preprocessing, tally: Tally) -> pa.Table:
     contents = fetch_photos(table["uri"].to_pylist(), table["size_bytes"].to_pylist())
     found = open_photos(contents, preprocessing)
-    tally.add(table.num_rows)
+    tally.add(table.num_rows, "examined")
     columns = {
         "content_sha256": pa.array([photo.sha256 for photo in found], pa.string()),
         "width": pa.array([photo.width for photo in found], pa.int32()),

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from retrieval.errors import IndexFormatError
-from retrieval.index import open_index
+from retrieval.index import open_index, read_records
 from retrieval.index.folder import stored_files
 from retrieval.index.history import (
     Commit,
@@ -34,6 +34,10 @@ __all__ = ["run"]
 
 _LAST_RUNS = 10
 _STAGING = "_staging"
+_TOLD = (
+    "run_id", "created_at", "ended_at", "status", "message", "version_after", "num_listed",
+    "num_embedded", "num_rejected_now", "photos_per_s",
+)  # fmt: skip
 
 
 def run(index: str) -> dict[str, Any]:
@@ -45,7 +49,8 @@ def run(index: str) -> dict[str, Any]:
     Returns:
         The report: `version`, `rows`, `bytes`, `shards`, `model`, `rejects`, `in_progress`
         (what runs have staged and not committed), `readable` (versions from the oldest on,
-        without a gap), `log`, and the last `runs`, newest first.
+        without a gap), `log`; the last `runs` that committed, by the log, and the last
+        `records`, which those that failed or found nothing to do have too; newest first.
 
     Raises:
         StorageError: there is no index, or it cannot be reached.
@@ -76,6 +81,7 @@ def run(index: str) -> dict[str, Any]:
         },
         "log": {"entries": len(log.entries), "bytes": log.size_bytes},
         "runs": [_run(commit) for commit in read_commits(newest.uri, there[::-1])],
+        "records": [_record(record) for record in read_records(newest.uri, _LAST_RUNS)],
     }
 
 
@@ -124,6 +130,17 @@ def _named_shards(uri: str) -> Iterator[dict[str, Any]]:
             yield {"path": str(shard["path"]), "num_rows": int(shard["num_rows"])}
     except (OSError, ValueError, KeyError, TypeError):
         return  # committed just now, or half of it: no run goes on after such a one
+
+
+def _record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """One line's worth of a record, whose file holds the rest; what it does not say is left out."""
+    said = {name: record[name] for name in _TOLD if record.get(name) is not None}
+    seconds, ranking = record.get("seconds"), record.get("ranking")
+    if isinstance(seconds, Mapping):
+        said["seconds"] = round(seconds.get("total", sum(seconds.values())), 1)
+    if isinstance(ranking, Mapping):
+        said["ranking"] = ranking.get("failed", "done")
+    return said
 
 
 def _run(commit: Commit) -> dict[str, Any]:

@@ -64,6 +64,14 @@ def wait_for_server(server, url):
     raise RuntimeError(f"moto does not answer at {url} (exit code {server.poll()})")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quiet_steps():
+    """A busy machine takes its time for a step, and a test compares what is printed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.progress._LOG_EVERY_S", 3600.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def ray_session(s3):
     """A Ray that the jobs of all tests use, since starting one takes seconds.
@@ -75,6 +83,8 @@ def ray_session(s3):
     with pytest.MonkeyPatch.context() as patch:
         # Ray's workers give way to all else that runs here, and a test waits for them.
         patch.setenv("RAY_worker_niceness", "0")
+        # The tests of metrics wait for what is exported; Ray's own interval is 10 s.
+        patch.setenv("RAY_metrics_report_interval_ms", "1000")
         # A process for each training, which looks out for machines that are taken away.
         patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         # The rankings of these tests are all so small that no actor would ever rank.

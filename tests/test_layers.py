@@ -38,7 +38,7 @@ def test_the_contracts_hold(copy):
     [
         ("retrieval/metrics.py", "import ray"),
         ("retrieval/search/scores.py", "import click"),
-        ("retrieval/storage.py", "from pipelines import cluster"),
+        ("retrieval/storage/files.py", "from pipelines import cluster"),
         ("pipelines/rank/job.py", "from pipelines import embed"),
         ("pipelines/report.py", "import click"),
     ],

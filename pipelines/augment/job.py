@@ -39,6 +39,7 @@ from pipelines.augment.worker import Augment, Part, encode_table
 from pipelines.laps import Laps
 from pipelines.progress import progress_line, status_line
 from pipelines.scan import Scan, scan_photos
+from pipelines.site import Site
 from pipelines.tally import Tally
 from retrieval.augmentations.contact_sheet import contact_sheet
 from retrieval.augmentations.guard import Verdict
@@ -46,7 +47,15 @@ from retrieval.augmentations.manifest import AUGMENTED, MANIFEST, SETTINGS
 from retrieval.augmentations.multiplying import Method, reduced_picture
 from retrieval.augmentations.recipes import load_recipe
 from retrieval.errors import RetrievalError, StorageError, UsageError
-from retrieval.storage import absolute_uri, first_line, join, read_bytes, remove_file, write_bytes
+from retrieval.storage import (
+    absolute_uri,
+    check_writable,
+    first_line,
+    join,
+    read_bytes,
+    remove_file,
+    write_bytes,
+)
 
 __all__ = ["AugmentConfig", "run"]
 
@@ -63,6 +72,7 @@ class AugmentConfig:
         quality: Of the JPEG results, 1 to 100.
         format: "jpeg" for files in class folders, "parquet" for tables of images.
         labels: Rule of `retrieval.labels`.
+        follow_links: Whether links out of the folder of photos are followed.
     """
 
     recipe: str = "paper"
@@ -72,6 +82,7 @@ class AugmentConfig:
     quality: int = 90
     format: str = "jpeg"
     labels: str = "folder"
+    follow_links: bool = False
 
 
 def run(
@@ -80,7 +91,7 @@ def run(
     config: AugmentConfig,
     say: Callable[[str], None],
     *,
-    address: str | None = None,
+    site: Site = Site(),
 ) -> dict[str, Any]:
     """Bring each class to the wanted number of images.
 
@@ -90,7 +101,7 @@ def run(
         config: Settings.
         say: Called with one line for each thing that a person should know but that stops
             nothing.
-        address: Ray cluster; see `cluster.session`.
+        site: Where it runs.
 
     Returns:
         The report: counts, where things are, seconds of each step.
@@ -102,9 +113,16 @@ def run(
     photos, output = absolute_uri(photos), absolute_uri(output)
     method = Method(load_recipe(config.recipe), config.seed, config.size, config.quality)
     check_places(photos, output)
-    with cluster.session(address):
+    check_writable(output)
+    with cluster.session(site):
         laps.end("start_ray")
-        scan = scan_photos(photos, config.labels, size=config.size)
+        scan = scan_photos(
+            photos,
+            config.labels,
+            size=config.size,
+            site=site,
+            follow_links=config.follow_links,
+        )
         for label in scan.empty_classes:
             say(f"{photos}: class {label!r} has no readable photo and is left out")
         laps.end("scan")
@@ -114,7 +132,7 @@ def run(
         _write_settings(photos, output, config, method)
         kept = _tidy(output, plans, config.format)
         laps.end("plan")
-        parts = _make_all(output, plans, kept, Augment(output, method, config.format))
+        parts = _make_all(output, plans, kept, Augment(output, method, config.format), site)
         laps.end("augment")
     laps.end("stop_ray")
     sheet = _write_sheet(output, plans[0].photos[0], config)
@@ -162,7 +180,7 @@ def _tidy(output: str, plans: Sequence[ClassPlan], kind: str) -> dict[str, Part]
 
 
 def _make_all(
-    output: str, plans: Sequence[ClassPlan], kept: Mapping[str, Part], augment: Augment
+    output: str, plans: Sequence[ClassPlan], kept: Mapping[str, Part], augment: Augment, site: Site
 ) -> dict[str, Part]:
     """Make what is not kept, round by round, until each class has its number or can no more."""
     parts: dict[str, Part] = {}
@@ -171,7 +189,7 @@ def _make_all(
         missing = {name: unit for name, unit in units.items() if name not in kept}
         if missing:
             remove_file(join(output, MANIFEST))  # it vouches for the whole
-            _make(list(missing.values()), augment)
+            _make(list(missing.values()), augment, site)
         made = {**kept, **_parts_of(output, missing)}
         given: Counter[str] = Counter()
         for name in units:
@@ -193,13 +211,13 @@ def _parts_of(output: str, units: Collection[str]) -> dict[str, Part]:
     return parts
 
 
-def _make(units: Sequence[pa.Table], augment: Augment) -> None:
+def _make(units: Sequence[pa.Table], augment: Augment, site: Site) -> None:
     """Make units on the cluster, one a task."""
-    tally = Tally()
     num_images = sum(
         pc.sum(unit["count"]).as_py() + pc.sum(unit["is_copied"]).as_py() for unit in units
     )
-    cluster.quiet_data()
+    tally = Tally(num_images)
+    cluster.quiet_data(site)
     dataset = ray.data.from_arrow(list(units)).map_batches(
         augment,
         fn_args=(tally,),
@@ -208,7 +226,7 @@ def _make(units: Sequence[pa.Table], augment: Augment) -> None:
         num_cpus=1,
     )
 
-    with progress_line("augmented", "images", num_images, tally.total):
+    with progress_line("augmented", "images", num_images, tally.counts):
         for _ in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             pass
 

@@ -29,7 +29,6 @@ from retrieval.storage import (
     DAMAGED_PARQUET,
     absolute_uri,
     as_utf8,
-    check_writable,
     file_exists,
     first_line,
     is_local,
@@ -70,7 +69,7 @@ def check_places(photos: str, output: str) -> None:
 
     Raises:
         UsageError: one folder lies in the other, or the photos have been augmented already.
-        StorageError: the output holds files of somebody else, or cannot be written.
+        StorageError: the output holds files of somebody else.
     """
     source, target = (f"{_real(uri)}/" for uri in (photos, output))
     if target.startswith(source) or source.startswith(target):
@@ -84,7 +83,6 @@ def check_places(photos: str, output: str) -> None:
             f"{photos}: has been written by augment, and copies of copies are not made. Give the "
             f"folder of the original photos."
         )
-    check_writable(output)
     copied, is_known = _read_copied(output), file_exists(join(output, SETTINGS))
     for path in list_everything(output):
         if not _is_hidden(path) and not (is_known and _is_ours(path, copied)):

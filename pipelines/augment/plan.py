@@ -20,6 +20,7 @@ from retrieval.augmentations.multiplying import Method
 from retrieval.augmentations.shares import Share, share_out, share_rest
 from retrieval.catalogue import LITTER
 from retrieval.errors import UsageError
+from retrieval.storage import join_inside
 
 __all__ = ["ClassPlan", "plan_classes", "source_of"]
 
@@ -151,6 +152,7 @@ def _check_label(label: str, image_id: str) -> None:
 def _check_names(photos: Sequence[Mapping[str, str]]) -> None:
     ids = {photo["image_id"]: photo["uri"] for photo in photos}
     for image_id, uri in ids.items():
+        join_inside("the output", image_id)
         if len(image_id.rpartition("/")[2].encode()) > _MAX_NAME_BYTES:
             raise UsageError(
                 f"{uri}: has a name of more than {_MAX_NAME_BYTES} bytes, which leaves no room for "

@@ -26,7 +26,7 @@ from retrieval.augmentations.multiplying import Method, Multiplied
 from retrieval.augmentations.shares import Share
 from retrieval.errors import ImageError, StorageError
 from retrieval.fetching import fetch_photos
-from retrieval.storage import DAMAGED_PARQUET, join, open_input, write_bytes
+from retrieval.storage import DAMAGED_PARQUET, join, join_inside, open_input, write_bytes
 
 __all__ = [
     "UNIT_SCHEMA",
@@ -157,7 +157,7 @@ class Augment:
                 yield {"image_id": name, **same, **made}, result.content
             for (technique, verdict), count in multiplied.dropped.items():
                 dropped[f"{technique}/{verdict}"] += count
-            tally.add(photo["is_copied"] + len(multiplied.results))
+            tally.add(photo["is_copied"] + photo["count"], "augmented")  # what was dropped, too
 
     def _multiply(self, photo: _Row, fetched: bytes | ImageError) -> tuple[bytes, Multiplied]:
         try:
@@ -182,7 +182,7 @@ class Augment:
         with ThreadPoolExecutor(_WRITE_AT_ONCE) as writers:
             for row, content in images:
                 rows.append({**row, "size_bytes": len(content)})
-                uri = join(self._output, row["image_id"])
+                uri = join_inside(self._output, row["image_id"])
                 writes.append(writers.submit(write_bytes, uri, content))
             for write in writes:
                 write.result()

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from pipelines.cli.shared import address_option, print_report, say
+from pipelines.cli.shared import dry_run_option, print_report, say, site_options
+from pipelines.site import Site
 
 __all__ = ["augment"]
 
@@ -67,8 +68,14 @@ INTERRUPTED = (
     help="folder (the first folder of the path), pattern:REGEX (its first group, in the file's "
     "name), or a CSV or Parquet file with image_id and label.",
 )
-@address_option
-def augment(photos: str, output: str, address: str | None, **settings: Any) -> None:  # noqa: ANN401
+@click.option(
+    "--follow-links",
+    is_flag=True,
+    help="Follow links that lead out of PHOTOS too; otherwise each is a reject.",
+)
+@dry_run_option
+@site_options
+def augment(photos: str, output: str, site: Site, dry_run: bool, **settings: Any) -> None:  # noqa: ANN401
     """Multiply the photos of each class by augmentation, up to --per-class images.
 
     OUTPUT holds a folder a class: the photos byte for byte, and beside each of them its results,
@@ -89,8 +96,11 @@ def augment(photos: str, output: str, address: str | None, **settings: Any) -> N
     from pipelines import augment as job
 
     config = job.AugmentConfig(**settings)
+    if dry_run:
+        print_report(job.estimate(photos, output, config, site=site))
+        return
     try:
-        report = job.run(photos, output, config, say, address=address)
+        report = job.run(photos, output, config, say, site=site)
     except KeyboardInterrupt:
         raise click.ClickException(INTERRUPTED.format(output)) from None
     print_report(report)

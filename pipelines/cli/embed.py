@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from pipelines.cli.embed_options import check_model, embed_options
-from pipelines.cli.shared import address_option, print_report
+from pipelines.cli.shared import dry_run_option, print_report, site_options
+from pipelines.site import Site
 
 __all__ = ["embed"]
 
@@ -16,14 +17,16 @@ __all__ = ["embed"]
 @click.argument("photos")
 @click.argument("index")
 @embed_options
-@address_option
+@dry_run_option
+@site_options
 @click.pass_context
 def embed(
     ctx: click.Context,
     /,
     photos: str,
     index: str,
-    address: str | None,
+    site: Site,
+    dry_run: bool,
     **settings: Any,  # noqa: ANN401
 ) -> None:
     """Embed the photos of a folder into an index; run again, only what has changed.
@@ -48,4 +51,5 @@ def embed(
     from pipelines import embed as job
 
     check_model(ctx, settings["model"], job.DECIDED_BY_MODEL)
-    print_report(job.run(photos, index, job.EmbedConfig(**settings), address=address))
+    run = job.estimate if dry_run else job.run
+    print_report(run(photos, index, job.EmbedConfig(**settings), site=site))

@@ -46,6 +46,11 @@ _OPTIONS = [
         "file's name), or a CSV or Parquet file with image_id and label.",
     ),
     click.option(
+        "--follow-links",
+        is_flag=True,
+        help="Follow links that lead out of PHOTOS too; otherwise each is a reject.",
+    ),
+    click.option(
         "--dtype",
         type=click.Choice(["float16", "float32"]),
         default="float16",

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from pipelines.cli.shared import address_option, print_report, say
+from pipelines.cli.shared import dry_run_option, print_report, say, site_options
+from pipelines.site import Site
 from retrieval.errors import UsageError
 from retrieval.experiments import ROWS, choose_rows  # light: neither torch nor NumPy
 
@@ -82,8 +83,9 @@ def _parse_rows(
     type=click.IntRange(0),
     help="Of the queries, the augmentation and the trainings.",
 )
-@address_option
-def experiment(photos: str, output: str, address: str | None, **settings: Any) -> None:  # noqa: ANN401
+@dry_run_option
+@site_options
+def experiment(photos: str, output: str, site: Site, dry_run: bool, **settings: Any) -> None:  # noqa: ANN401
     """Train and measure the paper's 17 configurations; write ours beside the paper's figures.
 
     PHOTOS has one folder a class. Some photos of each class become the queries, the others the
@@ -104,8 +106,11 @@ def experiment(photos: str, output: str, address: str | None, **settings: Any) -
     from pipelines import experiment as job
 
     config = job.ExperimentConfig.at_scale(settings.pop("scale"), **settings)
+    if dry_run:
+        print_report(job.estimate(photos, output, config, site=site))
+        return
     try:
-        report = job.run(photos, output, config, say, address=address)
+        report = job.run(photos, output, config, say, site=site)
     except KeyboardInterrupt:
         raise click.ClickException(INTERRUPTED) from None
     print_report(report)

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from pipelines.cli.shared import address_option, print_report
+from pipelines.cli.shared import print_report, site_options
+from pipelines.site import Site
 
 __all__ = ["check_metric", "parse_top_k", "rank"]
 
@@ -95,12 +96,12 @@ def check_metric(ctx: click.Context, param: click.Parameter, value: str) -> str:
     type=click.Choice(["float16", "float32", "float64"]),
     help="Type of a component where the vectors are bare bytes.",
 )
-@address_option
+@site_options
 def rank(
     queries: str,
     gallery: str,
     ranking: str,
-    address: str | None,
+    site: Site,
     **settings: Any,  # noqa: ANN401
 ) -> None:
     """Rank the gallery for each query, exactly.
@@ -131,6 +132,6 @@ def rank(
     is_dry = settings.pop("dry_run")
     config = job.RankConfig(columns=columns, memory_bytes=memory_bytes, **settings)
     if is_dry:
-        print_report(job.estimate(queries, gallery, config, address=address))
+        print_report(job.estimate(queries, gallery, config, site=site))
     else:
-        print_report(job.run(queries, gallery, ranking, config, address=address))
+        print_report(job.run(queries, gallery, ranking, config, site=site))

@@ -8,7 +8,8 @@ import click
 
 from pipelines.cli.embed_options import check_model, embed_options
 from pipelines.cli.rank import check_metric, parse_top_k
-from pipelines.cli.shared import address_option, print_report
+from pipelines.cli.shared import dry_run_option, print_report, site_options
+from pipelines.site import Site
 from retrieval.errors import UsageError
 
 __all__ = ["reindex"]
@@ -56,14 +57,16 @@ _FRACTION = click.FloatRange(0, 1)
     type=click.IntRange(1),
     help="How many nearest are compared.",
 )
-@address_option
+@dry_run_option
+@site_options
 @click.pass_context
 def reindex(
     ctx: click.Context,
     /,
     photos: str,
     index: str,
-    address: str | None,
+    site: Site,
+    dry_run: bool,
     **settings: Any,  # noqa: ANN401
 ) -> None:
     """A night: bring an index up to date with its gallery, and a ranking with the index.
@@ -104,4 +107,5 @@ def reindex(
         )
     except UsageError as error:  # options that go together
         raise click.UsageError(str(error), ctx) from error
-    print_report(job.run(photos, index, config, address=address))
+    run = job.estimate if dry_run else job.run
+    print_report(run(photos, index, config, site=site))

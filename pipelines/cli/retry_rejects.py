@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from pipelines.cli.embed_options import check_model, embed_options
-from pipelines.cli.shared import address_option, print_report
+from pipelines.cli.shared import dry_run_option, print_report, site_options
+from pipelines.site import Site
 
 __all__ = ["retry_rejects"]
 
@@ -16,14 +17,16 @@ __all__ = ["retry_rejects"]
 @click.argument("photos")
 @click.argument("index")
 @embed_options
-@address_option
+@dry_run_option
+@site_options
 @click.pass_context
 def retry_rejects(
     ctx: click.Context,
     /,
     photos: str,
     index: str,
-    address: str | None,
+    site: Site,
+    dry_run: bool,
     **settings: Any,  # noqa: ANN401
 ) -> None:
     """Try again the photos that an index has rejected.
@@ -39,4 +42,5 @@ def retry_rejects(
 
     check_model(ctx, settings["model"], job.DECIDED_BY_MODEL)
     config = job.EmbedConfig(**settings, retry_rejects=True)
-    print_report(job.run(photos, index, config, address=address))
+    run = job.estimate if dry_run else job.run
+    print_report(run(photos, index, config, site=site))

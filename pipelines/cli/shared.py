@@ -2,20 +2,84 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from pipelines.progress import announce as say
+from pipelines.site import Site
+from retrieval.errors import UsageError
 
-__all__ = ["address_option", "print_report", "say"]
+__all__ = ["dry_run_option", "print_report", "say", "site_options"]
 
-address_option = click.option(
-    "--address",
-    help="Ray cluster, such as auto or HOST:6379. [default: RAY_ADDRESS, or this machine alone]",
+_SITE = (
+    click.option(
+        "--address",
+        help="Ray cluster, such as auto or HOST:6379. [default: RAY_ADDRESS, or this machine "
+        "alone]",
+    ),
+    click.option(
+        "--min-cpus",
+        default=Site.min_cpus,
+        show_default=True,
+        type=click.IntRange(1),
+        help="CPUs to wait for before the job begins; an autoscaler is asked for them.",
+    ),
+    click.option(
+        "--min-gpus",
+        default=Site.min_gpus,
+        show_default=True,
+        type=click.IntRange(0),
+        help="GPUs to wait for, alike.",
+    ),
+    click.option(
+        "--node",
+        "node_labels",  # some commands have a --labels of their own
+        multiple=True,
+        metavar="KEY=VALUE",
+        callback=lambda ctx, option, given: _parse_labels(given),
+        help="Work only on nodes with this Ray label, as in ray.io/accelerator-type=L4. May be "
+        "given again.",
+    ),
 )
+
+
+dry_run_option = click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what would be read and written, what it takes and what the nodes need; write "
+    "nothing, and start nothing.",
+)
+
+
+def site_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of every command that may use a cluster; it gets them as one argument, `site`."""
+
+    @functools.wraps(command)
+    def with_site(*args: Any, **settings: Any) -> None:  # noqa: ANN401
+        labels = settings.pop("node_labels")
+        found = {name: settings.pop(name) for name in ("address", "min_cpus", "min_gpus")}
+        command(*args, site=Site(labels=labels, **found), **settings)
+
+    for option in reversed(_SITE):
+        with_site = option(with_site)
+    return with_site
+
+
+def _parse_labels(given: tuple[str, ...]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for text in given:
+        key, _, value = text.partition("=")
+        if key in labels and labels[key] != value:
+            raise click.BadParameter(f"{key} is given twice; a node has one value of it.")
+        labels[key] = value
+    try:
+        return dict(Site(labels=labels).labels)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def print_report(report: Mapping[str, Any]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from pipelines.cli.shared import address_option, print_report, say
+from pipelines.cli.shared import dry_run_option, print_report, say, site_options
+from pipelines.site import Site
 
 __all__ = ["train"]
 
@@ -156,6 +157,11 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     help="Original photos to train on in a class. [default: all]",
 )
 @click.option(
+    "--follow-links",
+    is_flag=True,
+    help="Follow links that lead out of the folders of photos too; otherwise each is a reject.",
+)
+@click.option(
     "--labels",
     default="folder",
     show_default=True,
@@ -183,8 +189,9 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     help="How often workers that died are started again.",
 )
 @click.option("--tensorboard", help="Folder for TensorBoard's event files.")
-@address_option
-def train(photos: str, model: str, **settings: Any) -> None:  # noqa: ANN401
+@dry_run_option
+@site_options
+def train(photos: str, model: str, site: Site, dry_run: bool, **settings: Any) -> None:  # noqa: ANN401
     """Fine-tune a network on photos in class folders.
 
     PHOTOS has one folder a class; it may be what `augment` wrote: copies of a photo that is
@@ -199,11 +206,15 @@ def train(photos: str, model: str, **settings: Any) -> None:  # noqa: ANN401
         retrieval-cli train photos/gallery model --loss multi-similarity --sampler balanced
         retrieval-cli train s3://bucket/photos s3://bucket/model --num-workers 2-8
     """
-    from pipelines.train import TrainConfig, Workers, run
+    from pipelines.train import TrainConfig, Workers, estimate, run
     from pipelines.train.tensorboard import event_writer
 
-    names = ("num_workers", "max_failures", "address")
-    workers = Workers(**{name: settings.pop(name) for name in names})
-    with event_writer(settings.pop("tensorboard")) as on_epoch:
-        report = run(photos, model, TrainConfig(**settings), workers, say=say, on_epoch=on_epoch)
+    workers = Workers(**{name: settings.pop(name) for name in ("num_workers", "max_failures")})
+    tensorboard = settings.pop("tensorboard")
+    config = TrainConfig(**settings)
+    if dry_run:
+        print_report(estimate(photos, model, config, workers, site=site))
+        return
+    with event_writer(tensorboard) as on_epoch:
+        report = run(photos, model, config, workers, site=site, say=say, on_epoch=on_epoch)
     print_report(report)

@@ -13,6 +13,8 @@ Fails when  no photo can be embedded, the weights do not fit, the output cannot 
             or another run commits first. Nothing is committed then.
 
 config      settings
+inputs      gallery, network and index as they are
+estimating  what a run would do, for --dry-run
 hands       who does the work: Ray
 placement   how many actors, and what they book
 stages      decode and embed, on workers
@@ -22,6 +24,7 @@ job         all of it; the order of a night is in retrieval/index/night.py
 """
 
 from pipelines.embed.config import DECIDED_BY_MODEL, EmbedConfig
+from pipelines.embed.estimating import estimate
 from pipelines.embed.job import Gate, run
 
-__all__ = ["DECIDED_BY_MODEL", "EmbedConfig", "Gate", "run"]
+__all__ = ["DECIDED_BY_MODEL", "EmbedConfig", "Gate", "estimate", "run"]

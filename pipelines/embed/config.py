@@ -24,6 +24,7 @@ class EmbedConfig:
         image_size: Side in pixels of the square to which a photo is stretched.
         model: A trained model's folder, which decides all of DECIDED_BY_MODEL.
         labels: Rule of `retrieval.labels`.
+        follow_links: Whether links out of the gallery are followed.
         dtype: Stored type, "float16" or "float32".
         precision: In which the network computes: "auto" (float16 on a GPU, bfloat16 on a CPU
             that has it, else float32), or one of these types. Each worker compares photos
@@ -44,6 +45,7 @@ class EmbedConfig:
     image_size: int = Preprocessing.size
     model: str | None = None
     labels: str = "folder"
+    follow_links: bool = False
     dtype: str = "float16"
     precision: str = "auto"
     batch_size: int | None = None

@@ -17,11 +17,14 @@ import ray.data
 from pipelines import cluster
 from pipelines.embed.budget import budget
 from pipelines.embed.config import EmbedConfig
-from pipelines.embed.placement import Placement, place_actors
+from pipelines.embed.placement import BLOCK_ROWS, DECODE_BYTES, Placement, place_actors
 from pipelines.embed.sink import IndexDatasink, Written
 from pipelines.embed.stages import Decode, EmbedPhotos
 from pipelines.laps import Laps
+from pipelines.metrics import tell_rejects
+from pipelines.nodes import resources
 from pipelines.progress import progress_line, status_line
+from pipelines.site import Site
 from pipelines.tally import Tally
 from retrieval.fetching import FETCH_AT_ONCE, hash_photos
 from retrieval.index import EmbeddingSpec, Night, Receipt, Shard
@@ -29,10 +32,6 @@ from retrieval.index.carrying import Piece, carry
 
 __all__ = ["RayHands"]
 
-# Rows of one decoding task: 128 decoded photos are 19 MB and a second or two of work for the
-# network, so that at the end no thread has much more to do than the others. A task costs 15 ms
-# beside decoding (0.6 s); a million photos make 8,000 tasks.
-_BLOCK_ROWS = 128
 # Hashed in this process, 32 at a time: 2,000 photos take a second, which Ray Data takes to begin;
 # and a night on which some were only touched needs no Ray.
 _FEW_PHOTOS = 4096
@@ -53,7 +52,7 @@ class RayHands:
         spec: EmbeddingSpec,
         config: EmbedConfig,
         laps: Laps,
-        address: str | None,
+        site: Site,
     ) -> None:
         """Nothing starts yet.
 
@@ -63,14 +62,14 @@ class RayHands:
             spec: How the embeddings are made.
             config: Settings of the job.
             laps: Where the time of the steps is told.
-            address: Ray cluster; see `cluster.session`.
+            site: Where it is done.
         """
         self._index = index
         self._settings = settings
         self._spec = spec
         self._config = config
         self._laps = laps
-        self._address = address
+        self._site = site
         self._session = ExitStack()
         self._is_started = False
         self.written: list[Written] = []
@@ -93,7 +92,7 @@ class RayHands:
     def _start(self, step: str) -> None:
         self._laps.end(step)
         if not self._is_started:
-            self._session.enter_context(cluster.session(self._address))
+            self._session.enter_context(cluster.session(self._site))
             self._is_started = True
             self._laps.end("start_ray")
 
@@ -104,16 +103,16 @@ class RayHands:
             with status_line(f"hashing {photos.num_rows} photos"):
                 return pa.concat_tables([_with_hashes(block) for block in blocks])
         self._start("compare")
-        tally = Tally()
-        cluster.quiet_data()
-        dataset = ray.data.from_arrow(_blocks(photos, 2 * _BLOCK_ROWS)).map_batches(
+        tally = Tally(photos.num_rows)
+        cluster.quiet_data(self._site)
+        dataset = ray.data.from_arrow(_blocks(photos, 2 * BLOCK_ROWS)).map_batches(
             _hash,
             fn_args=(tally,),
             batch_size=FETCH_AT_ONCE,
             batch_format="pyarrow",
             udf_modifying_row_count=False,
         )
-        with progress_line("hashed", "photos", photos.num_rows, tally.total):
+        with progress_line("hashed", "photos", photos.num_rows, tally.counts):
             found = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
         self._laps.end("hash")
         return pa.concat_tables(found)
@@ -121,8 +120,8 @@ class RayHands:
     def embed(self, photos: pa.Table, night: Night) -> list[Receipt]:
         """Decode → embed → write, as one streaming Ray Data job."""
         self._start("compare")
-        there, begun_at = cluster.resources(), time.time()
-        num_blocks = math.ceil(photos.num_rows / _BLOCK_ROWS)
+        there, begun_at = resources(self._site), time.time()
+        num_blocks = math.ceil(photos.num_rows / BLOCK_ROWS)
         place = place_actors(there, self._config.num_actors, num_blocks)
         sink = IndexDatasink(
             self._index, self._spec, (night.run_id, night.listed_us), night.shard_rows
@@ -130,6 +129,7 @@ class RayHands:
         self._stream(photos, sink, place)
         self._laps.end("embed")
         self.written = sink.written
+        tell_rejects(sum((part.reasons for part in sink.written), Counter[str]()))
         self.stages = budget(
             [part.seconds for part in sink.written],
             photos.num_rows,
@@ -142,18 +142,18 @@ class RayHands:
     def _stream(self, photos: pa.Table, sink: IndexDatasink, place: Placement) -> None:
         num_photos = photos.num_rows // (place.num_actors * place.num_calls)
         settings = {**self._settings, "num_photos": num_photos}
-        tally = Tally()
-        cluster.quiet_data()
+        tally = Tally(photos.num_rows)
+        cluster.quiet_data(self._site, actors_first=place.num_gpus > 0)
         dataset = (
-            ray.data.from_arrow(_blocks(photos, _BLOCK_ROWS))
+            ray.data.from_arrow(_blocks(photos, BLOCK_ROWS))
             .map_batches(
-                Decode(settings["preprocessing"]),
+                Decode(settings["preprocessing"], tally),
                 batch_size=FETCH_AT_ONCE,
                 batch_format="pyarrow",
                 num_cpus=place.decode_cpus,
                 # Usual need of a task. As the actors book none, Ray also cannot fuse the two
                 # stages, which would decode and embed one after the other in one process.
-                memory=2**28,
+                memory=DECODE_BYTES,
                 udf_modifying_row_count=False,
             )
             .map_batches(
@@ -171,19 +171,20 @@ class RayHands:
                 udf_modifying_row_count=False,
             )
         )
-        with progress_line("embedded", "photos", photos.num_rows, tally.total):
+        with progress_line("embedded", "photos", photos.num_rows, tally.counts):
             booked = {"num_cpus": place.write_cpus}
             dataset.write_datasink(sink, ray_remote_args=booked, concurrency=place.num_writes)
 
     def carry(self, groups: Iterable[list[Piece]]) -> list[Shard]:
         """Rewrite shards in tasks, two a CPU at a time: the pieces wait in the object store."""
         self._start("compare")
-        most = 2 * cluster.resources().num_cpus
+        most = 2 * resources(self._site).num_cpus
+        carrying = _carry.options(**self._site.label_options)
         pending: list[ray.ObjectRef[Shard]] = []
         written: list[Shard] = []
         with status_line("rewriting the shards that have changed"):
             for group in groups:
-                pending.append(_carry.remote(self._index, self._spec, group))
+                pending.append(carrying.remote(self._index, self._spec, group))
                 if len(pending) == most:
                     written.append(ray.get(pending.pop(0)))
             written += ray.get(pending)
@@ -201,7 +202,7 @@ def _blocks(photos: pa.Table, rows: int) -> list[pa.Table]:
 
 def _hash(table: pa.Table, tally: Tally) -> pa.Table:
     hashes = _with_hashes(table)
-    tally.add(table.num_rows)
+    tally.add(table.num_rows, "hashed")
     return hashes
 
 
@@ -213,6 +214,6 @@ def _with_hashes(table: pa.Table) -> pa.Table:
 
 
 # A damaged shard is damaged for the next attempt too; Ray tries again only where a worker is lost.
-@ray.remote  # type: ignore[untyped-decorator]
+@ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
 def _carry(index: str, spec: EmbeddingSpec, group: list[Piece]) -> Shard:
     return carry(index, spec, group)

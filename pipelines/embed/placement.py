@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pipelines.cluster import Resources
+from pipelines.nodes import Resources
 
-__all__ = ["Placement", "place_actors"]
+__all__ = ["ACTOR_BYTES", "BLOCK_ROWS", "DECODE_BYTES", "Placement", "place_actors"]
+
+# Rows of one decoding task: 128 decoded photos are 19 MB and a second or two of work for the
+# network, so that at the end no thread has much more to do than the others. A task costs 15 ms
+# beside decoding (0.6 s); a million photos make 8,000 tasks.
+BLOCK_ROWS = 128
+# What a decoding task usually needs, and an actor: torch and the weights of a network.
+DECODE_BYTES = 2**28
+ACTOR_BYTES = 600_000_000
 
 # A task that writes is short, and waits for the disk; a hundredth, since with none at all it would
 # go to a head node that runs no work.
 _WRITE_CPUS = 0.01
 
-# One copy of the network serves this many CPUs: its weights and torch itself, some 0.6 GB, are
-# there once for all its threads.
+# One copy of the network serves this many CPUs: its weights and torch itself are there
+# once for all its threads.
 _CPUS_OF_A_COPY = 16
 # On a GPU one batch is copied there while another one is computed.
 _CALLS_ON_A_GPU = 2
@@ -65,6 +73,9 @@ class Placement:
 def place_actors(there: Resources, num_actors: int | None, num_blocks: int) -> Placement:
     """One actor a GPU, or one per 16 CPUs, and none without work; always leaves CPUs for decoding.
 
+    More actors than GPUs share these, equally many each: a part of one GPU is of no use to an
+    actor that needs a larger one, and the job would wait for it.
+
     Args:
         there: Resources of the cluster.
         num_actors: As many as the user asks for, if so.
@@ -77,11 +88,7 @@ def place_actors(there: Resources, num_actors: int | None, num_blocks: int) -> P
     job waiting for its own decoding.
     """
     if there.num_gpus:
-        wanted = min(num_actors or there.num_gpus, num_blocks)
-        # The CPUs of a GPU node are for decoding: a task each, since with more of them the
-        # threads that feed the GPU would wait for a core.
-        share = min(1.0, there.num_gpus / wanted)
-        return Placement(wanted, _CALLS_ON_A_GPU, 0, share, decode_cpus=0.95)
+        return _place_on_gpus(there, min(num_actors or there.num_gpus, num_blocks))
     share = min(_CPUS_OF_A_COPY, *there.node_cpus)
     wanted = min(num_actors or sum(cpus // share for cpus in there.node_cpus), num_blocks)
     num_calls = min(share, max(1, there.num_cpus // wanted))
@@ -90,3 +97,14 @@ def place_actors(there: Resources, num_actors: int | None, num_blocks: int) -> P
     # Ray wants whole CPUs or a part of one.
     booked = int(booked) if booked >= 1 else math.floor(100 * booked) / 100
     return Placement(wanted, num_calls, booked, 0, decode_cpus=0.45)
+
+
+def _place_on_gpus(there: Resources, num_actors: int) -> Placement:
+    actors_a_gpu = -(-num_actors // there.num_gpus)
+    share = math.floor(10_000 / actors_a_gpu) / 10_000  # Ray counts ten-thousandths
+    num_cpus = there.cpus_of_a_feeder(actors_a_gpu)
+    left = max(node.num_cpus - node.num_gpus * actors_a_gpu * num_cpus for node in there.nodes)
+    # A decoding task a CPU, since with more of them the threads that feed the GPU would wait for
+    # a core; less where there is no whole one.
+    decode_cpus = 0.95 if left >= 0.95 + _WRITE_CPUS else 0.45
+    return Placement(num_actors, _CALLS_ON_A_GPU, num_cpus, share, decode_cpus)

@@ -27,12 +27,14 @@ class Written:
         receipt: For its shard and its rejects.
         seconds: Of each stage, all its photos together.
         manners: How many photos were embedded in which manner.
+        reasons: How many were refused for which reason.
         ready_at: Seconds since 1970 at which the first of its networks was ready.
     """
 
     receipt: Receipt
     seconds: Counter[str] = field(default_factory=Counter)
     manners: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     ready_at: float = math.inf
 
 
@@ -66,6 +68,7 @@ class IndexDatasink(Datasink[Written]):
             receipt=receipt,
             seconds=seconds_of(watch.add_to(table)),
             manners=Counter(table["manner"].drop_null().to_pylist()),
+            reasons=Counter(bad["reason"].to_pylist()),
             ready_at=pc.min(table["ready_at"]).as_py(),
         )
 

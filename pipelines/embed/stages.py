@@ -30,8 +30,9 @@ __all__ = ["Decode", "EmbedPhotos"]
 class Decode:
     """Fetch and decode photos: rows of the catalogue gain pixels or a reason."""
 
-    def __init__(self, preprocessing: Preprocessing) -> None:
+    def __init__(self, preprocessing: Preprocessing, tally: Tally) -> None:
         self._preprocessing = preprocessing
+        self._tally = tally
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Add content_sha256, width, height, pixels, reason and message to a batch."""
@@ -42,6 +43,7 @@ class Decode:
             photos = open_photos(contents, self._preprocessing)
         with watch.measure("hand_over"):
             table = _with_pixels(_with_sizes(table, contents), photos, self._preprocessing.size)
+        self._tally.add(table.num_rows, "decoded")
         return watch.add_to(table)
 
 
@@ -112,7 +114,7 @@ class EmbedPhotos:
         vectors = self._embed(pixels.reshape(-1, self._side, self._side, 3), watch)
         with watch.measure("hand_over"):
             table = self._with_embeddings(table, rows, vectors)
-        self._tally.add(table.num_rows)
+        self._tally.add(table.num_rows, "embedded")
         return watch.add_to(table)
 
     def _embed(self, pixels: NDArray[np.uint8], watch: Stopwatch) -> NDArray[Any]:

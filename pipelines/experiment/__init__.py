@@ -1,12 +1,14 @@
 """`experiment`: the paper's table of configurations, trained and measured here.
 
-job      the whole of it: start reading here
-config   settings, and what they mean for a row
-photos   the protocol: which photos are queries; both sides copied
-row      one row: train, embed, rank, evaluate, and the result that says so
+job         the whole of it: start reading here
+config      settings, and what they mean for a row
+estimating  what a run would do, for --dry-run
+photos      the protocol: which photos are queries; both sides copied
+row         one row: train, embed, rank, evaluate, and the result that says so
 """
 
 from pipelines.experiment.config import SCALES, ExperimentConfig
+from pipelines.experiment.estimating import estimate
 from pipelines.experiment.job import run
 
-__all__ = ["SCALES", "ExperimentConfig", "run"]
+__all__ = ["SCALES", "ExperimentConfig", "estimate", "run"]

@@ -30,6 +30,8 @@ from pipelines.experiment.photos import (
 )
 from pipelines.experiment.row import RowRun
 from pipelines.progress import status_line
+from pipelines.scan import scan_photos
+from pipelines.site import Site
 from retrieval.backbones import fetch_imagenet_weights, imagenet_weights_file
 from retrieval.errors import ModelError, RetrievalError
 from retrieval.experiments import (
@@ -59,7 +61,7 @@ def run(
     say: Callable[[str], None],
     *,
     table: Sequence[Row] = ROWS,
-    address: str | None = None,
+    site: Site = Site(),
 ) -> dict[str, Any]:
     """Train and measure rows of the table.
 
@@ -69,7 +71,7 @@ def run(
         config: Settings.
         say: Called with one line for each step.
         table: The rows there are; those that are not run stand in the outputs too.
-        address: Ray cluster; see `cluster.session`.
+        site: Where all of it runs.
 
     Returns:
         The report: what was run, a record of each row, names of those that failed, seconds.
@@ -82,19 +84,22 @@ def run(
     chosen = choose_rows(table, config.rows)
     check_places(photos, output)
     check_writable(output)
-    with cluster.session(address):
-        sides = find_sides(photos, per_class=config.queries_per_class, seed=config.seed, say=say)
+    with cluster.session(site):
+        scan = scan_photos(photos, "folder", size=augment.AugmentConfig.size, site=site)
+        sides = find_sides(
+            photos, scan, per_class=config.queries_per_class, seed=config.seed, say=say
+        )
         say(f"{sides.count(QUERIES)} queries and {sides.count(GALLERY)} gallery photos")
         copies = join(output, "photos")
         copy_photos(sides, copies)
         runs = {
-            row.name: RowRun(row, config, copies, sides, join(output, "rows", row.name))
+            row.name: RowRun(row, config, copies, sides, join(output, "rows", row.name), site)
             for row in table
         }
         outcomes = _known_outcomes(runs, chosen, say)
         comparison = _Comparison(output, _facts(photos, config, sides), runs, outcomes)
         comparison.write()
-        data_sets = _DataSets(join(copies, GALLERY))
+        data_sets = _DataSets(join(copies, GALLERY), site)
         for number, row in enumerate(chosen, 1):
             tell = _prefixed(f"{number}/{len(chosen)} {row.name}: ", say)
             outcomes[row.name] = _settle(runs[row.name], outcomes[row.name], data_sets, tell)
@@ -149,8 +154,9 @@ def _missing_weights(networks: set[str], say: Callable[[str], None]) -> dict[str
 class _DataSets:
     """The augmented photos, made when the first row needs them."""
 
-    def __init__(self, gallery: str) -> None:
+    def __init__(self, gallery: str, site: Site) -> None:
         self._gallery = gallery
+        self._site = site
         self._errors: dict[str, str] = {}
         self._made: set[str] = set()
 
@@ -162,7 +168,8 @@ class _DataSets:
         if uri not in self._errors:
             say(f"augmenting the gallery photos for it ({uri}) ...")
             try:
-                augment.run(self._gallery, uri, row_run.config.augment_config(row_run.row), say)
+                config = row_run.config.augment_config(row_run.row)
+                augment.run(self._gallery, uri, config, say, site=self._site)
             except RetrievalError as error:
                 self._errors[uri] = str(error)
         if uri in self._errors:

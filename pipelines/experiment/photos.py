@@ -15,9 +15,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.augment import AugmentConfig
 from pipelines.progress import progress_line
-from pipelines.scan import Scan, scan_photos
+from pipelines.scan import Scan
 from retrieval.augmentations.manifest import SETTINGS
 from retrieval.catalogue import list_photos
 from retrieval.errors import StorageError, UsageError
@@ -28,6 +27,7 @@ from retrieval.storage import (
     first_line,
     is_local,
     join,
+    join_inside,
     list_files,
     read_bytes,
     remove_folder,
@@ -56,19 +56,20 @@ class Sides:
 
     def count(self, side: str) -> int:
         """Photos of a side."""
-        return len(self._labels(side))
+        return len(self.labels_of(side))
 
     def num_classes(self, side: str) -> int:
         """Classes of a side."""
-        return len(set(self._labels(side)))
+        return len(set(self.labels_of(side)))
 
     def chance(self, k: int) -> float:
         """Top-k accuracy of a shuffled gallery."""
-        sizes = Counter(self._labels(GALLERY))
-        relevant = [sizes[label] for label in self._labels(QUERIES)]
+        sizes = Counter(self.labels_of(GALLERY))
+        relevant = [sizes[label] for label in self.labels_of(QUERIES)]
         return round(chance_accuracy(relevant, sizes.total(), k), 4)
 
-    def _labels(self, side: str) -> list[str]:
+    def labels_of(self, side: str) -> list[str]:
+        """Label of each photo of a side."""
         return self.photos.filter(pc.equal(self.photos["side"], side))["label"].to_pylist()
 
     def fingerprint(self) -> str:
@@ -77,20 +78,21 @@ class Sides:
         return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
-def find_sides(photos: str, *, per_class: int, seed: int, say: Callable[[str], None]) -> Sides:
-    """Examine photos and share them out. Needs a connected Ray.
+def find_sides(
+    photos: str, scan: Scan, *, per_class: int, seed: int, say: Callable[[str], None]
+) -> Sides:
+    """Share photos out.
 
     Args:
         photos: Folder or address, one folder a class.
+        scan: What it holds.
         per_class: Queries of a class.
         seed: Of the choice.
         say: Called with one line for what is left out.
 
     Raises:
         UsageError: fewer than two classes, or no class has photos to spare for queries.
-        StorageError: the folder cannot be read.
     """
-    scan = scan_photos(photos, "folder", size=AugmentConfig.size)
     table = _without_copies(scan.photos)
     _say_left_out(photos, scan, scan.photos.num_rows - table.num_rows, say)
     ids, labels = table["image_id"].to_pylist(), table["label"].to_pylist()
@@ -221,4 +223,4 @@ def _copy(folder: str, row: dict[str, Any]) -> None:
         raise StorageError(
             f"{row['uri']}: has changed since this run began. Run the same command again."
         )
-    write_bytes(join(folder, row["side"], row["image_id"]), content)
+    write_bytes(join_inside(join(folder, row["side"]), row["image_id"]), content)

@@ -20,6 +20,7 @@ from typing import Any
 from pipelines import embed, evaluate, rank
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import GALLERY, QUERIES, Sides
+from pipelines.site import Site
 from pipelines.train import Workers
 from pipelines.train import run as train
 from retrieval.errors import TrainingError
@@ -40,6 +41,7 @@ class RowRun:
         photos: OUTPUT/photos, where the two sides and the data sets are.
         sides: What is on the two sides.
         folder: OUTPUT/rows/NAME.
+        site: Where it runs; decides nothing.
     """
 
     row: Row
@@ -47,6 +49,7 @@ class RowRun:
     photos: str
     sides: Sides
     folder: str
+    site: Site
 
     @property
     def data_set(self) -> str:
@@ -97,9 +100,10 @@ class RowRun:
         remove_file(self.result())  # the indexes that it speaks of are replaced from here on
         paths = {name: join(self.folder, name) for name in (QUERIES, GALLERY, "ranking")}
         for side in (QUERIES, GALLERY):
-            embed.run(join(self.photos, side), paths[side], embed.EmbedConfig(model=model))
+            config = embed.EmbedConfig(model=model)
+            embed.run(join(self.photos, side), paths[side], config, site=self.site)
         ranked = rank.RankConfig(top_k=None)
-        rank.run(paths[QUERIES], paths[GALLERY], paths["ranking"], ranked)
+        rank.run(paths[QUERIES], paths[GALLERY], paths["ranking"], ranked, site=self.site)
         figures = evaluate.run(paths["ranking"], paths[QUERIES], paths[GALLERY])
         measured = Measured(
             **{name: figures[name] for name in ("top_1", "top_3", "top_10", "map")},
@@ -124,7 +128,8 @@ class RowRun:
         """The model, the number of its epochs and their seconds, those of earlier runs too."""
         model = self.model()
         workers = Workers(num_workers=self.config.num_workers)
-        report = train(self.data_set, model, self.config.train_config(self.row), workers, say=say)
+        config = self.config.train_config(self.row)
+        report = train(self.data_set, model, config, workers, site=self.site, say=say)
         diverged = open_model(model).training["diverged"]
         if diverged:  # in an earlier run, which kept the best epoch before
             raise TrainingError(f"{model}: {diverged}. The best epoch before is kept there.")

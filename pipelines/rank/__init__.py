@@ -15,6 +15,7 @@ config      settings
 queries     ids and vectors of the queries
 planning    how the work is cut, and what it will take
 folding     ranking some parts of the gallery, in one process
+placement   how many actors, and what they book
 sharing     who does it: the threads of this process
 actors      ... or actors of a cluster
 previous    what a previous ranking spares

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,27 +10,30 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from pipelines import cluster
-from pipelines.rank.folding import Folded, Task, fold, guess
+from pipelines.rank.folding import Folded, Task, fold, guess, this_machine_has_gpu
+from pipelines.rank.placement import Placement
+from pipelines.rank.pool import Pool
+from pipelines.site import Site
+from retrieval.errors import ClusterError
 from retrieval.search import Neighbours
 from retrieval.vectors import Sample, VectorBlock, VectorPart
 
 __all__ = ["Actors"]
 
-# Nanoseconds of work that keep an actor busy for about a second, which is what starting one
-# costs: little work is done by few actors.
-_NS_PER_ACTOR = 1e9
 _SHARES_PER_ACTOR = 4  # cut finer than actors, so that none waits long for the last
 _GUESS_QUERIES = 1024  # whose floors an actor guesses at a time
 _COUNTS = ("pairs", "scored", "survivors", "rescored")
 
 
-@ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4)
+@ray.remote(max_restarts=4, max_task_retries=4)
 class Scorer:
     """Folds parts of the gallery. Holds no state, so a lost one is replaced."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
+
+    def is_ready(self) -> None:
+        """Answers as soon as the actor has started."""
 
     def guess(self, queries: NDArray[Any], sample: Sample) -> NDArray[np.float64]:
         """Keys that the k nearest rows of some queries will very likely reach."""
@@ -42,7 +46,16 @@ class Scorer:
         parts: Sequence[VectorPart],
         floors: NDArray[np.float64],
     ) -> Folded:
-        """The k nearest of these parts for each query."""
+        """The k nearest of these parts for each query.
+
+        Raises:
+            ClusterError: the node has GPUs to book, but CUDA finds none.
+        """
+        if self._task.device == "cuda" and not this_machine_has_gpu():
+            raise ClusterError(
+                f"Ray: node {socket.gethostname()} offers GPUs, but torch finds none there. Mend "
+                f"its driver or its torch, or rank with --device cpu."
+            )
         return fold(self._task, queries, parts, basis, floors, num_threads=1)
 
 
@@ -50,38 +63,36 @@ class Actors:
     """Actors of a Ray cluster: one a CPU, or one a GPU."""
 
     def __init__(
-        self, task: Task, num_actors: int | None, work_ns: float, on_part: Callable[[], None]
+        self, task: Task, place: Placement, site: Site, on_part: Callable[[], None]
     ) -> None:
         """Start the actors.
 
         Args:
             task: What to rank.
-            num_actors: How many; by default as many as have about a second to do.
-            work_ns: Nanoseconds of one core that the whole job is expected to take.
+            place: How many there are, and what each of them books.
+            site: Where they are.
             on_part: Called for each part of the gallery that a block of queries has met.
         """
-        found = cluster.resources()
-        is_gpu = task.device == "cuda"
-        # An actor books a CPU or GPU; one more than there are would never start.
-        most = int(found.num_gpus) if is_gpu else found.num_cpus
-        useful = most if is_gpu else 1 + int(work_ns / _NS_PER_ACTOR)
-        count = max(1, min(num_actors or useful, most))
-        actor = Scorer.options(num_gpus=int(is_gpu))  # type: ignore[attr-defined]
-        actors = [actor.remote(task) for _ in range(count)]
-        self._task, self._num_actors, self._on_part = task, count, on_part
-        self._pool = ray.util.ActorPool(actors)
+        actor = Scorer.options(  # type: ignore[attr-defined]
+            num_cpus=place.num_cpus, num_gpus=place.num_gpus, **site.label_options
+        )
+        actors = [actor.remote(task) for _ in range(place.num_actors)]
+        self._task, self._num_actors, self._on_part = task, place.num_actors, on_part
+        self._pool = Pool(actors)
 
     def guess(self, queries: VectorBlock, sample: Sample) -> NDArray[np.float64]:
         """See `sharing.Workers`."""
         sent = ray.put(sample)
         starts = range(0, len(queries.ids), _GUESS_QUERIES)
-        found = self._pool.map(
-            lambda actor, start: actor.guess.remote(
-                queries.vectors[start : start + _GUESS_QUERIES], sent
-            ),
-            starts,
+        found = dict(
+            self._pool.map(
+                lambda actor, start: actor.guess.remote(
+                    queries.vectors[start : start + _GUESS_QUERIES], sent
+                ),
+                starts,
+            )
         )
-        return np.concatenate(list(found))
+        return np.concatenate([found[number] for number in sorted(found)])
 
     def rank(
         self,
@@ -95,14 +106,14 @@ class Actors:
         certificates = []
         # A share is sent when an actor is free for it, with the floors of that moment: what
         # others have found by then need not be beaten twice.
-        for folded in self._pool.map_unordered(
+        for _, folded in self._pool.map(
             lambda actor, share: actor.fold.remote(sent, sent_basis, share, start.floors.copy()),
             _shares(parts, _SHARES_PER_ACTOR * self._num_actors),
         ):
             # Folded as they come, so that the driver holds two answers and not all.
             start.take(folded.found, self._task.metric)
             certificates.append(folded.certificate)
-            for _ in range(folded.num_parts):
+            for _part in range(folded.num_parts):
                 self._on_part()
         return _combined(certificates)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -13,12 +12,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.laps import Laps
 from pipelines.progress import announce, progress_line, status_line
 from pipelines.rank.config import RankConfig
+from pipelines.rank.placement import place_scorers
 from pipelines.rank.planning import Plan, describe, make_plan
 from pipelines.rank.previous import Previous
 from pipelines.rank.queries import Queries
 from pipelines.rank.sharing import Threads, Workers
+from pipelines.site import Site
 from retrieval.rankings import RankingWriter
 from retrieval.search import Candidates, Choice, Neighbours, is_worth_a_sample, warm_up
 from retrieval.storage import absolute_uri
@@ -28,7 +30,7 @@ __all__ = ["estimate", "run"]
 
 
 def run(
-    queries: str, gallery: str, ranking: str, config: RankConfig, *, address: str | None = None
+    queries: str, gallery: str, ranking: str, config: RankConfig, *, site: Site = Site()
 ) -> dict[str, Any]:
     """Rank the gallery for each query and write the ranking.
 
@@ -38,26 +40,26 @@ def run(
         ranking: Folder of the ranking; one that is there is replaced at the end. Parts of a
             killed run of the same inputs and settings are kept and not ranked again.
         config: Settings.
-        address: Ray cluster; see `cluster.session`. Without one, and without a Ray that is
+        site: Where it runs. Without an address or a wish for nodes, and without a Ray that is
             already running here, this process ranks alone.
 
     Returns:
         The report, which is also in ranking.json.
     """
-    start = time.monotonic()
+    laps = Laps()
     with status_line("opening the two sides"):
-        plan = make_plan(queries, gallery, config, address)
+        plan = make_plan(queries, gallery, config, site)
         writer = RankingWriter(ranking, plan.run_key)
         loaded = Queries(plan.queries, config.memory_for(plan.num_threads) // 4)
         previous = _previous(plan)
-    opened = time.monotonic()
-    with _session(address) if plan.uses_ray else nullcontext():
-        started = time.monotonic()
+    laps.end("open")
+    with _session(site) if plan.uses_ray else nullcontext():
+        laps.end("start_ray")
         ranked = _Ranking(plan, loaded, previous)
         with _finished_parts_told(writer, plan):
             ranked.write(writer)
             plan.check_unchanged()
-        ended = time.monotonic()
+        laps.end("rank")
     report = {
         "ranking": absolute_uri(ranking),
         **_facts(plan),
@@ -68,32 +70,28 @@ def run(
         "previous": config.previous and absolute_uri(config.previous),
         "num_spared_queries": ranked.num_spared,
         "certificate": ranked.certificates,
-        "seconds": {
-            "open": round(opened - start, 3),
-            "start_ray": round(started - opened, 3),
-            "rank": round(ended - started, 3),
-        },
+        "seconds": laps.seconds,
     }
     writer.finish(report)
     return report
 
 
-def _session(address: str | None) -> AbstractContextManager[None]:
+def _session(site: Site) -> AbstractContextManager[None]:
     # Ray is loaded only where it is used: that alone takes as long as ranking a small gallery.
     from pipelines import cluster
 
-    return cluster.session(address)
+    return cluster.session(site)
 
 
 def estimate(
-    queries: str, gallery: str, config: RankConfig, *, address: str | None = None
+    queries: str, gallery: str, config: RankConfig, *, site: Site = Site()
 ) -> dict[str, Any]:
     """What a run would read and write, and about how long it would take; writes nothing.
 
     The time is that of the arithmetic, from a sample of the gallery, on the CPUs of this
     machine; reading from a slow store comes on top.
     """
-    plan = make_plan(queries, gallery, config, address)
+    plan = make_plan(queries, gallery, config, site)
     loaded = Queries(plan.queries, config.memory_for(plan.num_threads) // 4)
     first = loaded.block(0, plan.blocks.query_rows)
     choice = plan.choose_basis(plan.sample(), first.vectors)
@@ -263,12 +261,14 @@ class _Ranking:
             with status_line("compiling for this machine; only the first time takes seconds"):
                 warm_up()
             return Threads(plan.task(has_gpu=None), plan.num_threads, self._count)
-        from pipelines.cluster import resources
+        from pipelines.nodes import resources
         from pipelines.rank.actors import Actors
 
-        task = plan.task(has_gpu=resources().num_gpus > 0)
+        there = resources(plan.site)
+        task = plan.task(has_gpu=there.num_gpus > 0)
         work_ns = choice.ns_a_row * plan.gallery.num_rows * plan.num_blocks
-        return Actors(task, config.num_actors, work_ns, self._count)
+        place = place_scorers(there, config.num_actors, work_ns, on_gpu=task.device == "cuda")
+        return Actors(task, place, plan.site, self._count)
 
     def _count(self) -> None:
         self._num_done += 1

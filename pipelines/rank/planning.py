@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipelines.rank.config import RankConfig, choose_k
 from pipelines.rank.folding import PRODUCTS, Task, choose_device, this_machine_has_gpu
 from pipelines.ray_address import check_port
+from pipelines.site import Site
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.search import (
     BlockPlan,
@@ -59,6 +60,7 @@ class Plan:
         num_threads: Threads of a process that ranks.
         stamps: Size and time of each foreign file when it was opened.
         run_key: Hash of all that decides the result: the same key, the same parts.
+        site: Where actors are.
     """
 
     queries: VectorSource
@@ -71,6 +73,7 @@ class Plan:
     num_threads: int
     stamps: Mapping[str, tuple[int, int]]
     run_key: str
+    site: Site
 
     @property
     def num_blocks(self) -> int:
@@ -114,7 +117,7 @@ class Plan:
                 )
 
 
-def make_plan(queries: str, gallery: str, config: RankConfig, address: str | None) -> Plan:
+def make_plan(queries: str, gallery: str, config: RankConfig, site: Site) -> Plan:
     """Open the two sides and cut the work.
 
     Raises:
@@ -127,12 +130,13 @@ def make_plan(queries: str, gallery: str, config: RankConfig, address: str | Non
     gallery_source = open_source(gallery, config.columns)
     k = choose_k(query_source, gallery_source, config)
     stamps = {**_stamps(query_source), **_stamps(gallery_source)}
-    if address and config.num_threads:
+    if config.num_threads and (site.address or site.asks_for_nodes):
+        other = f"--address {site.address}" if site.address else "--min-cpus, --min-gpus or --node"
         raise UsageError(
-            f"--num-threads {config.num_threads}: asks for this machine alone, but --address "
-            f"{address} for a cluster. Leave one of them out."
+            f"--num-threads {config.num_threads}: asks for this machine alone, but {other} "
+            f"for a cluster. Leave one of them out."
         )
-    uses_ray = _uses_ray(query_source, gallery_source, config, address)
+    uses_ray = _uses_ray(query_source, gallery_source, config, site)
     num_threads = 1 if uses_ray else config.num_threads or available_cpus()
     memory_bytes = config.memory_for(num_threads)
     if not config.allow_duplicates:
@@ -150,22 +154,21 @@ def make_plan(queries: str, gallery: str, config: RankConfig, address: str | Non
         num_threads=num_threads,
         stamps=stamps,
         run_key=_run_key(query_source, gallery_source, [*stamps.items()], settings),
+        site=site,
     )
 
 
-def _uses_ray(
-    queries: VectorSource, gallery: VectorSource, config: RankConfig, address: str | None
-) -> bool:
+def _uses_ray(queries: VectorSource, gallery: VectorSource, config: RankConfig, site: Site) -> bool:
     """Whether actors rank: where they are asked for, or on a cluster what is not small."""
-    if config.num_actors:
+    if config.num_actors or site.asks_for_nodes:
         return True
-    on_cluster = address or os.environ.get("RAY_ADDRESS") or _is_ray_running()
+    on_cluster = site.address or os.environ.get("RAY_ADDRESS") or _is_ray_running()
     if config.num_threads or not on_cluster:
         return False
     if not _is_small(queries, gallery, config):
         return True
-    if address:
-        check_port(address)  # a wrong address is an error, used or not
+    if site.address:
+        check_port(site.address)  # a wrong address is an error, used or not
     return False
 
 

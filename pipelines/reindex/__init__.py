@@ -11,11 +11,13 @@ Fails when  `embed` or `rank` do, or the gate refuses the version: then the one 
 
 config      settings
 sides       queries and probe, as indexes
+estimating  what a night would do, for --dry-run
 gate        figures of a version before it is committed, and whether they will do
 job         all of it
 """
 
 from pipelines.reindex.config import GateConfig, ReindexConfig
+from pipelines.reindex.estimating import estimate
 from pipelines.reindex.job import run
 
-__all__ = ["GateConfig", "ReindexConfig", "run"]
+__all__ = ["GateConfig", "ReindexConfig", "estimate", "run"]

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines import evaluate, rank
 from pipelines.rank import RankConfig
 from pipelines.reindex.config import GateConfig
+from pipelines.site import Site
 from retrieval.churn import compare_rankings
 from retrieval.errors import GateError, MismatchError, StorageError
 from retrieval.index import Candidate, Index, open_index, save_candidate
@@ -22,7 +23,9 @@ _MOST_PAIRS = 20_000_000
 _DEPTH = 1000
 
 
-def measure(candidate: Candidate, probe: str, config: GateConfig, metric: str) -> dict[str, Any]:
+def measure(
+    candidate: Candidate, probe: str, config: GateConfig, metric: str, site: Site
+) -> dict[str, Any]:
     """Figures of a version that is not committed yet.
 
     The ranking of the probe stays in INDEX/_probe_rankings/RUN_ID: the next night compares with
@@ -33,6 +36,7 @@ def measure(candidate: Candidate, probe: str, config: GateConfig, metric: str) -
         probe: Index of the probe.
         config: Of the gate.
         metric: How near is told.
+        site: Where it is ranked.
 
     Returns:
         top_1, top_3, top_10 and map (as `evaluate` has them), overlap (None where there is no
@@ -46,13 +50,13 @@ def measure(candidate: Candidate, probe: str, config: GateConfig, metric: str) -
     num_pairs = index.num_rows * open_index(probe).num_rows
     depth = None if num_pairs <= _MOST_PAIRS else min(_DEPTH, index.num_rows)
     ranking = _ranking_of(index)
-    rank.run(probe, address, ranking, RankConfig(top_k=depth, metric=metric))
+    rank.run(probe, address, ranking, RankConfig(top_k=depth, metric=metric), site=site)
     ks = [k for k in (1, 3, 10) if k <= index.num_rows]
     figures = evaluate.run(ranking, probe, address, ks=[*ks, *([depth] if depth else [])])
     return {
         **{f"top_{k}": figures[f"top_{k}"] for k in ks},
         "map": figures[f"map_at_{depth}" if depth else "map"],
-        "overlap": _overlap(candidate, probe, metric, config.overlap_k),
+        "overlap": _overlap(candidate, probe, metric, config.overlap_k, site),
         "candidate": address,
     }
 
@@ -61,7 +65,7 @@ def _ranking_of(index: Index) -> str:
     return join(index.uri, "_probe_rankings", str(index.run["run_id"]))
 
 
-def _overlap(candidate: Candidate, probe: str, metric: str, k: int) -> float | None:
+def _overlap(candidate: Candidate, probe: str, metric: str, k: int, site: Site) -> float | None:
     """With the version before: its kept ranking, or one made now if the model is the same."""
     if candidate.seen_version is None:
         return None
@@ -74,7 +78,7 @@ def _overlap(candidate: Candidate, probe: str, metric: str, k: int) -> float | N
         if not seen.spec.makes_same(candidate.index.spec):
             return None
     settings = RankConfig(top_k=min(k, seen.num_rows), metric=metric)
-    rank.run(probe, f"{seen.uri}@{seen.version}", kept, settings)
+    rank.run(probe, f"{seen.uri}@{seen.version}", kept, settings, site=site)
     return compare_rankings(open_ranking(kept), ours, k=k).mean_overlap
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from typing import Any
 
 from pipelines import embed, evaluate, rank, report
@@ -15,24 +14,23 @@ from pipelines.progress import announce
 from pipelines.reindex.config import ReindexConfig
 from pipelines.reindex.gate import forget_older, judge, measure
 from pipelines.reindex.sides import as_index
+from pipelines.site import Site
 from retrieval.errors import GateError, RetrievalError, StorageError, UsageError
-from retrieval.index import Candidate, is_index, open_index, write_record
+from retrieval.index import Candidate, open_index, write_record
 from retrieval.rankings import Ranking, open_ranking
 from retrieval.storage import absolute_uri, file_exists, remove_file
 
 __all__ = ["run"]
 
 
-def run(
-    photos: str, index: str, config: ReindexConfig, *, address: str | None = None
-) -> dict[str, Any]:
+def run(photos: str, index: str, config: ReindexConfig, *, site: Site = Site()) -> dict[str, Any]:
     """Bring an index up to date with its gallery, and the rankings with the index.
 
     Args:
         photos: Folder or address of the gallery, or a manifest of it.
         index: Folder or address of the index.
         config: Settings.
-        address: Ray cluster; see `cluster.session`.
+        site: Where all of it runs.
 
     Returns:
         The record of the night, which is also in INDEX/_runs: that of `embed`, and `status`
@@ -43,12 +41,13 @@ def run(
         RetrievalError: see the head of this module.
     """
     start, laps = time.monotonic(), Laps()
-    night = _Night(absolute_uri(index), config, address)
-    with _failures_recorded(night.index):
-        record = embed.run(photos, index, config.embed, address=address, gate=night.check)
+    night = _Night(absolute_uri(index), config, site)
+    record = embed.run(photos, index, config.embed, site=site, gate=night.check)
     laps.end("index")
+    record["settings"] |= {"rank": asdict(config.rank), "gate": asdict(config.gate)}
     if config.queries is not None:
-        record["ranking"] = night.rank(record["version_after"], laps)
+        with _failure_noted(night.index, record):
+            record["ranking"] = night.rank(record["version_after"], laps)
     with suppress(StorageError):  # tidying up: the night has succeeded, and `vacuum` comes by
         if "gate" in record:
             remove_file(record["gate"].pop("candidate"))  # is a version now
@@ -56,38 +55,27 @@ def run(
             forget_older(open_index(night.index))
     seconds = {**record["seconds"], **laps.seconds, "total": round(time.monotonic() - start, 3)}
     record["seconds"] = seconds
-    write_record(night.index, record["run_id"], record, announce)
-    return record
+    return write_record(night.index, record["run_id"], record, announce)
 
 
 @contextmanager
-def _failures_recorded(index: str) -> Iterator[None]:
-    """A night that fails has a record too, if one can be written; a refused one has its own."""
-    begun = datetime.now(UTC)
+def _failure_noted(index: str, record: Mapping[str, Any]) -> Iterator[None]:
+    """A version that was committed without its ranking says so in its record."""
     try:
         yield
     except RetrievalError as error:
-        if not isinstance(error, GateError):
-            run_id = f"{begun:%Y%m%dT%H%M%S}-failed"
-            record = {
-                "run_id": run_id,
-                "created_at": f"{begun:%Y-%m-%dT%H:%M:%SZ}",
-                "status": "failed",
-                "message": str(error),
-            }
-            with suppress(RetrievalError):
-                if is_index(index):
-                    write_record(index, run_id, record, announce)
+        ranking = {"failed": str(error)}
+        write_record(index, record["run_id"], {**record, "ranking": ranking}, announce)
         raise
 
 
 class _Night:
     """What the steps of one night share."""
 
-    def __init__(self, index: str, config: ReindexConfig, address: str | None) -> None:
+    def __init__(self, index: str, config: ReindexConfig, site: Site) -> None:
         self.index = index
         self._config = config
-        self._address = address
+        self._site = site
 
     def check(self, candidate: Candidate) -> dict[str, Any] | None:
         """All that may still refuse a version: sides of another model, and the gate."""
@@ -97,7 +85,7 @@ class _Night:
         if gate.probe is None:
             return None
         probe = self._side(gate.probe, "probe", candidate)
-        figures = measure(candidate, probe, gate, self._config.rank.metric)
+        figures = measure(candidate, probe, gate, self._config.rank.metric, self._site)
         try:
             judge(candidate, figures, gate)
         except GateError as error:
@@ -109,14 +97,14 @@ class _Night:
 
     def _side(self, side: str, name: str, candidate: Candidate) -> str:
         spec = candidate.index.spec
-        return as_index(side, name, self.index, spec, self._config.embed, self._address)
+        return as_index(side, name, self.index, spec, self._config.embed, self._site)
 
     def rank(self, version: int, laps: Laps) -> dict[str, Any]:
         """Bring the ranking and its page up to date; says how."""
         config = self._config
         index = open_index(self.index, version)
         queries = as_index(
-            str(config.queries), "queries", self.index, index.spec, config.embed, self._address
+            str(config.queries), "queries", self.index, index.spec, config.embed, self._site
         )
         rankings = absolute_uri(str(config.rankings))
         try:
@@ -151,11 +139,11 @@ class _Night:
                 return False
             try:
                 incremental = replace(settings, previous=rankings)
-                rank.run(queries, self.index, rankings, incremental, address=self._address)
+                rank.run(queries, self.index, rankings, incremental, site=self._site)
                 return True
             except UsageError as error:
                 announce(f"Ranking all anew: {error}")
-        rank.run(queries, self.index, rankings, settings, address=self._address)
+        rank.run(queries, self.index, rankings, settings, site=self._site)
         return True
 
 

@@ -2,8 +2,10 @@
 
 job         the whole of it: start reading here
 config      settings, and what of them travels to the workers
+estimating  what a training would do, for --dry-run
 split       the photos, examined once and shared out between training and validation
-trainer     Ray Train: where workers go, what is shown meanwhile, what its errors mean
+placement   how many workers, and what they book
+trainer     Ray Train: what is shown meanwhile, what its errors mean
 worker      what each worker does: epochs, validation, checkpoints
 photos      the photos of a worker as streams of decoded batches, by Ray Data
 ahead       these streams, each started before it is asked for
@@ -17,15 +19,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipelines.train.config import TrainConfig, Workers
+    from pipelines.train.estimating import estimate
     from pipelines.train.job import run
 
-__all__ = ["TrainConfig", "Workers", "run"]
+__all__ = ["TrainConfig", "Workers", "estimate", "run"]
 
 
 def __getattr__(name: str) -> object:
     """Load the job, and with it torch, when it is asked for: decoding tasks need neither."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pipelines.train import config, job
+    from pipelines.train import config, estimating, job
 
-    return getattr(job if name == "run" else config, name)
+    of_name = {"run": job, "estimate": estimating}
+    return getattr(of_name.get(name, config), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipelines.site import Site
 from retrieval.augmentations import Recipe
 from retrieval.backbones import BackboneSpec
 from retrieval.images import Preprocessing
@@ -39,6 +40,7 @@ class TrainConfig:
         validation: Folder of validation photos, or the share of each class to hold out.
         photos_per_class: Original photos to train on in a class; None for all.
         labels: Rule of `retrieval.labels`.
+        follow_links: Whether links out of the folders of photos are followed.
         precision: "float32" or "bfloat16".
         channels_last: Layout of images in memory.
         seed: Of weights, split, order, dropout and augmentation.
@@ -64,6 +66,7 @@ class TrainConfig:
     validation: str | float = 0.2
     photos_per_class: int | None = None
     labels: str = "folder"
+    follow_links: bool = False
     precision: str = "float32"
     channels_last: bool = True
     seed: int = 0
@@ -109,12 +112,10 @@ class Workers:
         num_workers: How many; (least, most) lets it change as machines come and go; None for
             one a GPU, or one a node.
         max_failures: How often workers that died are started again.
-        address: Ray cluster; see `cluster.session`.
     """
 
     num_workers: int | tuple[int, int] | None = None
     max_failures: int = 3
-    address: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +129,7 @@ class WorkerPlan:
         num_threads: Threads of a worker on the CPU.
         split_uri: Parquet file with the photos, rows of SPLIT_SCHEMA.
         metrics_uri: Where the figures of the epochs are written, as JSON lines.
+        site: Where photos are decoded.
     """
 
     config: TrainConfig
@@ -136,3 +138,4 @@ class WorkerPlan:
     num_threads: int
     split_uri: str
     metrics_uri: str
+    site: Site

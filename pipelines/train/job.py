@@ -23,8 +23,12 @@ from typing import Any
 import numpy as np
 
 from pipelines import cluster
+from pipelines.laps import Laps
+from pipelines.nodes import resources
 from pipelines.progress import status_line
+from pipelines.site import Site
 from pipelines.train.config import TrainConfig, WorkerPlan, Workers
+from pipelines.train.placement import Placement, place_workers
 from pipelines.train.publishing import (
     checkpoints_of,
     finished_model,
@@ -33,23 +37,24 @@ from pipelines.train.publishing import (
     start_folder,
 )
 from pipelines.train.split import Split, split_photos
-from pipelines.train.trainer import Placement, place_workers, run_trainer
+from pipelines.train.trainer import run_trainer
 from retrieval.augmentations import load_recipe
 from retrieval.errors import UsageError
 from retrieval.model_folder import ModelFolder
-from retrieval.storage import absolute_uri, join
+from retrieval.storage import absolute_uri, check_writable, join
 from retrieval.training.sampling import epoch_batches
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION
 
-__all__ = ["run"]
+__all__ = ["check_batches", "run"]
 
 
-def run(
+def run(  # noqa: PLR0913 - every job has `site`
     photos: str,
     model: str,
     config: TrainConfig,
-    workers: Workers = Workers(),  # noqa: B008 - frozen
+    workers: Workers = Workers(),
     *,
+    site: Site = Site(),
     say: Callable[[str], None] = lambda line: None,
     on_epoch: Callable[[Mapping[str, Any]], None] = lambda record: None,
 ) -> dict[str, Any]:
@@ -60,6 +65,7 @@ def run(
         model: Folder or address of the model.
         config: What decides the model, together with the number of workers.
         workers: Who trains.
+        site: Where it runs.
         say: Called with one line for what a person should know: files left out, each epoch.
         on_epoch: Called with the figures of each epoch as it ends.
 
@@ -69,24 +75,28 @@ def run(
     Raises:
         RetrievalError: see the head of this module.
     """
-    start = time.monotonic()
+    start, laps = time.monotonic(), Laps()
     photos, model = absolute_uri(photos), absolute_uri(model)
     settings = {"photos": photos, **asdict(config)}
     if found := finished_model(model, settings):
         return {**_report(found), "already_trained": True, "seconds": _since(start)}
+    check_writable(model)
     split = resume_split(model, settings)
     recipe = load_recipe(config.recipe)
     with status_line(f"loading {config.backbone}"):
         config.build_network(num_classes=2)  # its errors end the job before Ray starts
+    laps.end("load_model")
 
-    with cluster.session(workers.address):
-        place = place_workers(cluster.resources(), workers.num_workers)
+    with cluster.session(site):
+        place = place_workers(resources(site), workers.num_workers)
+        laps.end("start_ray")
         if split is None:
-            split = split_photos(photos, config, say)
-            _check_batches(split, config, place)
+            split = split_photos(photos, config, say, site)
+            check_batches(split, config, place)
             start_folder(model, split, settings)
         else:
             say(f"{model}: going on with the training that was begun there")
+        laps.end("examine")
         plan = WorkerPlan(
             config=config,
             recipe=recipe,
@@ -94,6 +104,7 @@ def run(
             num_threads=place.num_threads,
             split_uri=join(model, "split.parquet"),
             metrics_uri=join(model, "metrics.jsonl"),
+            site=site,
         )
 
         def tell(record: dict[str, Any]) -> None:
@@ -103,6 +114,7 @@ def run(
         outcome = run_trainer(
             plan, place, checkpoints_of(model), max_failures=workers.max_failures, on_epoch=tell
         )
+        laps.end("train")
         published = publish(model, plan, settings, outcome)
     return {
         **_report(published),
@@ -111,11 +123,12 @@ def run(
         "num_validation": split.count(VALIDATION),
         "num_left_out": split.count(LEFT_OUT),
         "num_rejected": split.rejects.num_rows,
+        "steps": laps.seconds,
         "seconds": _since(start),
     }
 
 
-def _check_batches(split: Split, config: TrainConfig, place: Placement) -> None:
+def check_batches(split: Split, config: TrainConfig, place: Placement) -> None:
     """Every worker needs a photo of each batch, and one to validate."""
     wanted = place.num_workers
     most = wanted if isinstance(wanted, int) else wanted[1]

@@ -44,6 +44,7 @@ class TrainingPhotos:
         self._validation = photos.filter(pc.equal(table["side"], VALIDATION))
         self._config, self._recipe = plan.config, plan.recipe
         self._rank, self._num_workers = rank, num_workers
+        self._site = plan.site
 
     @property
     def num_steps(self) -> int:
@@ -91,7 +92,7 @@ class TrainingPhotos:
             num_photos: Photos of the whole batch.
         """
         starts = range(0, photos.num_rows, _BLOCK_ROWS)
-        cluster.quiet_data(in_order=True)
+        cluster.quiet_data(self._site, in_order=True)
         decode = DecodePhotos(self._config.preprocessing(), recipe, self._config.seed)
         dataset = ray.data.from_arrow([photos.slice(start, _BLOCK_ROWS) for start in starts])
         dataset = dataset.map_batches(

@@ -23,7 +23,6 @@ from retrieval.errors import StorageError, TrainingError, UsageError
 from retrieval.index.shards import encode_parquet
 from retrieval.model_folder import ModelFacts, ModelFolder, is_model, open_model, write_model
 from retrieval.storage import (
-    check_writable,
     file_exists,
     join,
     open_input,
@@ -64,9 +63,8 @@ def resume_split(model: str, settings: Mapping[str, Any]) -> Split | None:
 
     Raises:
         UsageError: it was begun with other settings.
-        StorageError: it cannot be read, or the folder cannot be written.
+        StorageError: it cannot be read.
     """
-    check_writable(model)
     if not file_exists(_settings_of(model)):
         return None
     _compare(model, "an unfinished training", json.loads(read_bytes(_settings_of(model))), settings)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.scan import Scan, scan_photos
+from pipelines.site import Site
 from pipelines.train.config import TrainConfig
 from retrieval.augmentations.manifest import MANIFEST, SETTINGS
 from retrieval.errors import IndexFormatError, UsageError
@@ -25,7 +26,7 @@ from retrieval.storage import (
 )
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION, assign_sides, hold_out
 
-__all__ = ["SPLIT_SCHEMA", "Split", "split_photos"]
+__all__ = ["SPLIT_SCHEMA", "Split", "share_photos", "split_photos"]
 
 SPLIT_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("image_id", "uri", "label", "side")]
@@ -59,26 +60,44 @@ class Split:
         return len(self.labels_of(side))
 
 
-def split_photos(photos: str, config: TrainConfig, say: Callable[[str], None]) -> Split:
+def split_photos(photos: str, config: TrainConfig, say: Callable[[str], None], site: Site) -> Split:
     """Examine photos and share them out. Needs a connected Ray.
 
     Args:
         photos: Folder or address, perhaps written by `augment`.
         config: What to hold out, and how the photos are labelled.
         say: Called with a line for what is left out.
+        site: Where the job runs.
 
     Raises:
         UsageError: fewer than two classes, nothing to validate on, or a validation folder that
             has a class of its own.
         StorageError, IndexFormatError: a folder cannot be read.
     """
-    table, rejects = _examine(photos, config, say)
+
+    def examine(folder: str) -> Scan:
+        return scan_photos(
+            folder,
+            config.labels,
+            size=config.image_size,
+            site=site,
+            follow_links=config.follow_links,
+        )
+
+    return share_photos(photos, config, say, examine)
+
+
+def share_photos(
+    photos: str, config: TrainConfig, say: Callable[[str], None], examine: Callable[[str], Scan]
+) -> Split:
+    """Share out photos that somebody else examines; otherwise as `split_photos`."""
+    table, rejects = _examine(photos, examine, say)
     if isinstance(config.validation, float):
         names, sources = table["label"].to_pylist(), table["source"].to_pylist()
         held = hold_out(names, sources, fraction=config.validation, seed=config.seed)
         sides = _sides(table, held, config)
     else:
-        measured, more_rejects = _examine(config.validation, config, say)
+        measured, more_rejects = _examine(config.validation, examine, say)
         _check_classes(config.validation, measured, table)
         held = np.asarray(pc.is_in(table["source"], measured["source"].combine_chunks()))
         sides = _sides(table, held, config)
@@ -99,10 +118,10 @@ def _sides(table: pa.Table, held: NDArray[np.bool_], config: TrainConfig) -> pa.
 
 
 def _examine(
-    photos: str, config: TrainConfig, say: Callable[[str], None]
+    photos: str, examine: Callable[[str], Scan], say: Callable[[str], None]
 ) -> tuple[pa.Table, pa.Table]:
     """The readable photos of a folder with their sources, and its rejects."""
-    scan = scan_photos(photos, config.labels, size=config.image_size)
+    scan = examine(photos)
     _say_left_out(photos, scan, say)
     return _with_sources(scan.photos, photos), scan.rejects
 

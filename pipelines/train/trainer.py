@@ -1,4 +1,4 @@
-"""Running Ray Train: where workers go, what is shown meanwhile, and what its errors mean."""
+"""Running Ray Train: what is shown meanwhile, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from ray.train import CheckpointConfig as KeptCheckpoints
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
-from pipelines import cluster
+from pipelines.nodes import beside_the_driver
 from pipelines.progress import live_line
 from pipelines.train.config import WorkerPlan
+from pipelines.train.placement import Placement
 from pipelines.train.worker import Journal, train_worker
-from retrieval.errors import ClusterError, RetrievalError, StorageError, UsageError
+from retrieval.errors import ClusterError, RetrievalError, StorageError
 from retrieval.storage import join, open_store
 
-__all__ = ["Outcome", "Placement", "place_workers", "run_trainer"]
+__all__ = ["Outcome", "run_trainer"]
 
 RUN_NAME = "run"  # Ray Train goes on with the run that it finds under this name
 _POLL_S = 0.5
@@ -32,22 +33,6 @@ _ENVIRONMENT = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # loading torch on a busy machine
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # networks of one's own are imported from where one stands
 }
-
-
-@dataclass(frozen=True)
-class Placement:
-    """How many workers there are, and what each of them books.
-
-    Attributes:
-        num_workers: As many, or (least, most): elastic.
-        num_threads: Threads of a worker on the CPU.
-        num_cpus, num_gpus: What a worker books.
-    """
-
-    num_workers: int | tuple[int, int]
-    num_threads: int
-    num_cpus: float
-    num_gpus: int
 
 
 @dataclass(frozen=True)
@@ -62,30 +47,6 @@ class Outcome:
 
     checkpoint: ray.train.Checkpoint | None
     diverged: str | None
-
-
-def place_workers(there: cluster.Resources, num_workers: int | tuple[int, int] | None) -> Placement:
-    """One worker a GPU, or one a node without GPUs; CPUs are left for decoding.
-
-    Raises:
-        UsageError: more workers than GPUs: two cannot share one.
-    """
-    most = num_workers[1] if isinstance(num_workers, tuple) else num_workers
-    if there.num_gpus:
-        if most and most > there.num_gpus:
-            raise UsageError(
-                f"--num-workers {most}: the cluster has {there.num_gpus} GPUs, and a worker needs "
-                f"one of its own. Use at most {there.num_gpus}."
-            )
-        return Placement(num_workers or there.num_gpus, 1, 0, 1)
-    nodes = len(there.node_cpus)
-    most = most or nodes
-    on_a_node = -(-most // nodes)
-    cpus = min(there.node_cpus)
-    # One CPU of each node is for decoding. Ray counts CPUs, it does not pin them.
-    booked = (cpus - 1) / on_a_node if cpus > 1 else 0.5 / on_a_node
-    booked = int(booked) if booked >= 1 else round(booked - 0.005, 2)
-    return Placement(num_workers or nodes, max(1, cpus // on_a_node), booked, 0)
 
 
 def run_trainer(
@@ -111,7 +72,7 @@ def run_trainer(
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     filesystem, path = open_store(folder)
-    journal = Journal.remote()  # type: ignore[attr-defined]
+    journal = Journal.options(**beside_the_driver()).remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"plan": plan, "journal": journal},
@@ -123,6 +84,7 @@ def run_trainer(
                 for name, amount in (("CPU", place.num_cpus), ("GPU", place.num_gpus))
                 if amount
             },
+            **plan.site.label_options,
         ),
         run_config=RunConfig(
             name=RUN_NAME,

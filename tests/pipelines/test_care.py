@@ -54,6 +54,7 @@ def test_status_tells_what_is_there_and_what_the_last_runs_did(gallery):
         "readable": {"newest": 2, "oldest": 0, "num_versions": 3},
         "log": {"entries": 3, "bytes": sum(path.stat().st_size for path in log.iterdir())},
         "runs": report["runs"],
+        "records": [],
     }  # fmt: skip
     newest, middle, first = report["runs"]
     assert newest.pop("created_at").endswith("Z")  # when the commit was made

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.embed import EmbedConfig, run
+from pipelines.embed import EmbedConfig, inputs, run
 from pipelines.embed.hands import RayHands
 from retrieval.errors import MismatchError
 from retrieval.index import open_index, read_index
@@ -143,16 +143,16 @@ def test_a_manifest_stands_for_a_folder(first, tmp_path):
 def test_a_commit_by_another_run_meanwhile_wins_unless_rebased(gallery, monkeypatch):
     photos, index = gallery
     make_index(index.parent / "other", ["a"], np.ones((1, 3), np.float16))
-    listing = run.__globals__["list_batches"]
+    listing = inputs.list_batches
     times = []
 
-    def list_while_another_run_commits(where):
+    def list_while_another_run_commits(where, **options):
         if not times:
             commit(index, open_index(str(index)).shards, dim=3)
         times.append(where)
-        return listing(where)
+        return listing(where, **options)
 
-    monkeypatch.setitem(run.__globals__, "list_batches", list_while_another_run_commits)
+    monkeypatch.setattr(inputs, "list_batches", list_while_another_run_commits)
     (photos / "green" / "new.jpg").write_bytes(photo_bytes((10, 90, 10)))
     with pytest.raises(MismatchError, match="another run has committed version 1 meanwhile"):
         run(str(photos), str(index), FAKE)
@@ -167,16 +167,16 @@ def test_photos_that_come_change_and_go_while_a_run_lists_them(gallery, monkeypa
     photos, index = gallery
     (photos / "green" / "goes.jpg").write_bytes(photo_bytes((10, 90, 10)))
     (photos / "green" / "changes.jpg").write_bytes(photo_bytes((10, 91, 10)))
-    listing = run.__globals__["list_batches"]
+    listing = inputs.list_batches
 
-    def list_then_change(where):
-        batches = list(listing(where))
+    def list_then_change(where, **options):
+        batches = list(listing(where, **options))
         (photos / "green" / "goes.jpg").unlink()
         (photos / "green" / "changes.jpg").write_bytes(photo_bytes((200, 91, 10)))
         (photos / "green" / "comes.jpg").write_bytes(photo_bytes((10, 92, 10)))
         return iter(batches)
 
-    monkeypatch.setitem(run.__globals__, "list_batches", list_then_change)
+    monkeypatch.setattr(inputs, "list_batches", list_then_change)
     report = run(str(photos), str(index), FAKE)
     assert counts(report) == {"embedded": 1, "unchanged": 10, "rejected": 3, "rejected_now": 1}
     assert report["reject_reasons"]["missing"] == 1
@@ -220,9 +220,10 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path):
 
 _RUN = """
 import sys
+import pipelines.embed.inputs as inputs
 import pipelines.embed.job as job
 from pipelines.embed import EmbedConfig
-job._SHARD_BYTES = 2 * 6  # two photos a shard
+inputs._SHARD_BYTES = 2 * 6  # two photos a shard
 config = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none")
 print(job.run(sys.argv[1], sys.argv[2], config)["num_resumed"])
 """

@@ -9,10 +9,10 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 
-from pipelines.cluster import Resources
 from pipelines.embed.budget import STAGES, BusyTime, Stopwatch, budget, seconds_of
+from pipelines.nodes import Node, Resources
 
-TWO_CPUS = Resources((2,), 0)
+TWO_CPUS = Resources((Node(2),))
 
 
 def test_a_budget_worked_by_hand():
@@ -40,8 +40,8 @@ def test_a_budget_worked_by_hand():
         (2.0, TWO_CPUS, 100.0, 0.5, "forward"),
         (2.1, TWO_CPUS, 100.0, 0.476, "waiting"),
         # the cores decode, hand over and write: 7 ms; the network has a GPU: 13 ms
-        (1.5, Resources((16,), 1), 76.9, 0.867, "forward"),
-        (0.5, Resources((2,), 4), 285.7, 0.7, "decode"),
+        (1.5, Resources((Node(16, 1),)), 76.9, 0.867, "forward"),
+        (0.5, Resources((Node(2, 4),)), 285.7, 0.7, "decode"),
     ],
 )
 def test_what_bounds_a_job(seconds, there, ceiling, share, bound_by):

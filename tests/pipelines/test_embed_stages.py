@@ -8,6 +8,7 @@ import weakref
 import pyarrow as pa
 
 from pipelines.embed import stages
+from pipelines.tally import Tally
 from retrieval.images import Preprocessing
 from tests.conftest import draw_photos
 
@@ -23,7 +24,8 @@ def test_a_decoding_worker_lets_go_of_its_photos(tmp_path, monkeypatch):
         return photos
 
     monkeypatch.setattr(stages, "open_photos", remember)
-    table = stages.Decode(Preprocessing(size=32))(pa.table({k: list(v) for k, v in rows.items()}))
+    decode = stages.Decode(Preprocessing(size=32), Tally(9))
+    table = decode(pa.table({k: list(v) for k, v in rows.items()}))
     assert table.num_rows == len(files) == 9
     assert table["pixels"].null_count == 0
     del table

@@ -14,6 +14,8 @@ from click.testing import CliRunner
 from pipelines.cli import main
 from pipelines.experiment import ExperimentConfig, run
 from pipelines.experiment.photos import copy_photos, find_sides
+from pipelines.scan import scan_photos
+from pipelines.site import Site
 from retrieval.errors import StorageError, UsageError
 from retrieval.experiments import ROWS, Row, choose_rows
 from retrieval.model_folder import open_model
@@ -195,7 +197,8 @@ def test_copies_follow_the_photos_also_on_an_object_store(tmp_path, s3):
     target = f"{s3}/experiment/photos"
 
     def sides_of(per_class):
-        sides = find_sides(str(photos), per_class=per_class, seed=1, say=lambda line: None)
+        scan = scan_photos(str(photos), "folder", size=256, site=Site())
+        sides = find_sides(str(photos), scan, per_class=per_class, seed=1, say=lambda line: None)
         copy_photos(sides, target)
         return (
             sides.fingerprint(),

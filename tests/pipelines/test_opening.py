@@ -17,6 +17,7 @@ import ray.data
 
 from pipelines import cluster, opening, scan
 from pipelines.opening import open_photos
+from pipelines.site import Site
 from pipelines.tally import Tally
 from retrieval.errors import ImageError
 from retrieval.fetching import fetch_photos, open_photo
@@ -90,6 +91,7 @@ def test_the_patience_is_for_each_photo_and_not_for_all_of_them(tmp_path):
 FIRST_ATTEMPT = """
 import sys
 from pipelines.opening import open_photos
+from pipelines.site import Site
 from retrieval.fetching import fetch_photos
 from retrieval.images import Preprocessing
 from tests.openers import deadly
@@ -126,7 +128,7 @@ def test_ray_data_ends_with_all_rows_whatever_crashes_or_hangs(tmp_path, ray_ses
     contents[2], contents[5], contents[17] = CRASHES, HANGS, HOLDS_LOCK
     uris, sizes = write(tmp_path, contents)
     table = pa.table({"uri": uris, "size_bytes": sizes})
-    cluster.quiet_data()
+    cluster.quiet_data(Site())
     data = ray.data.from_arrow([table.slice(start, 10) for start in (0, 10, 20)])
     data = data.map_batches(open_batch, batch_size=4, batch_format="pyarrow")
     rows = sorted(data.take_all(), key=lambda row: row["uri"])
@@ -147,4 +149,4 @@ def test_the_first_pass_over_labelled_photos_is_as_careful(tmp_path, monkeypatch
     monkeypatch.setattr(scan, "open_photos", functools.partial(open_photos, opener=deadly))
     uris, sizes = write(tmp_path, [*good(1), CRASHES])
     table = pa.table({"uri": uris, "size_bytes": sizes})
-    assert scan._open_batch(table, SMALL, Tally())["reason"].to_pylist() == [None, "crashed"]
+    assert scan._open_batch(table, SMALL, Tally(2))["reason"].to_pylist() == [None, "crashed"]

@@ -137,7 +137,7 @@ def test_a_dry_run_starts_no_ray(sides, monkeypatch):
 def test_the_help_tells_every_option_and_what_it_does():
     text = invoke("rank", "--help").stdout
     options = [param for param in main.commands["rank"].params if param.param_type_name == "option"]
-    assert len(options) == 14
+    assert len(options) == 17
     for option in options:
         assert option.opts[0] in text
         assert option.help

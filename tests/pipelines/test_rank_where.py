@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines.rank import RankConfig, job, planning, run
+from pipelines.site import Site
 from retrieval.errors import ClusterError
 from retrieval.search import available_cpus, whole_product_ns
 from tests.pipelines.ranks import draw, parts_of, write_foreign
@@ -17,8 +18,8 @@ def sides(tmp_path, ray_session):
     return str(tmp_path / "q"), str(tmp_path / "g")
 
 
-def plan(sides, address=None, **settings):
-    return planning.make_plan(*sides, RankConfig(top_k=3, **settings), address)
+def plan(sides, site=Site(), **settings):
+    return planning.make_plan(*sides, RankConfig(top_k=3, **settings), site)
 
 
 def test_small_work_is_done_here_though_a_ray_runs_and_gives_the_same_bytes(
@@ -53,4 +54,4 @@ def test_who_asks_for_actors_or_for_what_takes_longer_gets_the_cluster(
 def test_an_address_where_nobody_is_is_an_error_however_small_the_work(sides, monkeypatch):
     monkeypatch.setattr(planning, "_SMALL_S", 10.0)
     with pytest.raises(ClusterError, match="nobody answers there"):
-        plan(sides, "127.0.0.1:1")
+        plan(sides, Site("127.0.0.1:1"))

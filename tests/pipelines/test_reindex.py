@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from pipelines import rank, verify
+from pipelines import rank, status, verify
 from pipelines.cli import main
 from pipelines.embed import EmbedConfig
 from pipelines.reindex import GateConfig, ReindexConfig, run
@@ -154,6 +154,11 @@ def test_a_version_that_was_committed_without_its_ranking_gets_it(night, monkeyp
         f"the disk is full. Version 1 of {index} is committed; the same command again goes on "
         f"with its ranking."
     )
+    left = records(night)[-1]
+    assert (left["status"], left["version_after"]) == ("committed", 1)
+    assert left["ranking"] == {"failed": str(failed.value)}
+    told = status.run(index)["records"][0]
+    assert (told["status"], told["ranking"]) == ("committed", str(failed.value))
     monkeypatch.undo()
     record = run(photos, index, config)
     assert (record["status"], record["ranking"]["is_anew"]) == ("unchanged", True)

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import main
+from pipelines.site import Site
 from pipelines.train import TrainConfig
 from pipelines.train.split import split_photos
 from retrieval.errors import IndexFormatError, StorageError, UsageError
@@ -34,6 +35,7 @@ def sides_of(photos, said=None, **settings):
         str(photos),
         TrainConfig(image_size=32, **settings),
         [].append if said is None else said.append,
+        Site(),
     )
     return {(row["uri"]): row["side"] for row in split.photos.to_pylist()}
 

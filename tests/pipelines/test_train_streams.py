@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.site import Site
 from pipelines.train import photos
 from pipelines.train.ahead import StreamsAhead
 from pipelines.train.config import TrainConfig, WorkerPlan
@@ -31,7 +32,7 @@ CONFIG = TrainConfig(batch_size=7, image_size=32, validation=0.25, recipe="light
 def drawn(tmp_path_factory, ray_session):
     """A plan over photos of three classes: 18 to train on, 6 to validate."""
     root = tmp_path_factory.mktemp("streams")
-    split = split_photos(str(draw_photos(root / "photos")), CONFIG, print)
+    split = split_photos(str(draw_photos(root / "photos")), CONFIG, print, Site())
     start_folder(str(root / "model"), split, {})
     return WorkerPlan(
         config=CONFIG,
@@ -40,6 +41,7 @@ def drawn(tmp_path_factory, ray_session):
         num_threads=1,
         split_uri=str(root / "model" / "split.parquet"),
         metrics_uri=str(root / "metrics.jsonl"),
+        site=Site(),
     )
 
 

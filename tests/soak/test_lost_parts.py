@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from pipelines.embed import EmbedConfig, run
+from pipelines.site import Site
+from pipelines.tokens import require_token
 from retrieval.index import open_index, read_index
 from tests.conftest import photo_bytes
 
@@ -24,10 +27,11 @@ SLOW = EmbedConfig(backbone="tests.fakes:slow", weights="none", labels="none", b
 _RUN = """
 import sys
 import pipelines.embed.hands as hands
+import pipelines.embed.inputs as inputs
 import pipelines.embed.job as job
 from pipelines.embed import EmbedConfig
-hands._BLOCK_ROWS = 8
-job._SHARD_BYTES = 8 * 6
+hands.BLOCK_ROWS = 8
+inputs._SHARD_BYTES = 8 * 6
 config = EmbedConfig(backbone="tests.fakes:slow", weights="none", labels="none", batch_size=4,
                      rebase=len(sys.argv) > 3)
 print(job.run(sys.argv[1], sys.argv[2], config)["version_after"])
@@ -70,16 +74,17 @@ def when_staged(index, count, act):
 
 
 def test_a_node_that_is_lost(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.embed.job._SHARD_BYTES", 8 * 6)
-    monkeypatch.setattr("pipelines.embed.hands._BLOCK_ROWS", 8)
+    monkeypatch.setattr("pipelines.embed.inputs._SHARD_BYTES", 8 * 6)
+    monkeypatch.setattr("pipelines.embed.hands.BLOCK_ROWS", 8)
     index = tmp_path / "index"
-    # Without a token: Ray's test cluster sets none up.
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    # Ray's test cluster sets no token up.
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    require_token("127.0.0.1")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     try:
         lost = cluster.add_node(num_cpus=2)
         killer = when_staged(index, 1, lambda: cluster.remove_node(lost, allow_graceful=False))
-        report = run(str(photos), str(index), SLOW, address=cluster.address)
+        report = run(str(photos), str(index), SLOW, site=Site(cluster.address))
         killer.join(1)
         assert not killer.is_alive()
         assert report["num_embedded"] == 60

@@ -1,0 +1,121 @@
+"""What a run starts from: gallery, network, the index as it is. Looked at, and nothing written."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.embed.config import EmbedConfig
+from pipelines.progress import status_line
+from retrieval.catalogue import list_batches
+from retrieval.errors import StorageError, UsageError
+from retrieval.images import Preprocessing
+from retrieval.index import EmbeddingSpec, Index, Night, is_index, last_check_us, open_index
+from retrieval.labels import check_labels
+from retrieval.storage import join, list_files
+
+__all__ = ["Listing", "check_output", "labelled", "load_model", "plan_night"]
+
+_SHARD_BYTES = 64 * 2**20  # of embeddings; scans at full speed, and little is redone
+
+
+def check_output(photos: str, index: str) -> Index | None:
+    """The version that is there now, None for a new index; refuses what is no place for one."""
+    if f"{index}/".startswith(f"{photos}/"):
+        raise UsageError(
+            f"{index}: lies inside the photos' folder {photos}, so that its shards would be "
+            f"taken for photos. Choose a folder elsewhere."
+        )
+    if is_index(index):
+        return open_index(index)
+    # What a killed first run leaves behind (shards without a log) is no obstacle.
+    strange = [name for name in list_files(index) if not name.startswith(join(index, "shard-"))]
+    if strange:
+        raise StorageError(
+            f"{index}: holds files that are no index, such as {strange[0]}. "
+            f"Choose a new folder, or an index to replace its content."
+        )
+    return None
+
+
+def load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
+    """The arguments for each worker's Embedder, and what its embeddings will be.
+
+    The driver builds the network once itself: unknown names and unfit weights end the job
+    before Ray starts, and its fingerprint is what every worker must have.
+    """
+    from retrieval.backbones import BackboneSpec  # torch takes seconds to load
+    from retrieval.embedding import Embedder
+    from retrieval.model_folder import open_model
+
+    model = None if config.model is None else open_model(config.model)
+    spec = BackboneSpec(name=config.backbone, weights=config.weights, seed=config.seed)
+    settings: dict[str, Any] = {
+        "backbone": model or spec,
+        "preprocessing": model.preprocessing if model else Preprocessing(size=config.image_size),
+        "batch_size": config.batch_size,
+        "dtype": config.dtype,
+        "precision": config.precision,
+    }
+    made = Embedder(**settings).spec
+    return {**settings, "expect": made.fingerprint}, made
+
+
+class Listing:
+    """A gallery's files; begun at once, so that a folder that is missing is told at once.
+
+    Attributes:
+        photos: The gallery.
+        begun_at: Before any file was looked at.
+        batches: See `list_batches`.
+    """
+
+    def __init__(self, photos: str, *, follow_links: bool = False) -> None:
+        self.photos = photos
+        self.begun_at = datetime.now(UTC)
+        batches = list_batches(photos, follow_links=follow_links)
+        with status_line(f"listing {photos}"):
+            first = next(batches)
+        self.batches = chain([first], batches)
+
+
+def plan_night(
+    listing: Listing, seen: Index | None, spec: EmbeddingSpec, config: EmbedConfig
+) -> Night:
+    """The settings of a night that begins with this listing."""
+    begun_at = listing.begun_at
+    return Night(
+        run_id=f"{begun_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
+        listed_us=int(begun_at.timestamp() * 1_000_000),
+        shard_rows=max(1, _SHARD_BYTES // spec.row_bytes),
+        settled_us=0 if seen is None else last_check_us(seen),
+        by_content=config.verify_content,
+        retry_rejects=config.retry_rejects,
+        heal=config.heal,
+        recorded={
+            "created_at": f"{begun_at:%Y-%m-%dT%H:%M:%SZ}",
+            "photos": listing.photos,
+            "settings": config.recorded(),
+        },
+    )
+
+
+def labelled(
+    batches: Iterable[pa.RecordBatch], rule: str, label: Callable[[str], str | None]
+) -> Iterator[pa.RecordBatch]:
+    """The listing with its labels; a rule that labels none is refused at its end."""
+    num_photos = num_unlabelled = 0
+    example = ""
+    for batch in batches:
+        ids = batch["image_id"].to_pylist()
+        labels = pa.array(map(label, ids), pa.string())
+        num_photos += len(ids)
+        num_unlabelled += labels.null_count
+        example = example or ids[0]
+        yield batch.append_column("label", labels)
+    check_labels(rule, num_unlabelled, num_photos, example)

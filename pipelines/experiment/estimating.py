@@ -1,0 +1,103 @@
+"""What an experiment would do, for `--dry-run`: it lists, opens no photo and writes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipelines.experiment.config import ExperimentConfig
+from pipelines.experiment.photos import GALLERY, QUERIES, Sides, check_places, find_sides
+from pipelines.forecast import Crew, look_around
+from pipelines.scan import presume_photos
+from pipelines.site import Site
+from pipelines.train import TrainConfig
+from pipelines.train.placement import place_workers
+from retrieval.backbones import imagenet_weights_file
+from retrieval.experiments import ROWS, Row, choose_rows
+from retrieval.storage import absolute_uri
+
+__all__ = ["estimate"]
+
+
+def estimate(
+    photos: str,
+    output: str,
+    config: ExperimentConfig,
+    *,
+    table: Sequence[Row] = ROWS,
+    site: Site = Site(),
+) -> dict[str, Any]:
+    """What `run` would do, with the same arguments, if every labelled file is a good photo.
+
+    Which rows were done before, only the content of the photos tells: all count as if none was.
+
+    Returns:
+        Counts, `rows` with what each is trained on, `read_bytes`, `write_bytes`, `work`, `nodes`.
+
+    Raises:
+        RetrievalError: as `run` does before it opens the first photo.
+    """
+    photos, output = absolute_uri(photos), absolute_uri(output)
+    chosen = choose_rows(table, config.rows)
+    check_places(photos, output)
+    scan = presume_photos(photos, "folder")
+    sides = find_sides(
+        photos,
+        scan,
+        per_class=config.queries_per_class,
+        seed=config.seed,
+        say=lambda line: None,
+    )
+    num_bytes = pc.sum(scan.photos["size_bytes"]).as_py()
+    ground = look_around(site)
+    place = place_workers(ground.there, config.num_workers)
+    num_workers = place.num_workers if isinstance(place.num_workers, int) else place.num_workers[1]
+    rows = [_row(row, config, sides) for row in chosen]
+    return {
+        "dry_run": True,
+        "photos": photos,
+        "output": output,
+        "num_listed": scan.num_listed,
+        "num_unlabelled": scan.num_unlabelled,
+        "num_queries": sides.count(QUERIES),
+        "num_gallery": sides.count(GALLERY),
+        "num_to_hash": scan.photos.num_rows,
+        "data_sets": sorted({row["data_set"] for row in rows}),
+        "rows": rows,
+        "num_steps": sum(row["num_steps"] for row in rows),
+        "read_bytes": {"to_examine": num_bytes, "to_copy": num_bytes},
+        "write_bytes": {"copies": num_bytes, "results": None},  # they hang on the pictures
+        **ground.plan([Crew("workers", num_workers, place.num_cpus, place.num_gpus)]),
+        "expected_seconds": None,
+    }
+
+
+def _row(row: Row, config: ExperimentConfig, sides: Sides) -> dict[str, Any]:
+    """A training; its photos about: near copies may lack, held-out photos take their results."""
+    training = config.train_config(row)
+    sizes = Counter(sides.labels_of(GALLERY))
+    images = sum(max(size, config.per_class) for size in sizes.values())
+    if row.photos_per_class is not None:
+        share = [min(1.0, row.photos_per_class / size) for size in sizes.values()]
+        images = round(images * sum(share) / len(share))
+    images = round(images * (1 - float(training.validation)))
+    return {
+        "name": row.name,
+        "backbone": row.backbone,
+        "mode": row.mode,
+        "data_set": config.data_set(row),
+        "num_training_about": images,
+        "num_steps": config.epochs * math.ceil(images / config.batch_size),
+        "has_weights": _has_weights(row, training),
+    }
+
+
+def _has_weights(row: Row, training: TrainConfig) -> bool:
+    """Whether they are here already; the run would try to fetch them."""
+    spec = training.backbone_spec()
+    return spec.weights != "imagenet" or Path(imagenet_weights_file(row.backbone)).exists()

@@ -1,0 +1,119 @@
+"""What a training would do, for `--dry-run`: it lists, opens no photo and writes nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.forecast import Crew, Ground, look_around
+from pipelines.progress import status_line
+from pipelines.scan import Scan, presume_photos
+from pipelines.site import Site
+from pipelines.train.config import TrainConfig, Workers
+from pipelines.train.job import check_batches
+from pipelines.train.placement import Placement, place_workers
+from pipelines.train.publishing import finished_model, resume_split
+from pipelines.train.split import Split, share_photos
+from retrieval.augmentations import load_recipe
+from retrieval.storage import absolute_uri
+from retrieval.training.network import TrainingNetwork
+from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION
+
+__all__ = ["estimate"]
+
+_TORCH_BYTES = 600_000_000
+_DECODE_BYTES = 2**28
+_COPIES = 4  # of each weight in float32: itself, its gradient, two means of Adam
+
+
+def estimate(
+    photos: str,
+    model: str,
+    config: TrainConfig,
+    workers: Workers = Workers(),
+    *,
+    site: Site = Site(),
+) -> dict[str, Any]:
+    """What `run` would do, with the same arguments, if every labelled file is a good photo.
+
+    Whether the folder can be written is not tried.
+
+    Returns:
+        Counts, `read_bytes`, `write_bytes`, `work` and `nodes`; see `pipelines.forecast`.
+        Memory is that of weights and optimizer; what a batch needs on its way through the
+        network comes on top.
+
+    Raises:
+        RetrievalError: as `run` does before it opens the first photo.
+    """
+    photos, model = absolute_uri(photos), absolute_uri(model)
+    settings = {"photos": photos, **asdict(config)}
+    report = {"dry_run": True, "photos": photos, "model": model, "backbone": config.backbone}
+    if finished_model(model, settings):
+        return {**report, "already_trained": True}
+    begun = resume_split(model, settings)
+    load_recipe(config.recipe)
+    with status_line(f"loading {config.backbone}"):
+        network = config.build_network(num_classes=2)
+    split = begun or _presume(photos, config)
+    ground = look_around(site)
+    place = place_workers(ground.there, workers.num_workers)
+    check_batches(split, config, place)
+    num_training = split.count(TRAINING)
+    return {
+        **report,
+        "already_trained": False,
+        "goes_on": begun is not None,
+        "num_classes": len(split.classes_of(TRAINING)),
+        "num_training": num_training,
+        "num_validation": split.count(VALIDATION),
+        "num_left_out": split.count(LEFT_OUT),
+        "num_to_hash": 0 if begun else split.photos.num_rows,
+        "epochs": config.epochs,
+        "num_steps_an_epoch": math.ceil(num_training / config.batch_size),
+        "read_bytes": {
+            "to_examine": 0 if begun else _bytes_of(split, TRAINING, VALIDATION, LEFT_OUT),
+            "an_epoch": _bytes_of(split, TRAINING, VALIDATION),
+        },
+        "write_bytes": {"weights": _size(network)},
+        **_work(network, config, place, ground),
+        "expected_seconds": None,
+    }
+
+
+def _presume(photos: str, config: TrainConfig) -> Split:
+    def examine(folder: str) -> Scan:
+        return presume_photos(folder, config.labels, follow_links=config.follow_links)
+
+    return share_photos(photos, config, lambda line: None, examine)
+
+
+def _bytes_of(split: Split, *sides: str) -> int:
+    of_sides = pc.is_in(split.photos["side"], pa.array(sides))
+    return int(pc.sum(split.photos.filter(of_sides)["size_bytes"]).as_py() or 0)
+
+
+def _size(network: TrainingNetwork) -> int:
+    return sum(value.numel() * value.element_size() for value in network.state_dict().values())
+
+
+def _work(
+    network: TrainingNetwork, config: TrainConfig, place: Placement, ground: Ground
+) -> dict[str, Any]:
+    num = place.num_workers if isinstance(place.num_workers, int) else place.num_workers[1]
+    pixels = math.ceil(config.batch_size / num) * config.image_size**2 * 3 * 4
+    worker_bytes = _TORCH_BYTES + _COPIES * _size(network) + pixels
+    plan = ground.plan(
+        [
+            Crew("workers", num, place.num_cpus, place.num_gpus, worker_bytes),
+            Crew("decoding_tasks", None, 1, 0, _DECODE_BYTES),
+        ]
+    )
+    plan["work"]["workers"] |= {"num_threads": place.num_threads}
+    if not isinstance(place.num_workers, int):
+        plan["work"]["workers"] |= {"num_at_least": place.num_workers[0]}
+    return plan

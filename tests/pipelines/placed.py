@@ -1,0 +1,112 @@
+"""A driver for the tests of placement: jobs whose stages note where they ran."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from pipelines import cluster, nodes, scan
+from pipelines.embed import EmbedConfig, hands
+from pipelines.embed import run as embed
+from pipelines.embed.sink import IndexDatasink
+from pipelines.embed.stages import Decode, EmbedPhotos
+from pipelines.rank import RankConfig
+from pipelines.rank import run as rank
+from pipelines.site import Site
+from tests.pipelines.ranks import draw, write_foreign
+
+NOTES = "PLACED_NOTES"  # the folder, in the environment of every node
+
+
+@contextmanager
+def noted(stage):
+    """Note what runs here, when the body has run."""
+    yield
+    context = ray.get_runtime_context()
+    note = {
+        "stage": stage,
+        "node": context.get_node_id(),
+        "gpus": context.get_accelerator_ids()["GPU"],
+        "booked": context.get_assigned_resources(),
+    }
+    Path(os.environ[NOTES], f"{stage}-{time.time_ns()}-{os.getpid()}.json").write_text(
+        json.dumps(note)
+    )
+
+
+class NotedDecode(Decode):
+    def __call__(self, table):
+        with noted("decode"):
+            return super().__call__(table)
+
+
+class NotedEmbed(EmbedPhotos):
+    def __init__(self, settings, tally):
+        with noted("load"):  # a quick network leaves no work to the second actor
+            super().__init__(settings, tally)
+
+    def __call__(self, table):
+        with noted("embed"):
+            return super().__call__(table)
+
+
+class NotedSink(IndexDatasink):
+    def write(self, blocks, ctx):
+        with noted("write"):
+            return super().write(blocks, ctx)
+
+
+def noted_open(table, preprocessing, tally):
+    with noted("scan"):
+        return scan_batch(table, preprocessing, tally)
+
+
+scan_batch = scan._open_batch
+
+
+def replace(module, **values):
+    for name, value in values.items():
+        getattr(module, name)  # an error, if it is no longer called so
+        setattr(module, name, value)
+
+
+def embed_photos(folder, site):
+    """Embed, in many small tasks."""
+    replace(hands, Decode=NotedDecode, EmbedPhotos=NotedEmbed, IndexDatasink=NotedSink)
+    replace(hands, BLOCK_ROWS=4)
+    config = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none", batch_size=4)
+    return embed(f"{folder}/photos", f"{folder}/index-{time.time_ns()}", config, site=site)
+
+
+def scan_and_embed(folder, site):
+    """Examine the photos, as `augment` and `train` do first, then embed them."""
+    replace(scan, _open_batch=noted_open, _BLOCK_ROWS=4)
+    with cluster.session(site):
+        scan.scan_photos(f"{folder}/photos", "folder", size=32, site=site)
+        return embed_photos(folder, site)
+
+
+def rank_vectors(folder, site):
+    """Rank on GPUs, if there are any."""
+    for side, seed in (("queries", 1), ("gallery", 2)):
+        write_foreign(Path(folder, side, "0.parquet"), map(str, range(9)), draw(seed, 9))
+    config = RankConfig(top_k=1, device="auto")
+    return rank(f"{folder}/queries", f"{folder}/gallery", f"{folder}/ranking", config, site=site)
+
+
+def look_around(folder, site):
+    """Connect, and count the nodes."""
+    with cluster.session(site):
+        return len(nodes.present())
+
+
+def main():
+    """Arguments: the job, the folder, the site as JSON."""
+    answer = globals()[sys.argv[1]](sys.argv[2], Site(**json.loads(sys.argv[3])))
+    sys.stdout.write(json.dumps(answer))
