@@ -16,11 +16,11 @@ from pathlib import Path
 from types import ModuleType
 
 import click
-import jsonschema
 import pytest
 import yaml
 
 from pipelines.cli import main
+from tests.kuberay import arguments, pods, schema_errors
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples" / "nightly"
@@ -92,14 +92,6 @@ def command_lines():
     ]
     tasks = [task for task in airflow_example().values() if isinstance(task, BashOperator)]
     return found + [("airflow", task.bash_command) for task in tasks]
-
-
-def arguments(line):
-    """What retrieval-cli is given in a command line."""
-    words = shlex.split(line)
-    start = next(n for n, word in enumerate(words) if Path(word).name == "retrieval-cli")
-    ends = (n for n, word in enumerate(words) if n > start and word in (">>", "||", "&&", "|"))
-    return words[start + 1 : next(ends, None)]
 
 
 @pytest.mark.parametrize(("example", "line"), command_lines())
@@ -237,12 +229,6 @@ def test_systemd_accepts_the_units(tmp_path):
 # --------------------------------------------------------------------------------------- KubeRay
 
 
-def schema_errors(document):
-    schema = yaml.safe_load((ROOT / "tests" / "raycronjob_schema.yaml").read_text())
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(document)
-    return [error.message for error in errors]
-
-
 def test_the_ray_cron_job_has_the_fields_of_its_crd():
     document = ray_cron_job()
     assert schema_errors(document) == []
@@ -263,18 +249,16 @@ def test_the_ray_cron_job_ends_before_the_next_one_and_runs_the_ray_of_this_pack
 
 def test_the_volumes_of_its_pods_are_there_and_the_lock_lies_on_one_that_all_heads_share():
     template = ray_cron_job()["spec"]["jobTemplate"]
-    cluster = template["rayClusterSpec"]
-    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    pods = [group["template"]["spec"] for group in groups]
-    for pod in pods:
+    found = pods(template["rayClusterSpec"])
+    for pod in found.values():
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         (container,) = pod["containers"]
         assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
     words = shlex.split(template["entrypoint"])
     folder = str(Path(words[words.index("retrieval-cli") - 1]).parent)
-    mounts = pods[0]["containers"][0]["volumeMounts"]
+    mounts = found["head"]["containers"][0]["volumeMounts"]
     (name,) = [mount["name"] for mount in mounts if mount["mountPath"] == folder]
-    (claim,) = [volume for volume in pods[0]["volumes"] if volume["name"] == name]
+    (claim,) = [volume for volume in found["head"]["volumes"] if volume["name"] == name]
     _, shared = yaml.safe_load_all((FOLDER / "raycronjob.yaml").read_text())
     assert claim["persistentVolumeClaim"]["claimName"] == shared["metadata"]["name"]
     assert shared["spec"]["accessModes"] == ["ReadWriteMany"]
