@@ -29,14 +29,18 @@ test-library: $(READY)  ## those of retrieval/
 test-jobs: $(READY)  ## those of pipelines/, on Ray
 	$(BIN)/python -m pytest --ignore=tests/retrieval tests
 
-soak: $(READY)  ## what takes minutes: nights killed everywhere, a week of nights (RETRIEVAL_PHOTOS=FOLDER: on those)
-	$(BIN)/python -m pytest -m soak tests
+soak: $(READY)  ## what takes an hour or two: several hosts, chaos, faulty stores, load; prints seeds and counts
+	$(BIN)/python -m pytest -m soak -s tests
 
-check: $(READY)  ## format, lint, types, borders between the packages
+check: $(READY)  ## format, lint, types, borders between the packages; advice on known holes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	-@timeout 20 $(BIN)/pip-audit --skip-editable --progress-spinner off --timeout 3 >.venv/audit 2>&1; \
+	  if grep -q ' known vulnerabilit' .venv/audit && ! grep -q '^numpy .*could not be audited' .venv/audit; \
+	  then grep -v 'Skip Reason\|not be audited\|skipped as editable\|^-' .venv/audit; \
+	  else echo 'pip-audit: pypi.org does not answer; nothing was audited for known holes'; fi
 
 fix: $(READY)  ## format and mend what the linter can
 	$(BIN)/ruff format .

@@ -141,7 +141,7 @@ def test_a_week_of_nights_is_what_one_night_makes(gallery, tmp_path, capsys):
     assert rejects(index) == rejects(tmp_path / "scratch")
     assert rows(tmp_path / "ranking") == rows(tmp_path / "scratch-ranking")
     with capsys.disabled():
-        print(  # noqa: T201
+        print(
             f"\nA week: {dict(totals)}; {len(ours.ids)} rows in {len(ours.index.shards)} shards; "
               f"{reader.num_reads} reads by others saw {len(reader.seen)} versions.")  # fmt: skip
 
