@@ -139,10 +139,17 @@ class RayHosts:
             command += ["--runtime-env-json", json.dumps({"env_vars": variables})]
         return self.store.start(*command, "--", "python", "-m", "tests.small_parts", *verb)
 
+    def start_job(self, *verb: str) -> subprocess.Popen[str]:
+        """Start a command line as a job, by our own command: its report is stdout."""
+        return self.store.start(*self._submit, *verb)
+
     def submit(self, *verb: str, timeout: float = 600) -> dict[str, Any]:
         """Run a command line as a job, by our own command; returns its report."""
-        command = ["retrieval-cli", "submit", "--address", self.job_address, "--", *verb]
-        return json.loads(self.store.run(*command, timeout=timeout))
+        return json.loads(self.store.run(*self._submit, *verb, timeout=timeout))
+
+    @property
+    def _submit(self) -> list[str]:
+        return ["retrieval-cli", "submit", "--address", self.job_address, "--"]
 
     def wait_for(
         self, is_so: Callable[[], bool], process: subprocess.Popen[str], within_s: float = 180
