@@ -21,7 +21,7 @@ from pipelines.cli import main
 from retrieval.catalogue import list_photos
 from retrieval.errors import IndexFormatError, RetrievalError, UsageError
 from retrieval.index import open_index
-from retrieval.index.table import root_cause
+from retrieval.index.asking import root_cause
 from retrieval.secrets import without_secrets
 from retrieval.storage import (
     absolute_uri,

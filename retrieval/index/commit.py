@@ -25,6 +25,7 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 from retrieval.breakpoints import reached
 from retrieval.errors import MismatchError, StorageError, UsageError
 from retrieval.index import local_log
+from retrieval.index.asking import root_cause
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.table import (
@@ -35,7 +36,6 @@ from retrieval.index.table import (
     live_files,
     newest_version,
     open_table,
-    root_cause,
     table_uri,
     torn,
 )

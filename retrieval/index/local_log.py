@@ -25,8 +25,9 @@ from deltalake.exceptions import DeltaError
 
 from retrieval.breakpoints import reached
 from retrieval.errors import IndexFormatError, StorageError
+from retrieval.index.asking import root_cause
 from retrieval.index.shards import Shard
-from retrieval.index.table import LOG_FILE, NUM_ACTIONS_KEY, RUN_KEY, entry_uri, root_cause
+from retrieval.index.table import LOG_FILE, NUM_ACTIONS_KEY, RUN_KEY, entry_uri
 from retrieval.storage import write_bytes
 
 __all__ = [

@@ -21,9 +21,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from retrieval.errors import IndexFormatError, StorageError, UsageError
+from retrieval.index.asking import asked, root_cause
 from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.shards import Shard
-from retrieval.secrets import without_secrets
 from retrieval.storage import (
     absolute_uri,
     delta_options,
@@ -53,7 +53,6 @@ __all__ = [
     "open_index",
     "open_table",
     "read_run",
-    "root_cause",
     "save_candidate",
     "table_uri",
     "torn",
@@ -126,7 +125,7 @@ def is_index(uri: str) -> bool:
             return file_exists(uri)
         if is_local(uri) and not Path(uri).is_dir():
             return False
-        return bool(DeltaTable.is_deltatable(uri, delta_options(uri)))
+        return bool(asked(uri, lambda: DeltaTable.is_deltatable(uri, delta_options(uri))))
     except (DeltaError, OSError) as error:
         raise StorageError(f"{uri}: cannot be opened ({root_cause(error)}).") from error
 
@@ -145,8 +144,7 @@ def open_index(uri: str, version: int | None = None) -> Index:
     if _CANDIDATE.fullmatch(uri):
         return _read_candidate(uri)
     try:
-        table = open_table(uri, version)
-        files = live_files(table)
+        table, files = asked(uri, lambda: _read_log(uri, version))
         fields = {field.name: field for field in table.schema().fields}
     except (DeltaError, OSError, ValueError) as error:
         raise _unreadable(uri, version, error) from error
@@ -170,6 +168,11 @@ def open_index(uri: str, version: int | None = None) -> Index:
         ),
         run=_said(record),
     )
+
+
+def _read_log(uri: str, version: int | None) -> tuple[DeltaTable, dict[str, dict[str, Any]]]:
+    table = open_table(uri, version)
+    return table, live_files(table)
 
 
 def open_table(uri: str, version: int | None = None) -> DeltaTable:
@@ -306,15 +309,3 @@ def torn(uri: str, version: int) -> IndexFormatError:
         f"{uri}: version {version} is incomplete, as a loss of power leaves it "
         f"(_delta_log/{version:020d}.json). Set that file aside: retrieval-cli restore {uri} --torn"
     )
-
-
-def root_cause(error: Exception) -> str:
-    """What went wrong, in one line.
-
-    Of deltalake's chain of causes the last one, without colours, arrows, XML and backtraces.
-    """
-    if isinstance(error, OSError) and error.errno:
-        return first_line(error)
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    *_, last = [lines[0], *(line for line in lines if "↳" in line and "<" not in line)]
-    return without_secrets(re.sub(r"\x1b\[\d+m|↳", "", last).strip())

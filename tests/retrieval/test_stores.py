@@ -263,3 +263,16 @@ def test_a_client_of_google_gives_up_after_a_minute_too():
         assert path == "bucket/a/b"
         _, (settings,) = filesystem.__reduce__()
         assert settings["retry_time_limit"].total_seconds() == clients._RETRY_S
+
+
+def test_an_index_opens_whichever_answer_breaks_off(store):
+    for number in range(3):
+        commit(store.uri, [make_shard(store.uri, f"{number}")], number - 1 if number else None)
+    store.set()
+    open_index(store.uri)
+    num_requests = store.told()["requests"]["GET"]
+    assert num_requests >= 4
+    for skip in range(num_requests):
+        store.fail("truncate", "GET", skip=skip)
+        assert open_index(store.uri).version == 2
+        assert store.faults() == {"truncate": 1}
