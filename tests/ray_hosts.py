@@ -194,11 +194,6 @@ class RayHosts:
         self.start_ray(worker, num_cpus=self._num_cpus)
 
     @property
-    def ray_address(self) -> str:
-        """Of the cluster, for `--address`."""
-        return f"{self.head.address}:{_RAY_PORT}"
-
-    @property
     def job_address(self) -> str:
         """Of the job server."""
         return f"http://{self.head.address}:{_JOB_PORT}"

@@ -13,7 +13,24 @@ from pipelines.progress import announce as say
 from pipelines.site import Site
 from retrieval.errors import UsageError
 
-__all__ = ["dry_run_option", "print_report", "say", "site_options"]
+__all__ = ["dry_run_option", "parse_labels", "print_report", "say", "site_options"]
+
+
+def parse_labels(
+    ctx: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str]:
+    """Labels of Ray, each given as KEY=VALUE."""
+    labels: dict[str, str] = {}
+    for text in given:
+        key, _, value = text.partition("=")
+        if key in labels and labels[key] != value:
+            raise click.BadParameter(f"{key} is given twice; a node has one value of it.")
+        labels[key] = value
+    try:
+        return dict(Site(labels=labels).labels)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
+
 
 _SITE = (
     click.option(
@@ -40,7 +57,7 @@ _SITE = (
         "node_labels",  # some commands have a --labels of their own
         multiple=True,
         metavar="KEY=VALUE",
-        callback=lambda ctx, option, given: _parse_labels(given),
+        callback=parse_labels,
         help="Work only on nodes with this Ray label, as in ray.io/accelerator-type=L4. May be "
         "given again.",
     ),
@@ -67,19 +84,6 @@ def site_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_SITE):
         with_site = option(with_site)
     return with_site
-
-
-def _parse_labels(given: tuple[str, ...]) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for text in given:
-        key, _, value = text.partition("=")
-        if key in labels and labels[key] != value:
-            raise click.BadParameter(f"{key} is given twice; a node has one value of it.")
-        labels[key] = value
-    try:
-        return dict(Site(labels=labels).labels)
-    except UsageError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 def print_report(report: Mapping[str, Any]) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
 
-from pipelines.cli.shared import print_report, say
-from pipelines.site import Site
-from retrieval.errors import UsageError
+from pipelines.cli.shared import parse_labels, print_report, say
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -40,16 +37,6 @@ def _parse_id(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", value):
         raise click.BadParameter(f"{value!r}: letters, digits, '.', '_' and '-', up to 128.")
     return value
-
-
-def _parse_labels(
-    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
-) -> Mapping[str, str]:
-    pairs = [text.partition("=") for text in value]
-    try:
-        return Site(labels={key: label for key, _, label in pairs}).labels
-    except UsageError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -87,7 +74,7 @@ def _parse_labels(
     "--driver-node",
     multiple=True,
     metavar="KEY=VALUE",
-    callback=_parse_labels,
+    callback=parse_labels,
     help="Label of Ray that the node of the driver must carry. May be given again. [default: the "
     "head]",
 )

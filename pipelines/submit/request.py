@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.errors import UsageError
+from retrieval.secrets import holds_secret
 
 __all__ = ["Request", "make_request"]
-
-# Credentials inside an address: user:password@, or the signature of a signed URL.
-_SECRET_URL = re.compile(r"://[^/\s@]+:[^/\s@]+@|[?&](X-\w+-Signature|Signature|sig)=", re.I)
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def make_request(
 def _check_public(command: Sequence[str], environment: Mapping[str, Any]) -> None:
     """Whoever sees the dashboard reads the command and its environment."""
     for text in [*command, *_texts(environment)]:
-        if _SECRET_URL.search(text):
+        if holds_secret(text):
             shown = text.partition("://")[0] + "://..."
             raise UsageError(
                 f"{shown}: an address with a password or a signature in it, which everybody who "
