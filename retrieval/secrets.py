@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-__all__ = ["holds_secret", "without_secrets"]
+__all__ = ["holds_secret", "names_secret", "without_secrets"]
 
 _PARAMETERS = (
     "access_key|secret_key|session_token|aws_access_key_id|aws_secret_access_key|"
@@ -32,7 +32,11 @@ _IN_TEXT = (
     (re.compile(r"(?i)\b(authorization|x-amz-security-token)([\"']?\s*[:=]\s*).*"), r"\1\2***"),
     (re.compile(r"(?i)\b(s3a?|gc?s)://[^/\s]*:[^@\s]*@"), r"\1://***@"),
 )
-_ENVIRONMENT = re.compile(r".*(SECRET|TOKEN|PASSWORD|ACCOUNT_KEY)(?!.*(FILE|PATH|URI|URL)).*")
+# Variables of the environment; not TOKENIZERS_PARALLELISM, nor AWS_WEB_IDENTITY_TOKEN_FILE.
+_NAMES = re.compile(
+    r"(?i)(SECRET|TOKEN|PASSWORD|PASSWD|(ACCESS|ACCOUNT|API|PRIVATE|STORAGE)_?KEY|"
+    r"CONNECTION_STRING)S?(_|$)(?!.*(FILE|PATH|URI|URL)S?$)"
+)
 _MIN_LENGTH = 8  # a shorter value may be a word, as "test" is
 
 
@@ -46,6 +50,16 @@ def holds_secret(address: str) -> bool:
     return _CREDENTIALS.search(address) is not None
 
 
+def names_secret(variable: str) -> bool:
+    """Whether a variable of the environment with this name holds a credential.
+
+    Example:
+        >>> names_secret("AWS_SECRET_ACCESS_KEY"), names_secret("AWS_WEB_IDENTITY_TOKEN_FILE")
+        (True, False)
+    """
+    return _NAMES.search(variable) is not None
+
+
 def without_secrets(text: str) -> str:
     """A text with *** for each credential in it: of a signed URL, a header, the environment.
 
@@ -54,7 +68,7 @@ def without_secrets(text: str) -> str:
         'GET https://store/a?X-Amz-Signature=***&x=1 failed'
     """
     for name, value in os.environ.items():
-        if len(value) >= _MIN_LENGTH and value in text and _ENVIRONMENT.fullmatch(name):
+        if len(value) >= _MIN_LENGTH and value in text and names_secret(name):
             text = text.replace(value, "***")
     for pattern, shown in _IN_TEXT:
         text = pattern.sub(shown, text)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from retrieval.errors import UsageError
+from retrieval.secrets import names_secret
 
 __all__ = ["read_runtime_env"]
-
-# Names of credentials; not TOKENIZERS_PARALLELISM, nor AWS_WEB_IDENTITY_TOKEN_FILE.
-_SECRET = re.compile(
-    r"(SECRET|TOKEN|PASSWORD|PASSWD|(ACCESS|ACCOUNT|API|PRIVATE|STORAGE)_?KEY|CONNECTION_STRING)S?"
-    r"(_(?!FILE$|PATH$)|$)",
-    re.IGNORECASE,
-)
 
 
 def read_runtime_env(file: str) -> dict[str, Any]:
@@ -58,7 +51,7 @@ def _check_keys(file: str, content: dict[str, Any]) -> None:
 
 def _check_variables(file: str, variables: object) -> None:
     for name in variables if isinstance(variables, dict) else ():
-        if _SECRET.search(str(name)):
+        if names_secret(str(name)):
             raise UsageError(
                 f"--runtime-env {file}: {name} looks like a credential, and everybody who sees "
                 "Ray's dashboard would read it. Give the nodes a role, or their own credentials."

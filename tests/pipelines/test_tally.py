@@ -65,9 +65,8 @@ def test_a_counter_that_has_gone_is_an_error_which_the_line_expects(ray_session)
     count = started(MANY)
     ray.kill(count._counter)
     with pytest.raises(ray.exceptions.RayError):
-        ray.get(count._counter.counts.remote())  # waits until it has gone
-    with pytest.raises(ray.exceptions.RayError):
-        count.counts()
+        while True:  # a call that overtakes the kill is still answered
+            count.counts()
 
 
 def test_the_counter_is_asked_to_live_beside_the_driver(ray_session, monkeypatch):
