@@ -65,8 +65,7 @@ def test_a_counter_that_has_gone_is_an_error_which_the_line_expects(ray_session)
     count = started(MANY)
     ray.kill(count._counter)
     with pytest.raises(ray.exceptions.RayError):
-        while True:  # a call that overtakes the kill is still answered
-            count.counts()
+        _ask_for_ever(count)  # a call that overtakes the kill is still answered
 
 
 def test_the_counter_is_asked_to_live_beside_the_driver(ray_session, monkeypatch):
@@ -76,3 +75,8 @@ def test_the_counter_is_asked_to_live_beside_the_driver(ray_session, monkeypatch
     )
     tally.Tally(MANY)
     assert asked == [beside_the_driver()]
+
+
+def _ask_for_ever(count):
+    while True:
+        count.counts()
