@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo test test-library test-jobs soak check fix bench clean
+# The tests of these jobs are a part of their own, so that two parts at a time take about as long.
+TRAINING := $(wildcard $(addprefix tests/pipelines/test_,train*.py augment*.py experiment*.py))
+
+.PHONY: help setup demo test test-library test-training test-jobs soak check fix bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,13 +24,16 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## draw a gallery and take it through every step on this machine
 	$(BIN)/retrieval-cli demo --output demo-output
 
-test: test-library test-jobs  ## all tests
+test: test-library test-jobs test-training  ## all tests
 
 test-library: $(READY)  ## those of retrieval/
 	$(BIN)/python -m pytest tests/retrieval retrieval
 
-test-jobs: $(READY)  ## those of pipelines/, on Ray
-	$(BIN)/python -m pytest --ignore=tests/retrieval tests
+test-jobs: $(READY)  ## those of pipelines/, on Ray, and of all else
+	$(BIN)/python -m pytest --ignore=tests/retrieval $(TRAINING:%=--ignore=%) tests pipelines
+
+test-training: $(READY)  ## those of pipelines/ that augment and train
+	$(BIN)/python -m pytest $(TRAINING)
 
 soak: $(READY)  ## what takes an hour or two: several hosts, chaos, faulty stores, load; prints seeds and counts
 	$(BIN)/python -m pytest -m soak -s tests

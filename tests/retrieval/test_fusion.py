@@ -174,7 +174,14 @@ def test_pooling_behind_relu_is_by_the_order_of_bits_and_elsewhere_is_not(dtype)
         network.float()
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+# Longer, but of the same blocks as resnet50 and resnext101.
+LONG = {"resnet101", "resnet152", "wide_resnet101_2"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.soak] * (name in LONG)) for name in BACKBONES],
+)
 @torch.inference_mode()
 def test_every_backbone_is_joined_and_agrees(name):
     network = build_backbone(BackboneSpec(name=name, weights="none"))
