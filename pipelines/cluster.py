@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 
 from pipelines.nodes import LOCAL_CPUS, local_store_bytes, resources
 from pipelines.progress import status_line
@@ -67,6 +67,19 @@ def session(site: Site = Site(), *, waits: bool = True) -> Iterator[None]:
     address = site.address or os.environ.get("RAY_ADDRESS")
     if address:
         admit(address)
+    with redirect_stdout(_RayMessages()):  # a thread of Ray's prints from the first moment
+        _connect(address)
+        try:
+            with _our_errors():
+                if waits:
+                    wait_for_nodes(site, can_grow=bool(address))
+                yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    """Connect to a cluster, or start a Ray of this process alone; SIGTERM stays what it was."""
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         with status_line("connecting to Ray" if address else "starting Ray"), _no_native_stderr():
@@ -77,15 +90,8 @@ def session(site: Site = Site(), *, waits: bool = True) -> Iterator[None]:
             f"Ray {where}: cannot be reached ({str(error).splitlines()[0]}). Check the address, "
             f"and that RAY_AUTH_MODE and RAY_AUTH_TOKEN are set as on the cluster."
         ) from error
-    try:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)  # Ray's own prints a stack and exits
-        with _our_errors(), redirect_stdout(_RayMessages()):
-            if waits:
-                wait_for_nodes(site, can_grow=bool(address))
-            yield
-    finally:
-        ray.shutdown()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray's own prints a stack and exits
 
 
 def _start(address: str | None) -> None:
@@ -163,6 +169,12 @@ def _inner_error(error: RayError) -> RetrievalError:
             # Ray appends lines of advice on retries to the message of what it wrapped.
             return type(cause)(str(cause).splitlines()[0])
         cause = getattr(cause, "cause", None) or cause.__cause__
+    if isinstance(error, GetTimeoutError) and "starting actors" in str(error):
+        return ClusterError(
+            f"Ray: not all actors of this job have started within {_ACTORS_START_S} s: other jobs "
+            f"hold the GPUs that it needs. Nothing was published. Run it again when they are free, "
+            f"or look at what holds them: ray status -v."
+        )
     inner = getattr(error, "cause", None) or error
     what = (str(inner).strip().splitlines() or [""])[0]
     return ClusterError(

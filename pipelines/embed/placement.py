@@ -17,9 +17,11 @@ BLOCK_ROWS = 128
 DECODE_BYTES = 2**28
 ACTOR_BYTES = 600_000_000
 
-# A task that writes is short, and waits for the disk; a hundredth, since with none at all it would
-# go to a head node that runs no work.
-_WRITE_CPUS = 0.01
+# What hardly counts is booked as a thousandth, since with none at all it would go to a head node
+# that runs no work: a task that writes is short, and waits for the disk.
+_HARDLY_ANY_CPU = 0.001
+# Five decoding tasks on three CPUs keep these at work while one ends and the next begins.
+_DECODE_CPUS = 0.6
 
 # One copy of the network serves this many CPUs: its weights and torch itself are there
 # once for all its threads.
@@ -50,7 +52,7 @@ class Placement:
     num_cpus: float
     num_gpus: float
     decode_cpus: float
-    write_cpus: float = _WRITE_CPUS
+    write_cpus: float = _HARDLY_ANY_CPU
 
     @property
     def num_writes(self) -> int:
@@ -81,22 +83,17 @@ def place_actors(there: Resources, num_actors: int | None, num_blocks: int) -> P
         num_actors: As many as the user asks for, if so.
         num_blocks: Decoding tasks: an actor each at most.
 
-    Actors book a quarter of the CPUs that they use: the network gets what decoding leaves, and
-    decoding stops by itself when enough photos wait for the network. More decoding tasks than
-    CPUs, three on two, keep these at work while one ends and the next begins. More actors than CPUs
-    share the same room: they book less each, so that no wish can book every CPU and leave the
-    job waiting for its own decoding.
+    Actors on CPUs book hardly any, however many threads they have: the network gets what decoding
+    leaves, and decoding stops by itself when enough photos wait for the network. An actor keeps
+    what it books until its job ends; were it a share of the CPUs, some jobs at once could book all
+    of them, and each would wait for ever for the others to let it decode.
     """
     if there.num_gpus:
         return _place_on_gpus(there, min(num_actors or there.num_gpus, num_blocks))
     share = min(_CPUS_OF_A_COPY, *there.node_cpus)
     wanted = min(num_actors or sum(cpus // share for cpus in there.node_cpus), num_blocks)
     num_calls = min(share, max(1, there.num_cpus // wanted))
-    room = there.num_cpus - len(there.node_cpus)  # one CPU a node for decoding
-    booked = min(max(num_calls / 4, 0.5), max(room, 0.5) / wanted)
-    # Ray wants whole CPUs or a part of one.
-    booked = int(booked) if booked >= 1 else math.floor(100 * booked) / 100
-    return Placement(wanted, num_calls, booked, 0, decode_cpus=0.45)
+    return Placement(wanted, num_calls, _HARDLY_ANY_CPU, 0, _DECODE_CPUS)
 
 
 def _place_on_gpus(there: Resources, num_actors: int) -> Placement:
@@ -106,5 +103,5 @@ def _place_on_gpus(there: Resources, num_actors: int) -> Placement:
     left = max(node.num_cpus - node.num_gpus * actors_a_gpu * num_cpus for node in there.nodes)
     # A decoding task a CPU, since with more of them the threads that feed the GPU would wait for
     # a core; less where there is no whole one.
-    decode_cpus = 0.95 if left >= 0.95 + _WRITE_CPUS else 0.45
+    decode_cpus = 0.95 if left >= 0.95 + _HARDLY_ANY_CPU else 0.45
     return Placement(num_actors, _CALLS_ON_A_GPU, num_cpus, share, decode_cpus)

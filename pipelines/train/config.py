@@ -127,6 +127,7 @@ class WorkerPlan:
         recipe: The recipe that it names, read once by the driver.
         classes: Labels in the order of the head's rows.
         num_threads: Threads of a worker on the CPU.
+        num_decoders: Tasks that decode for a worker at a time; None for as many as find room.
         split_uri: Parquet file with the photos, rows of SPLIT_SCHEMA.
         metrics_uri: Where the figures of the epochs are written, as JSON lines.
         site: Where photos are decoded.
@@ -136,6 +137,7 @@ class WorkerPlan:
     recipe: Recipe
     classes: tuple[str, ...]
     num_threads: int
+    num_decoders: int | None
     split_uri: str
     metrics_uri: str
     site: Site

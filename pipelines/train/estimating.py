@@ -15,7 +15,7 @@ from pipelines.scan import Scan, presume_photos
 from pipelines.site import Site
 from pipelines.train.config import TrainConfig, Workers
 from pipelines.train.job import check_batches
-from pipelines.train.placement import Placement, place_workers
+from pipelines.train.placement import DECODE_CPUS, Placement, place_workers
 from pipelines.train.publishing import finished_model, resume_split
 from pipelines.train.split import Split, share_photos
 from retrieval.augmentations import load_recipe
@@ -107,10 +107,11 @@ def _work(
     num = place.num_workers if isinstance(place.num_workers, int) else place.num_workers[1]
     pixels = math.ceil(config.batch_size / num) * config.image_size**2 * 3 * 4
     worker_bytes = _TORCH_BYTES + _COPIES * _size(network) + pixels
+    decoders = place.num_decoders
     plan = ground.plan(
         [
             Crew("workers", num, place.num_cpus, place.num_gpus, worker_bytes),
-            Crew("decoding_tasks", None, 1, 0, _DECODE_BYTES),
+            Crew("decoding_tasks", decoders and decoders * num, DECODE_CPUS, 0, _DECODE_BYTES),
         ]
     )
     plan["work"]["workers"] |= {"num_threads": place.num_threads}

@@ -102,6 +102,7 @@ def run(  # noqa: PLR0913 - every job has `site`
             recipe=recipe,
             classes=tuple(split.classes_of(TRAINING)),
             num_threads=place.num_threads,
+            num_decoders=place.num_decoders,
             split_uri=join(model, "split.parquet"),
             metrics_uri=join(model, "metrics.jsonl"),
             site=site,

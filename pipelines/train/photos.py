@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipelines import cluster
 from pipelines.train.config import WorkerPlan
 from pipelines.train.decoding import DecodePhotos
+from pipelines.train.placement import DECODE_CPUS
 from retrieval.augmentations import Recipe, load_recipe
 from retrieval.fetching import FETCH_AT_ONCE
 from retrieval.index.reading import vectors_of
@@ -44,7 +45,7 @@ class TrainingPhotos:
         self._validation = photos.filter(pc.equal(table["side"], VALIDATION))
         self._config, self._recipe = plan.config, plan.recipe
         self._rank, self._num_workers = rank, num_workers
-        self._site = plan.site
+        self._site, self._num_decoders = plan.site, plan.num_decoders
 
     @property
     def num_steps(self) -> int:
@@ -96,7 +97,11 @@ class TrainingPhotos:
         decode = DecodePhotos(self._config.preprocessing(), recipe, self._config.seed)
         dataset = ray.data.from_arrow([photos.slice(start, _BLOCK_ROWS) for start in starts])
         dataset = dataset.map_batches(
-            decode, batch_size=FETCH_AT_ONCE, batch_format="pyarrow", num_cpus=0.5
+            decode,
+            batch_size=FETCH_AT_ONCE,
+            batch_format="pyarrow",
+            num_cpus=DECODE_CPUS,
+            compute=ray.data.TaskPoolStrategy(self._num_decoders),
         )
         side = self._config.image_size
         for table in dataset.iter_batches(

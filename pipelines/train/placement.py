@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from pipelines.nodes import Resources
 from retrieval.errors import UsageError
 
-__all__ = ["Placement", "place_workers"]
+__all__ = ["DECODE_CPUS", "Placement", "place_workers"]
+
+DECODE_CPUS = 0.5  # of a task: two keep a CPU at work while one ends and the next begins
+
+# With none at all a worker would go to a head node that runs no work.
+_HARDLY_ANY_CPU = 0.001
+# Decoding tasks beside a training on the CPUs of a node, which takes far longer than decoding.
+_DECODERS_OF_A_NODE = 2
 
 
 @dataclass(frozen=True)
@@ -19,16 +25,22 @@ class Placement:
         num_workers: As many, or (least, most): elastic.
         num_threads: Threads of a worker on the CPU.
         num_cpus, num_gpus: What a worker books.
+        num_decoders: Tasks that decode for a worker at a time; None for as many as there is room
+            for.
     """
 
     num_workers: int | tuple[int, int]
     num_threads: int
     num_cpus: float
     num_gpus: int
+    num_decoders: int | None = None
 
 
 def place_workers(there: Resources, num_workers: int | tuple[int, int] | None) -> Placement:
     """One worker a GPU, or one a node without GPUs; CPUs are left for decoding.
+
+    A worker on CPUs books hardly any: it keeps what it books until the training ends, and two
+    trainings could book all CPUs, each waiting for ever for the other to let it decode.
 
     Args:
         there: Resources of the cluster.
@@ -49,7 +61,10 @@ def place_workers(there: Resources, num_workers: int | tuple[int, int] | None) -
     most = most or nodes
     on_a_node = -(-most // nodes)
     cpus = min(there.node_cpus)
-    # One CPU of each node is for decoding. Ray counts CPUs, it does not pin them.
-    booked = (cpus - 1) / on_a_node if cpus > 1 else 0.5 / on_a_node
-    booked = int(booked) if booked >= 1 else math.floor(100 * booked) / 100
-    return Placement(num_workers or nodes, max(1, cpus // on_a_node), booked, 0)
+    return Placement(
+        num_workers or nodes,
+        num_threads=max(1, cpus // on_a_node),
+        num_cpus=_HARDLY_ANY_CPU,
+        num_gpus=0,
+        num_decoders=max(1, min(cpus, _DECODERS_OF_A_NODE) // on_a_node),
+    )

@@ -84,6 +84,8 @@ def run_trainer(
                 for name, amount in (("CPU", place.num_cpus), ("GPU", place.num_gpus))
                 if amount
             },
+            # On CPUs one worker a node; what they book would let one node have all of them.
+            placement_strategy="PACK" if place.num_gpus else "SPREAD",
             **plan.site.label_options,
         ),
         run_config=RunConfig(

@@ -19,6 +19,8 @@ from pipelines.embed.stages import Decode, EmbedPhotos
 from pipelines.rank import RankConfig
 from pipelines.rank import run as rank
 from pipelines.site import Site
+from pipelines.train import TrainConfig
+from pipelines.train import run as train
 from tests.pipelines.ranks import draw, write_foreign
 
 NOTES = "PLACED_NOTES"  # the folder, in the environment of every node
@@ -44,6 +46,12 @@ class NotedDecode(Decode):
     def __call__(self, table):
         with noted("decode"):
             return super().__call__(table)
+
+
+class SlowDecode(Decode):
+    def __call__(self, table):
+        time.sleep(0.5)
+        return super().__call__(table)
 
 
 class NotedEmbed(EmbedPhotos):
@@ -84,12 +92,41 @@ def embed_photos(folder, site):
     return embed(f"{folder}/photos", f"{folder}/index-{time.time_ns()}", config, site=site)
 
 
+def embed_slowly(folder, site):
+    """Embed photos of which each few take as long to decode as large ones."""
+    replace(hands, Decode=SlowDecode, BLOCK_ROWS=4)
+    config = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none", batch_size=4)
+    return embed(f"{folder}/photos", f"{folder}/index-{time.time_ns()}", config, site=site)
+
+
+def embed_beside_another(folder, site):
+    """Embed while another job holds all GPUs."""
+    with cluster.session(site):
+        num_gpus = nodes.resources(site).num_gpus
+        holders = [ray.remote(num_gpus=1)(Holder).remote() for _ in range(num_gpus)]
+        ray.get([holder.is_there.remote() for holder in holders])
+        return embed_photos(folder, site)
+
+
+class Holder:
+    def is_there(self):
+        return True
+
+
 def scan_and_embed(folder, site):
     """Examine the photos, as `augment` and `train` do first, then embed them."""
     replace(scan, _open_batch=noted_open, _BLOCK_ROWS=4)
     with cluster.session(site):
         scan.scan_photos(f"{folder}/photos", "folder", size=32, site=site)
         return embed_photos(folder, site)
+
+
+def train_on_photos(folder, site):
+    """Train a small network for two epochs."""
+    config = TrainConfig(
+        backbone="tests.training:small", weights="none", epochs=2, batch_size=6, image_size=32
+    )
+    return train(f"{folder}/photos", f"{folder}/model-{time.time_ns()}", config, site=site)
 
 
 def rank_vectors(folder, site):

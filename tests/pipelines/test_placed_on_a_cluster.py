@@ -81,6 +81,15 @@ def test_gpus_that_are_counted_but_not_there_are_named_by_a_job_that_ranks(jobs)
     assert message in done.stderr.splitlines()[-1]
 
 
+def test_gpus_that_other_jobs_hold_are_waited_for_and_then_named(jobs):
+    done = jobs.try_run(
+        "embed_beside_another", "from pipelines import cluster; cluster._ACTORS_START_S = 3"
+    )
+    assert done.returncode == 1
+    message = "ClusterError: Ray: not all actors of this job have started within 3 s: other jobs"
+    assert message in done.stderr.splitlines()[-1]
+
+
 FEW_SECONDS = "from pipelines import waiting; waiting.PATIENCE_S = 1"
 
 
