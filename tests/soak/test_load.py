@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import secrets
@@ -15,18 +14,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from pipelines import rank
 from pipelines.site import Site
 from tests.conftest import make_index
+from tests.soak.rankings import CONFIG, rows_of
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 NUM_JOBS = int(os.environ.get("RETRIEVAL_JOBS", "200"))  # at least 40, for four quarters
 AT_ONCE = 8
-CONFIG = rank.RankConfig(top_k=5, num_actors=2)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def ray_address():
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.2)
             try:
-                yield f"127.0.0.1:{port}", psutil.Process(process.pid)
+                yield f"127.0.0.1:{port}", process.pid
             finally:
                 process.terminate()
 
@@ -63,45 +61,22 @@ def sides(tmp_path_factory):
     return folder
 
 
-def usage(processes):
-    """Memory of its own in bytes, and open files, of each process that lives on between jobs."""
-    return {
-        f"{process.name()} {process.pid}": (process.memory_full_info().uss, process.num_fds())
-        for process in processes
-    }
-
-
 def total(point, part):
     return sum(figures[part] for figures in point.values())
 
 
-def rows_of(ranking):
-    from retrieval.rankings import open_ranking, read_parts
-
-    return [part.to_pydict() for part in read_parts(open_ranking(str(ranking)))]
-
-
 def test_many_jobs_one_after_the_other(ray_address, sides, tmp_path):
-    address, ray_start = ray_address
-    expected, seen = None, []
-    for number in range(NUM_JOBS):
-        rank.run(
-            str(sides / "queries"), str(sides / "gallery"), str(tmp_path / "ranking"), CONFIG,
-            site=Site(address),
-        )  # fmt: skip
-        found = rows_of(tmp_path / "ranking")
-        expected = expected or found
-        assert found == expected
-        if number % 10 == 9:
-            gc.collect()
-            lasting = [
-                process
-                for process in [psutil.Process(), *ray_start.children(recursive=True)]
-                if not process.name().startswith("ray::")
-            ]
-            seen.append(usage(lasting))
-            mib, files = total(seen[-1], 0) / 2**20, total(seen[-1], 1)
-            print(f"  {number + 1} jobs: {mib:.0f} MiB, {files} open files", flush=True)
+    address, ray_pid = ray_address
+    paths = [sides / "queries", sides / "gallery", tmp_path / "ranking"]
+    command = [sys.executable, "-m", "tests.soak.rankings", address, ray_pid, *paths, NUM_JOBS]
+    seen = []
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as jobs:
+        for line in jobs.stdout:
+            number, point = json.loads(line)
+            mib, files = total(point, 0) / 2**20, total(point, 1)
+            print(f"  {number} jobs: {mib:.0f} MiB, {files} open files", flush=True)
+            seen.append(point)
+    assert jobs.returncode == 0
     for name, (memory, _) in seen[-1].items():
         print(f"  {name}: {seen[0].get(name, (0, 0))[0] / 2**20:.0f} → {memory / 2**20:.0f} MiB")
     early, late = seen[len(seen) // 4 : len(seen) // 2], seen[-len(seen) // 4 :]
@@ -130,4 +105,4 @@ def test_eight_jobs_at_once(ray_address, sides, tmp_path):
     assert [job.returncode for job in jobs] == [0] * AT_ONCE, said
     for number, (out, _) in enumerate(said):
         assert json.loads(out)["num_rows"] == 100
-        assert rows_of(tmp_path / f"{number}") == rows_of(tmp_path / "alone")
+        assert rows_of(str(tmp_path / f"{number}")) == rows_of(str(tmp_path / "alone"))

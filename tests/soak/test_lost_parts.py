@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -12,19 +12,17 @@ import time
 
 import numpy as np
 import pytest
-import ray
-from ray.cluster_utils import Cluster
 
 from pipelines.embed import EmbedConfig, run
-from pipelines.site import Site
-from pipelines.tokens import require_token
 from retrieval.index import open_index, read_index
 from tests.conftest import photo_bytes
+from tests.pipelines.logical_cluster import logical_cluster
 
 pytestmark = pytest.mark.soak
 
 SLOW = EmbedConfig(backbone="tests.fakes:slow", weights="none", labels="none", batch_size=4)
 _RUN = """
+import json
 import sys
 import pipelines.embed.hands as hands
 import pipelines.embed.inputs as inputs
@@ -34,7 +32,7 @@ hands.BLOCK_ROWS = 8
 inputs._SHARD_BYTES = 8 * 6
 config = EmbedConfig(backbone="tests.fakes:slow", weights="none", labels="none", batch_size=4,
                      rebase=len(sys.argv) > 3)
-print(job.run(sys.argv[1], sys.argv[2], config)["version_after"])
+print(json.dumps(job.run(sys.argv[1], sys.argv[2], config)))
 """
 
 
@@ -73,24 +71,18 @@ def when_staged(index, count, act):
     return thread
 
 
-def test_a_node_that_is_lost(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.embed.inputs._SHARD_BYTES", 8 * 6)
-    monkeypatch.setattr("pipelines.embed.hands.BLOCK_ROWS", 8)
+def test_a_node_that_is_lost(photos, tmp_path):
     index = tmp_path / "index"
-    # Ray's test cluster sets no token up.
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    require_token("127.0.0.1")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    try:
-        lost = cluster.add_node(num_cpus=2)
-        killer = when_staged(index, 1, lambda: cluster.remove_node(lost, allow_graceful=False))
-        report = run(str(photos), str(index), SLOW, site=Site(cluster.address))
+    with logical_cluster() as cluster:
+        cluster.add(num_cpus=2)
+        lost = cluster.add(num_cpus=2)
+        cluster.environment["RAY_ADDRESS"] = cluster.address
+        killer = when_staged(index, 1, lambda: cluster.remove(lost))
+        done = cluster.run(_RUN, str(photos), str(index), timeout_s=300)
         killer.join(1)
-        assert not killer.is_alive()
-        assert report["num_embedded"] == 60
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    assert not killer.is_alive()
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["num_embedded"] == 60
     check_whole(index, tmp_path / "scratch", photos)
 
 
