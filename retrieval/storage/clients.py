@@ -53,7 +53,7 @@ def _object_store(scheme_and_bucket: str) -> tuple[pafs.FileSystem, str]:
         scheme_and_bucket += f"?retry_limit_seconds={_RETRY_S}"
     filesystem, root = pafs.FileSystem.from_uri(scheme_and_bucket)
     if filesystem.type_name == "s3" and "?" not in scheme_and_bucket:
-        filesystem = _patient_s3(filesystem.region)
+        filesystem = _PatientS3(filesystem.region)
     return filesystem, root.rstrip("/")
 
 
@@ -62,20 +62,27 @@ def pauses_s() -> list[float]:
     return [0.025 * 2**attempt for attempt in range(1, _MAX_ATTEMPTS)]
 
 
-def _patient_s3(region: str) -> pafs.FileSystem:
+class _PatientS3(pafs.S3FileSystem):  # type: ignore[misc]
     """What `from_uri` makes, which gives up after 6 s, with more patience.
 
     Not by AwsStandardS3RetryStrategy: it allows a client some 100 retries until a request
     succeeds, so that 32 threads had used them up after 3 s. A file of one part is one request.
     """
-    return pafs.S3FileSystem(
-        region=region,
-        endpoint_override=os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL")),
-        retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=_MAX_ATTEMPTS),
-        request_timeout=_SILENCE_S,
-        connect_timeout=_CONNECT_S,
-        allow_delayed_open=True,
-    )
+
+    def __init__(self, region: str) -> None:
+        settings = os.environ
+        super().__init__(
+            region=region,
+            endpoint_override=settings.get("AWS_ENDPOINT_URL_S3", settings.get("AWS_ENDPOINT_URL")),
+            retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=_MAX_ATTEMPTS),
+            request_timeout=_SILENCE_S,
+            connect_timeout=_CONNECT_S,
+            allow_delayed_open=True,
+        )
+
+    def __reduce__(self) -> tuple[type[_PatientS3], tuple[str]]:
+        """Sent to a worker, as Ray Train does, pyarrow's own would lose its patience."""
+        return _PatientS3, (self.region,)
 
 
 def open_store(uri: str) -> tuple[pafs.FileSystem, str]:

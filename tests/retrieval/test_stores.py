@@ -5,6 +5,7 @@ Each operation meets each fault; what comes of it is right, or refused in one li
 
 from __future__ import annotations
 
+import pickle
 import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -255,6 +256,17 @@ def test_many_threads_have_the_patience_of_one(patient, size_bytes):
         found = list(pool.map(read_bytes, [f"{patient.uri}/a"] * 32))
     assert patient.faults() == {"503": 32 * 6}
     assert found == [content] * 32
+
+
+def test_a_client_that_is_sent_to_a_worker_keeps_its_patience(patient):
+    """Ray Train sends one, for the checkpoints; of pyarrow's own three tries are left."""
+    patient.set()
+    write_bytes(f"{patient.uri}/a", OLD)
+    filesystem, path = open_store(f"{patient.uri}/a")
+    patient.fail("503", "GET", count=6)
+    sent = pickle.loads(pickle.dumps(filesystem))
+    assert sent.open_input_stream(path).read() == OLD
+    assert patient.faults() == {"503": 6}
 
 
 def test_a_client_of_google_gives_up_after_a_minute_too():
