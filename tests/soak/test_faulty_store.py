@@ -146,24 +146,32 @@ def test_a_week_on_a_faulty_store_comes_to_what_it_does_on_a_good_one(
         )
 
 
+def begin_uses(store):
+    """A read, a write and a commit, each in a thread; and what each gave, with its seconds."""
+    write_bytes(f"{store.uri}/a", b"content")
+    shard = make_shard(store.uri, "a")
+    uses = {
+        "read": lambda: read_bytes(f"{store.uri}/a"),
+        "write": lambda: write_bytes(f"{store.uri}/b", b"content"),
+        "commit": lambda: commit_index(store.uri, COMMIT_SPEC, [shard], run={}, seen_version=None),
+    }
+    found, begun = {}, time.monotonic()
+
+    def use(name):
+        try:
+            answer = uses[name]()
+        except (RetrievalError, OSError) as error:
+            answer = error
+        found[name] = answer, time.monotonic() - begun
+
+    return found, [threading.Thread(target=use, args=[name]) for name in uses]
+
+
 @pytest.mark.parametrize("outage_s", [20, 40])
 @pytest.mark.parametrize("action", ["503", "reset"])
 def test_an_outage_is_ridden_out(s3, outage_s, action):
     with faulty_store(s3, f"outage-{outage_s}-{action}") as store:
-        write_bytes(f"{store.uri}/a", b"content")
-        shard = make_shard(store.uri, "a")
-        uses = {
-            "read": lambda: read_bytes(f"{store.uri}/a"),
-            "write": lambda: write_bytes(f"{store.uri}/b", b"content"),
-            "commit": lambda: commit_index(
-                store.uri, COMMIT_SPEC, [shard], run={}, seen_version=None
-            ),
-        }
-        found = {}
-        threads = [
-            threading.Thread(target=lambda name=name, use=use: found.update({name: use()}))
-            for name, use in uses.items()
-        ]
+        found, threads = begin_uses(store)
         store.fail(action, count=None)
         for thread in threads:
             thread.start()
@@ -172,4 +180,23 @@ def test_an_outage_is_ridden_out(s3, outage_s, action):
         store.set()
         for thread in threads:
             thread.join()
-        assert found == {"read": b"content", "write": None, "commit": 0}
+        answers = {name: answer for name, (answer, _) in found.items()}
+        assert answers == {"read": b"content", "write": None, "commit": 0}
+
+
+@pytest.mark.parametrize("action", ["503", "reset"])
+def test_an_outage_without_end_is_told_after_about_a_minute(s3, action, capsys):
+    with faulty_store(s3, f"outage-{action}") as store:
+        found, threads = begin_uses(store)
+        store.fail(action, count=None)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        store.set()
+    for answer, seconds in found.values():
+        assert isinstance(answer, RetrievalError | OSError)
+        assert "\n" not in str(answer)
+        assert 40 < seconds < 180
+    with capsys.disabled():
+        print(f"\n{action}: given up after", {name: round(s) for name, (_, s) in found.items()})
