@@ -39,6 +39,7 @@ def drawn(tmp_path_factory, ray_session):
         recipe=load_recipe(CONFIG.recipe),
         classes=tuple(split.classes_of(TRAINING)),
         num_threads=1,
+        num_decoders=2,
         split_uri=str(root / "model" / "split.parquet"),
         metrics_uri=str(root / "metrics.jsonl"),
         site=Site(),
