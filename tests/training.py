@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,18 @@ class Plain(nn.Module):
 
 def plain():
     return Plain()
+
+
+class Slow(Plain):
+    """As plain, in no hurry."""
+
+    def forward(self, images):
+        time.sleep(0.3)
+        return super().forward(images)
+
+
+def slow():
+    return Slow()
 
 
 def _count_steps() -> int:

@@ -19,8 +19,9 @@ from pipelines.embed.stages import Decode, EmbedPhotos
 from pipelines.rank import RankConfig
 from pipelines.rank import run as rank
 from pipelines.site import Site
-from pipelines.train import TrainConfig
+from pipelines.train import TrainConfig, Workers, job
 from pipelines.train import run as train
+from pipelines.train.placement import Placement
 from tests.pipelines.ranks import draw, write_foreign
 
 NOTES = "PLACED_NOTES"  # the folder, in the environment of every node
@@ -127,6 +128,17 @@ def train_on_photos(folder, site):
         backbone="tests.training:small", weights="none", epochs=2, batch_size=6, image_size=32
     )
     return train(f"{folder}/photos", f"{folder}/model-{time.time_ns()}", config, site=site)
+
+
+def train_elastically(folder, site):
+    """Train slowly by one worker or two, of which each needs a node as it would need a GPU."""
+    replace(job, place_workers=lambda there, wanted: Placement(wanted, 1, num_cpus=2, num_gpus=0))
+    config = TrainConfig(
+        backbone="tests.training:slow", weights="none", epochs=60, batch_size=7, image_size=32,
+        optimizer="sgd",
+    )  # fmt: skip
+    photos, model = f"{folder}/photos", f"{folder}/model"
+    return train(photos, model, config, Workers(num_workers=(1, 2)), site=site)
 
 
 def rank_vectors(folder, site):
