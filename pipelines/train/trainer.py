@@ -30,8 +30,8 @@ _POLL_S = 0.5
 # For the processes that Ray Train starts; a user's own setting wins.
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # an epoch waits for it; its default is 2
-    # Waiting for room, not for torch. Then an elastic training looks anew what there is: a node that
-    # has just gone is counted for some seconds more, and nobody would ever fill its place.
+    # Waiting for room, not for torch. Then an elastic training looks anew what there is: a node
+    # that has just gone is counted for some seconds more, and nobody would ever fill its place.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # networks of one's own are imported from where one stands
 }
