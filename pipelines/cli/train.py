@@ -64,8 +64,8 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
 @click.option(
     "--num-workers",
     callback=_parse_workers,
-    help="Workers that train together, or a range such as 1-4: as many as there is room for at "
-    "the time. [default: one a GPU, or one a node]",
+    help="Workers that train together, or a range such as 1-4: as many as there are GPUs at "
+    "the time; without GPUs the most. [default: one a GPU, or one a node]",
 )
 @click.option(
     "--recipe",
