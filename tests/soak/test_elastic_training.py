@@ -54,7 +54,7 @@ def test_nodes_that_come_and_go_change_the_workers_and_not_the_model(tmp_path):
         thread = threading.Thread(target=come_and_go)
         thread.start()
         wish = json.dumps(asdict(Site(cluster.address)))
-        done = cluster.run(CODE, "train_elastically", str(tmp_path), wish, timeout_s=500)
+        done = cluster.run(CODE, "train_elastically", str(tmp_path), wish, timeout_s=300)
         thread.join()
     assert done.returncode == 0, done.stderr
     run(str(photos), str(tmp_path / "steady"), STEADY)
