@@ -155,7 +155,7 @@ def _open_all(catalogue: pa.Table, preprocessing: Preprocessing, site: Site) -> 
     tally = Tally(catalogue.num_rows)
     starts = range(0, catalogue.num_rows, _BLOCK_ROWS)
     cluster.quiet_data(site)
-    dataset = ray.data.from_arrow([catalogue.slice(start, _BLOCK_ROWS) for start in starts])
+    dataset = ray.data.from_blocks([catalogue.slice(start, _BLOCK_ROWS) for start in starts])
     dataset = dataset.map_batches(
         _open_batch,
         fn_args=(preprocessing, tally),

@@ -218,7 +218,7 @@ def _make(units: Sequence[pa.Table], augment: Augment, site: Site) -> None:
     )
     tally = Tally(num_images)
     cluster.quiet_data(site)
-    dataset = ray.data.from_arrow(list(units)).map_batches(
+    dataset = ray.data.from_blocks(list(units)).map_batches(
         augment,
         fn_args=(tally,),
         batch_size=None,

@@ -105,7 +105,7 @@ class RayHands:
         self._start("compare")
         tally = Tally(photos.num_rows)
         cluster.quiet_data(self._site)
-        dataset = ray.data.from_arrow(_blocks(photos, 2 * BLOCK_ROWS)).map_batches(
+        dataset = ray.data.from_blocks(_blocks(photos, 2 * BLOCK_ROWS)).map_batches(
             _hash,
             fn_args=(tally,),
             batch_size=FETCH_AT_ONCE,
@@ -145,7 +145,7 @@ class RayHands:
         tally = Tally(photos.num_rows)
         cluster.quiet_data(self._site, actors_first=place.num_gpus > 0)
         dataset = (
-            ray.data.from_arrow(_blocks(photos, BLOCK_ROWS))
+            ray.data.from_blocks(_blocks(photos, BLOCK_ROWS))
             .map_batches(
                 Decode(settings["preprocessing"], tally),
                 batch_size=FETCH_AT_ONCE,

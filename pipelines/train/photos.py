@@ -95,7 +95,7 @@ class TrainingPhotos:
         starts = range(0, photos.num_rows, _BLOCK_ROWS)
         cluster.quiet_data(self._site, in_order=True)
         decode = DecodePhotos(self._config.preprocessing(), recipe, self._config.seed)
-        dataset = ray.data.from_arrow([photos.slice(start, _BLOCK_ROWS) for start in starts])
+        dataset = ray.data.from_blocks([photos.slice(start, _BLOCK_ROWS) for start in starts])
         dataset = dataset.map_batches(
             decode,
             batch_size=FETCH_AT_ONCE,

@@ -17,6 +17,7 @@ from ray.train.torch import TorchTrainer
 from pipelines.nodes import beside_the_driver
 from pipelines.progress import live_line
 from pipelines.train.config import WorkerPlan
+from pipelines.train.network_interface import NodeAddressConfig
 from pipelines.train.placement import Placement
 from pipelines.train.worker import Journal, train_worker
 from retrieval.errors import ClusterError, RetrievalError, StorageError
@@ -78,6 +79,7 @@ def run_trainer(
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"plan": plan, "journal": journal},
+        torch_config=NodeAddressConfig(),
         scaling_config=ScalingConfig(
             num_workers=place.num_workers,
             use_gpu=bool(place.num_gpus),
@@ -149,7 +151,9 @@ def _describe(step: tuple[int, int, int], epochs: int) -> str:
 
 def _meaning(error: TrainingFailedError, run: str) -> RetrievalError:
     """Our error inside what Ray Train raised, or what it said, in one line."""
-    failures = getattr(error, "worker_failures", None) or {0: error}
+    failures = getattr(error, "worker_failures", None) or {
+        0: getattr(error, "controller_failure", error)
+    }
     causes = [cause for failure in failures.values() for cause in _causes(failure)]
     for cause in causes:
         if isinstance(cause, RetrievalError) and not isinstance(cause, ray.exceptions.RayError):

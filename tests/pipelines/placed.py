@@ -135,7 +135,7 @@ def train_elastically(folder, site):
     replace(job, place_workers=lambda there, wanted: Placement(wanted, 1, num_cpus=2, num_gpus=0))
     config = TrainConfig(
         backbone="tests.training:slow", weights="none", epochs=60, batch_size=7, image_size=32,
-        optimizer="sgd",
+        optimizer="sgd", dropout=0.0,
     )  # fmt: skip
     photos, model = f"{folder}/photos", f"{folder}/model"
     return train(photos, model, config, Workers(num_workers=(1, 2)), site=site)

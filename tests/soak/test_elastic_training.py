@@ -25,7 +25,7 @@ CODE = "from tests.pipelines import placed\nplaced.main()"
 # As in tests/pipelines/placed.py, without its sleep.
 STEADY = TrainConfig(
     backbone="tests.training:plain", weights="none", epochs=60, batch_size=7, image_size=32,
-    optimizer="sgd",
+    optimizer="sgd", dropout=0.0,
 )  # fmt: skip
 
 
