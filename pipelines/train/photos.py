@@ -101,7 +101,10 @@ class TrainingPhotos:
             batch_size=FETCH_AT_ONCE,
             batch_format="pyarrow",
             num_cpus=DECODE_CPUS,
-            compute=ray.data.TaskPoolStrategy(self._num_decoders),
+            # Of more tasks than blocks Ray Data warns.
+            compute=ray.data.TaskPoolStrategy(
+                self._num_decoders and max(1, min(self._num_decoders, len(starts)))
+            ),
         )
         side = self._config.image_size
         for table in dataset.iter_batches(
