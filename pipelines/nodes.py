@@ -16,6 +16,7 @@ from pipelines.site import Site
 from retrieval.errors import ClusterError
 
 __all__ = [
+    "HARDLY_ANY_CPU",
     "LOCAL_CPUS",
     "Node",
     "Resources",
@@ -29,6 +30,10 @@ __all__ = [
 
 # CPUs are Ray's units of booking: decoding and the network need one each.
 LOCAL_CPUS = max(2, len(os.sched_getaffinity(0)))
+
+# Booked by what would else keep a CPU until its job ends, and by what hardly counts; with none at
+# all it would go to a head node that runs no work.
+HARDLY_ANY_CPU = 0.001
 
 # Decoded photos wait here between the stages of `embed`. A fixed size keeps memory flat
 # whatever the number of photos; Ray's own default is 30 % of the machine. Ray Data lets its

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pipelines.nodes import Resources
+from pipelines.nodes import HARDLY_ANY_CPU, Resources
 
 __all__ = ["ACTOR_BYTES", "BLOCK_ROWS", "DECODE_BYTES", "Placement", "place_actors"]
 
@@ -17,9 +17,6 @@ BLOCK_ROWS = 128
 DECODE_BYTES = 2**28
 ACTOR_BYTES = 600_000_000
 
-# What hardly counts is booked as a thousandth, since with none at all it would go to a head node
-# that runs no work: a task that writes is short, and waits for the disk.
-_HARDLY_ANY_CPU = 0.001
 # Five decoding tasks on three CPUs keep these at work while one ends and the next begins.
 _DECODE_CPUS = 0.6
 
@@ -42,7 +39,8 @@ class Placement:
             has pushed from its core.
         num_cpus, num_gpus: What an actor books.
         decode_cpus: What a decoding task books.
-        write_cpus, num_writes: What a task that writes books, and how many there may be. Ray Data
+        write_cpus, num_writes: What a task that writes books, and how many there may be: it is
+            short, and waits for the disk. Ray Data
             shares out CPUs among stages: to one without an upper limit it gives a third of those
             that nobody books, and decoding was left a single task on two CPUs.
     """
@@ -52,7 +50,7 @@ class Placement:
     num_cpus: float
     num_gpus: float
     decode_cpus: float
-    write_cpus: float = _HARDLY_ANY_CPU
+    write_cpus: float = HARDLY_ANY_CPU
 
     @property
     def num_writes(self) -> int:
@@ -93,7 +91,7 @@ def place_actors(there: Resources, num_actors: int | None, num_blocks: int) -> P
     share = min(_CPUS_OF_A_COPY, *there.node_cpus)
     wanted = min(num_actors or sum(cpus // share for cpus in there.node_cpus), num_blocks)
     num_calls = min(share, max(1, there.num_cpus // wanted))
-    return Placement(wanted, num_calls, _HARDLY_ANY_CPU, 0, _DECODE_CPUS)
+    return Placement(wanted, num_calls, HARDLY_ANY_CPU, 0, _DECODE_CPUS)
 
 
 def _place_on_gpus(there: Resources, num_actors: int) -> Placement:
@@ -103,5 +101,5 @@ def _place_on_gpus(there: Resources, num_actors: int) -> Placement:
     left = max(node.num_cpus - node.num_gpus * actors_a_gpu * num_cpus for node in there.nodes)
     # A decoding task a CPU, since with more of them the threads that feed the GPU would wait for
     # a core; less where there is no whole one.
-    decode_cpus = 0.95 if left >= 0.95 + _HARDLY_ANY_CPU else 0.45
+    decode_cpus = 0.95 if left >= 0.95 + HARDLY_ANY_CPU else 0.45
     return Placement(num_actors, _CALLS_ON_A_GPU, num_cpus, share, decode_cpus)

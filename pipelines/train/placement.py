@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.nodes import Resources
+from pipelines.nodes import HARDLY_ANY_CPU, Resources
 from retrieval.errors import UsageError
 
 __all__ = ["DECODE_CPUS", "Placement", "place_workers"]
 
 DECODE_CPUS = 0.5  # of a task: two keep a CPU at work while one ends and the next begins
 
-# With none at all a worker would go to a head node that runs no work.
-_HARDLY_ANY_CPU = 0.001
 # Decoding tasks beside a training on the CPUs of a node, which takes far longer than decoding.
 _DECODERS_OF_A_NODE = 2
 
@@ -64,7 +62,7 @@ def place_workers(there: Resources, num_workers: int | tuple[int, int] | None) -
     return Placement(
         num_workers or nodes,
         num_threads=max(1, cpus // on_a_node),
-        num_cpus=_HARDLY_ANY_CPU,
+        num_cpus=HARDLY_ANY_CPU,
         num_gpus=0,
         num_decoders=max(1, min(cpus, _DECODERS_OF_A_NODE) // on_a_node),
     )
