@@ -146,8 +146,8 @@ def test_a_week_on_a_faulty_store_comes_to_what_it_does_on_a_good_one(
         )
 
 
-def begin_uses(store):
-    """A read, a write and a commit, each in a thread; and what each gave, with its seconds."""
+def begin_outage(store, action):
+    """A read, a write and a commit, each in a thread; and what each gives, with its seconds."""
     write_bytes(f"{store.uri}/a", b"content")
     shard = make_shard(store.uri, "a")
     uses = {
@@ -164,17 +164,18 @@ def begin_uses(store):
             answer = error
         found[name] = answer, time.monotonic() - begun
 
-    return found, [threading.Thread(target=use, args=[name]) for name in uses]
+    threads = [threading.Thread(target=use, args=[name]) for name in uses]
+    store.fail(action, count=None)
+    for thread in threads:
+        thread.start()
+    return found, threads
 
 
 @pytest.mark.parametrize("outage_s", [20, 40])
 @pytest.mark.parametrize("action", ["503", "reset"])
 def test_an_outage_is_ridden_out(s3, outage_s, action):
     with faulty_store(s3, f"outage-{outage_s}-{action}") as store:
-        found, threads = begin_uses(store)
-        store.fail(action, count=None)
-        for thread in threads:
-            thread.start()
+        found, threads = begin_outage(store, action)
         time.sleep(outage_s)
         assert found == {}
         store.set()
@@ -187,10 +188,7 @@ def test_an_outage_is_ridden_out(s3, outage_s, action):
 @pytest.mark.parametrize("action", ["503", "reset"])
 def test_an_outage_without_end_is_told_after_about_a_minute(s3, action, capsys):
     with faulty_store(s3, f"outage-{action}") as store:
-        found, threads = begin_uses(store)
-        store.fail(action, count=None)
-        for thread in threads:
-            thread.start()
+        found, threads = begin_outage(store, action)
         for thread in threads:
             thread.join()
         store.set()
