@@ -6,7 +6,6 @@ is ranked but not scored.
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError, StorageError, UsageError
-from retrieval.storage import absolute_uri, first_line, read_bytes
+from retrieval.storage import absolute_uri, first_line, read_buffer
 
 __all__ = ["assign_labels", "check_labels", "labeller"]
 
@@ -103,7 +102,7 @@ def _by_pattern(expression: str) -> Callable[[str], str | None]:
 def _read_table(rule: str) -> dict[str, str]:
     """image_id → label of a CSV or Parquet file; the content tells which of the two it is."""
     try:
-        data = read_bytes(absolute_uri(rule))
+        data = read_buffer(absolute_uri(rule))
     except OSError as error:
         raise StorageError(
             f"--labels {rule}: cannot be read ({first_line(error)}). "
@@ -132,9 +131,10 @@ def _read_table(rule: str) -> dict[str, str]:
     return dict(zip(ids, labels, strict=True))
 
 
-def _parse_table(data: bytes) -> pa.Table:
-    if data[:4] == b"PAR1":
-        return pq.read_table(pa.BufferReader(data))
+def _parse_table(data: pa.Buffer) -> pa.Table:
+    source = pa.BufferReader(data)
+    if data[:4].to_pybytes() == b"PAR1":
+        return pq.read_table(source)
     # As text: "007" is a label, not the number 7.
     as_text = pacsv.ConvertOptions(column_types={"image_id": pa.string(), "label": pa.string()})
-    return pacsv.read_csv(io.BytesIO(data), convert_options=as_text)
+    return pacsv.read_csv(source, convert_options=as_text)

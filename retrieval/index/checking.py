@@ -24,7 +24,7 @@ from retrieval.index.rejects import reject_tables
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.table import Index
-from retrieval.storage import DAMAGED_PARQUET, first_line, join, read_bytes
+from retrieval.storage import DAMAGED_PARQUET, first_line, join, read_buffer
 from retrieval.vectors import VectorFile, VectorSource
 from retrieval.vectors.checks import check_vectors
 from retrieval.vectors.duplicates import find_duplicate
@@ -94,7 +94,7 @@ def check_index(index: Index, done: Callable[[str], None] | None = None) -> Find
 def _check_shard(index: Index, shard: Shard, rejected: pa.Array) -> list[str]:
     where = join(index.uri, shard.path)
     try:
-        data = read_bytes(where)
+        data = read_buffer(where)
     except OSError as error:
         return [f"{where}: cannot be read ({first_line(error)})."]
     if len(data) != shard.size_bytes:

@@ -24,6 +24,7 @@ __all__ = [
     "file_exists",
     "file_stamp",
     "open_input",
+    "read_buffer",
     "read_bytes",
     "remove_file",
     "remove_folder",
@@ -53,6 +54,19 @@ def read_bytes(uri: str) -> bytes:
         return source.read()
 
 
+def read_buffer(uri: str) -> pa.Buffer:
+    """`read_bytes` for Arrow to read from: in memory of Arrow's own, which costs a copy.
+
+    Its threads let go of what they read a little after the result is there, and one that lets go
+    of bytes of Python while Python exits aborts the process: "terminate called without an active
+    exception".
+    """
+    data = read_bytes(uri)
+    buffer = pa.allocate_buffer(len(data))
+    memoryview(buffer).cast("B")[:] = data
+    return buffer
+
+
 def file_stamp(uri: str) -> tuple[int, int]:
     """Size in bytes and time of the last change in nanoseconds; (-1, -1) where nothing is.
 
@@ -68,7 +82,8 @@ def file_stamp(uri: str) -> tuple[int, int]:
 def open_input(uri: str) -> pa.NativeFile:
     """A file opened for random access; raises OSError as the file system does.
 
-    Of an object store what is read is fetched by ranges; a file of up to 1 MiB at once.
+    Of an object store what is read is fetched by ranges; a file of up to 1 MiB at once, into
+    memory of Arrow's own: see `read_buffer`.
     """
     filesystem, path = open_store(uri)
     source = filesystem.open_input_file(path)
@@ -78,7 +93,7 @@ def open_input(uri: str) -> pa.NativeFile:
         return pa.BufferReader(_fetch_small(source))
 
 
-def _fetch_small(source: pa.NativeFile) -> bytes:
+def _fetch_small(source: pa.NativeFile) -> pa.Buffer:
     """A small file of a store, by as many tries as its client makes for larger ones.
 
     Where the text of an error is longer than what was asked for, as may be with a few hundred
@@ -86,12 +101,12 @@ def _fetch_small(source: pa.NativeFile) -> bytes:
     """
     for pause_s in pauses_s():
         try:
-            return source.read_at(source.size(), 0)
+            return source.read_buffer(source.size())
         except OSError as error:
             if "flush response stream" not in str(error):
                 raise
             time.sleep(pause_s)
-    return source.read_at(source.size(), 0)
+    return source.read_buffer(source.size())
 
 
 def write_bytes(uri: str, data: bytes | memoryview | pa.Buffer) -> None:

@@ -23,6 +23,7 @@ from retrieval.storage import (
     join,
     list_files,
     open_store,
+    read_buffer,
     read_bytes,
     remove_file,
     write_bytes,
@@ -286,6 +287,21 @@ def test_files_on_s3_are_written_read_listed_and_removed(s3):
         remove_file(uri)
     assert list_files(folder) == visible[1:]
     assert [file_exists(uri) for uri in (*visible, folder)] == [False, True, False]
+
+
+def test_what_arrow_reads_from_lies_in_its_own_memory(s3, tmp_path):
+    """A thread of it that lets go of bytes of Python while that exits aborts the process."""
+    data = bytes(500_000)
+    for uri in (f"{s3}/own-memory", str(tmp_path / "file")):
+        write_bytes(uri, data)
+        before = pa.total_allocated_bytes()
+        buffer = read_buffer(uri)
+        assert pa.total_allocated_bytes() - before >= len(data)
+        assert buffer.to_pybytes() == data
+        del buffer
+    before = pa.total_allocated_bytes()
+    with storage.open_input(f"{s3}/own-memory"):
+        assert pa.total_allocated_bytes() - before >= len(data)
 
 
 def test_what_is_not_on_s3_is_told_apart_from_what_cannot_be_reached(s3):
