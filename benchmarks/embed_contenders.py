@@ -312,8 +312,8 @@ def forward_rate(job: Job, pixels: NDArray[np.uint8], num_photos: int, precision
     """Photos/s of `Embedder.embed` on all cores or the GPU, as the actors of `embed` run it."""
     import torch
 
+    from pipelines.cluster.nodes import Node, Resources
     from pipelines.embed.placement import place_actors
-    from pipelines.nodes import Node, Resources
     from retrieval.backbones import BackboneSpec
     from retrieval.embedding import Embedder
     from retrieval.images import Preprocessing
@@ -338,11 +338,11 @@ def hand_over_rate(pixels: NDArray[np.uint8]) -> float:
     import pyarrow as pa
     import ray
 
-    from pipelines import cluster
+    from pipelines.cluster.session import session
 
     rows = pa.array([photo.tobytes() for photo in pixels], pa.binary(SIDE * SIDE * 3))
     table = pa.table({"pixels": rows})
-    with cluster.session():
+    with session():
         ray.get(ray.put(table))
         begin = time.monotonic()
         for _ in range(20):

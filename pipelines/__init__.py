@@ -1,22 +1,23 @@
 """The jobs on Ray, and the command line on top.
 
-cluster     session(): the only call of ray.init
-site        which cluster, which of its nodes, how many to wait for
-nodes       what the nodes have, for plans
-waiting     until the nodes are there
+cluster     which one, which of its nodes, how to get in: the one door to Ray
 progress    one line while a job runs, on a terminal or in a log
-ray_address is anybody there? asked without loading Ray
-tokens      the token at the door
 metrics     what a run tells Prometheus
 tally       counts that workers add to
+laps        how long each stage of a run took
 forecast    what a job needs from each node, for --dry-run
 scan        the first pass over labelled photos
+opening     photos decoded in a task that a bad one cannot take down for good
 augment     photos → augmented photos
 train       photos → a model folder
 embed       photos → index
 rank        queries × gallery → ranking
+verify      ranking → proof, or the first difference
+status      index → what it holds, and what its last runs did
+diff        two versions of an index → what changed
 evaluate    ranking → figures
 report      ranking → an HTML page
+reindex     a night: embed, quality gate, commit, rank, report
 demo        a drawn gallery through all of them
 experiment  the paper's table, trained and measured
 submit      any verb as a job of Ray's job server

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import augment, cluster, embed, evaluate, rank, report, train
+from pipelines import augment, embed, evaluate, rank, report, train
+from pipelines.cluster.session import session
 from retrieval.drawn import DrawnGallery, draw_gallery
 from retrieval.storage import absolute_uri, join, write_bytes
 
@@ -69,7 +70,7 @@ def run(output: str, say: Callable[[str], None]) -> dict[str, Any]:
     places = _Places(absolute_uri(output))
     say("1/6  drawing 12 buildings, each seen many times ...")
     drawn = draw_gallery(Path(places.folder, "photos"))
-    with cluster.session():
+    with session():
         say("2/6  embedding, ranking and evaluating with an untrained network ...")
         before, embedded = _measure(drawn, places, "before", _UNTRAINED)
         say(

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.nodes import Node, Resources, present, this_machine, usable
-from pipelines.site import Site
+from pipelines.cluster.nodes import Node, Resources, present, this_machine, usable
+from pipelines.cluster.site import Site
 
 __all__ = ["Crew", "Ground", "connected", "look_around"]
 
@@ -152,9 +152,9 @@ def connected(site: Site) -> Iterator[None]:
     if not _has_cluster(site):
         yield
         return
-    from pipelines import cluster  # only here: it takes a second to load
+    from pipelines.cluster.session import session  # only here: it takes a second to load
 
-    with cluster.session(site, waits=False):
+    with session(site, waits=False):
         yield
 
 

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from pipelines import cluster
+from pipelines.cluster.session import quiet_data
+from pipelines.cluster.site import Site
 from pipelines.metrics import tell_rejects
 from pipelines.opening import open_photos
 from pipelines.progress import announce, progress_line, status_line
-from pipelines.site import Site
 from pipelines.tally import Tally
 from retrieval.catalogue import LINK_OUTSIDE_BYTES, list_photos
 from retrieval.errors import StorageError, UsageError
@@ -154,7 +154,7 @@ def _folders(photos: str) -> set[str]:
 def _open_all(catalogue: pa.Table, preprocessing: Preprocessing, site: Site) -> pa.Table:
     tally = Tally(catalogue.num_rows)
     starts = range(0, catalogue.num_rows, _BLOCK_ROWS)
-    cluster.quiet_data(site)
+    quiet_data(site)
     dataset = ray.data.from_blocks([catalogue.slice(start, _BLOCK_ROWS) for start in starts])
     dataset = dataset.map_batches(
         _open_batch,

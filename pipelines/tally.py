@@ -8,7 +8,7 @@ from contextlib import suppress
 import ray
 from ray.exceptions import GetTimeoutError
 
-from pipelines.nodes import beside_the_driver
+from pipelines.cluster.nodes import beside_the_driver
 from pipelines.progress import is_shown
 
 __all__ = ["Tally"]

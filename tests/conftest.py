@@ -78,7 +78,7 @@ def ray_session(s3):
 
     After the S3 server, since workers find that by the environment that Ray was started with.
     """
-    from pipelines import cluster
+    from pipelines.cluster.session import session
 
     with pytest.MonkeyPatch.context() as patch:
         # Ray's workers give way to all else that runs here, and a test waits for them.
@@ -89,7 +89,7 @@ def ray_session(s3):
         patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         # The rankings of these tests are all so small that no actor would ever rank.
         patch.setattr("pipelines.rank.planning._SMALL_S", 0.0)
-        with cluster.session():
+        with session():
             gc.freeze()  # each job looks for garbage: what is loaded by now is none
             yield
             gc.unfreeze()  # else what should end with the process is told to have leaked

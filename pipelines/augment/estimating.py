@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from pipelines.augment.job import AugmentConfig
 from pipelines.augment.output import SETTINGS, check_places
 from pipelines.augment.plan import plan_classes
+from pipelines.cluster.site import Site
 from pipelines.forecast import Crew, look_around
 from pipelines.scan import presume_photos
-from pipelines.site import Site
 from retrieval.augmentations.multiplying import Method
 from retrieval.augmentations.recipes import load_recipe
 from retrieval.storage import absolute_uri, file_exists, join

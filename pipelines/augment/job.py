@@ -25,7 +25,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from pipelines import cluster
 from pipelines.augment.output import (
     REJECTS,
     check_places,
@@ -36,10 +35,11 @@ from pipelines.augment.output import (
 )
 from pipelines.augment.plan import ClassPlan, plan_classes
 from pipelines.augment.worker import Augment, Part, encode_table
+from pipelines.cluster.session import quiet_data, session
+from pipelines.cluster.site import Site
 from pipelines.laps import Laps
 from pipelines.progress import progress_line, status_line
 from pipelines.scan import Scan, scan_photos
-from pipelines.site import Site
 from pipelines.tally import Tally
 from retrieval.augmentations.contact_sheet import contact_sheet
 from retrieval.augmentations.guard import Verdict
@@ -114,7 +114,7 @@ def run(
     method = Method(load_recipe(config.recipe), config.seed, config.size, config.quality)
     check_places(photos, output)
     check_writable(output)
-    with cluster.session(site):
+    with session(site):
         laps.end("start_ray")
         scan = scan_photos(
             photos,
@@ -217,7 +217,7 @@ def _make(units: Sequence[pa.Table], augment: Augment, site: Site) -> None:
         pc.sum(unit["count"]).as_py() + pc.sum(unit["is_copied"]).as_py() for unit in units
     )
     tally = Tally(num_images)
-    cluster.quiet_data(site)
+    quiet_data(site)
     dataset = ray.data.from_blocks(list(units)).map_batches(
         augment,
         fn_args=(tally,),

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pipelines.cli.shared import dry_run_option, print_report, say, site_options
-from pipelines.site import Site
+from pipelines.cluster.site import Site
 
 __all__ = ["augment"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pipelines.cli.shared import print_report, site_options
-from pipelines.site import Site
+from pipelines.cluster.site import Site
 
 __all__ = ["check_metric", "parse_top_k", "rank"]
 

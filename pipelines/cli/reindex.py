@@ -9,7 +9,7 @@ import click
 from pipelines.cli.embed_options import check_model, embed_options
 from pipelines.cli.rank import check_metric, parse_top_k
 from pipelines.cli.shared import dry_run_option, print_report, site_options
-from pipelines.site import Site
+from pipelines.cluster.site import Site
 from retrieval.errors import UsageError
 
 __all__ = ["reindex"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from pipelines.cluster.site import Site
 from pipelines.progress import announce as say
-from pipelines.site import Site
 from retrieval.errors import UsageError
 
 __all__ = ["dry_run_option", "parse_labels", "print_report", "say", "site_options"]

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.nodes import Resources
+from pipelines.cluster.nodes import Resources
 
 __all__ = ["STAGES", "BusyTime", "Stopwatch", "budget", "seconds_of"]
 

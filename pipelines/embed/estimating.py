@@ -6,12 +6,12 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from pipelines.cluster.site import Site
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.inputs import Listing, check_output, labelled, load_model, plan_night
 from pipelines.embed.placement import ACTOR_BYTES, BLOCK_ROWS, DECODE_BYTES, place_actors
 from pipelines.forecast import Crew, Ground, look_around
 from pipelines.progress import status_line
-from pipelines.site import Site
 from retrieval.index import EmbeddingSpec, Night, Outlook, foresee, read_records
 from retrieval.labels import labeller
 from retrieval.storage import absolute_uri

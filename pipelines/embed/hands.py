@@ -14,7 +14,9 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from pipelines import cluster
+from pipelines.cluster.nodes import resources
+from pipelines.cluster.session import quiet_data, session
+from pipelines.cluster.site import Site
 from pipelines.embed.budget import budget
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.placement import BLOCK_ROWS, DECODE_BYTES, Placement, place_actors
@@ -22,9 +24,7 @@ from pipelines.embed.sink import IndexDatasink, Written
 from pipelines.embed.stages import Decode, EmbedPhotos
 from pipelines.laps import Laps
 from pipelines.metrics import tell_rejects
-from pipelines.nodes import resources
 from pipelines.progress import progress_line, status_line
-from pipelines.site import Site
 from pipelines.tally import Tally
 from retrieval.fetching import FETCH_AT_ONCE, hash_photos
 from retrieval.index import EmbeddingSpec, Night, Receipt, Shard
@@ -92,7 +92,7 @@ class RayHands:
     def _start(self, step: str) -> None:
         self._laps.end(step)
         if not self._is_started:
-            self._session.enter_context(cluster.session(self._site))
+            self._session.enter_context(session(self._site))
             self._is_started = True
             self._laps.end("start_ray")
 
@@ -104,7 +104,7 @@ class RayHands:
                 return pa.concat_tables([_with_hashes(block) for block in blocks])
         self._start("compare")
         tally = Tally(photos.num_rows)
-        cluster.quiet_data(self._site)
+        quiet_data(self._site)
         dataset = ray.data.from_blocks(_blocks(photos, 2 * BLOCK_ROWS)).map_batches(
             _hash,
             fn_args=(tally,),
@@ -143,7 +143,7 @@ class RayHands:
         num_photos = photos.num_rows // (place.num_actors * place.num_calls)
         settings = {**self._settings, "num_photos": num_photos}
         tally = Tally(photos.num_rows)
-        cluster.quiet_data(self._site, actors_first=place.num_gpus > 0)
+        quiet_data(self._site, actors_first=place.num_gpus > 0)
         dataset = (
             ray.data.from_blocks(_blocks(photos, BLOCK_ROWS))
             .map_batches(

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from pipelines.cluster.site import Site
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.hands import RayHands
 from pipelines.embed.inputs import Listing, check_output, labelled, load_model, plan_night
 from pipelines.laps import Laps
 from pipelines.progress import announce, status_line
-from pipelines.site import Site
 from retrieval.errors import MismatchError, StorageError
 from retrieval.images import Reason
 from retrieval.index import (

@@ -10,11 +10,11 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from pipelines.cluster.site import Site
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import GALLERY, QUERIES, Sides, check_places, find_sides
 from pipelines.forecast import Crew, look_around
 from pipelines.scan import presume_photos
-from pipelines.site import Site
 from pipelines.train import TrainConfig
 from pipelines.train.placement import place_workers
 from retrieval.backbones import imagenet_weights_file

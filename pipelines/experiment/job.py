@@ -18,7 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines import augment, cluster
+from pipelines import augment
+from pipelines.cluster.session import session
+from pipelines.cluster.site import Site
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import (
     GALLERY,
@@ -31,7 +33,6 @@ from pipelines.experiment.photos import (
 from pipelines.experiment.row import RowRun
 from pipelines.progress import status_line
 from pipelines.scan import scan_photos
-from pipelines.site import Site
 from retrieval.backbones import fetch_imagenet_weights, imagenet_weights_file
 from retrieval.errors import ModelError, RetrievalError
 from retrieval.experiments import (
@@ -84,7 +85,7 @@ def run(
     chosen = choose_rows(table, config.rows)
     check_places(photos, output)
     check_writable(output)
-    with cluster.session(site):
+    with session(site):
         scan = scan_photos(photos, "folder", size=augment.AugmentConfig.size, site=site)
         sides = find_sides(
             photos, scan, per_class=config.queries_per_class, seed=config.seed, say=say

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines import embed, evaluate, rank
+from pipelines.cluster.site import Site
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import GALLERY, QUERIES, Sides
-from pipelines.site import Site
 from pipelines.train import Workers
 from pipelines.train import run as train
 from retrieval.errors import TrainingError

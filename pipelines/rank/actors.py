@@ -10,10 +10,10 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from pipelines.cluster.site import Site
 from pipelines.rank.folding import Folded, Task, fold, guess, this_machine_has_gpu
 from pipelines.rank.placement import Placement
 from pipelines.rank.pool import Pool
-from pipelines.site import Site
 from retrieval.errors import ClusterError
 from retrieval.search import Neighbours
 from retrieval.vectors import Sample, VectorBlock, VectorPart

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.cluster.site import Site
 from pipelines.laps import Laps
 from pipelines.progress import announce, progress_line, status_line
 from pipelines.rank.config import RankConfig
@@ -20,7 +21,6 @@ from pipelines.rank.planning import Plan, describe, make_plan
 from pipelines.rank.previous import Previous
 from pipelines.rank.queries import Queries
 from pipelines.rank.sharing import Threads, Workers
-from pipelines.site import Site
 from retrieval.rankings import RankingWriter
 from retrieval.search import Candidates, Choice, Neighbours, is_worth_a_sample, warm_up
 from retrieval.storage import absolute_uri
@@ -78,9 +78,9 @@ def run(
 
 def _session(site: Site) -> AbstractContextManager[None]:
     # Ray is loaded only where it is used: that alone takes as long as ranking a small gallery.
-    from pipelines import cluster
+    from pipelines.cluster.session import session
 
-    return cluster.session(site)
+    return session(site)
 
 
 def estimate(
@@ -261,7 +261,7 @@ class _Ranking:
             with status_line("compiling for this machine; only the first time takes seconds"):
                 warm_up()
             return Threads(plan.task(has_gpu=None), plan.num_threads, self._count)
-        from pipelines.nodes import resources
+        from pipelines.cluster.nodes import resources
         from pipelines.rank.actors import Actors
 
         there = resources(plan.site)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.nodes import Resources
+from pipelines.cluster.nodes import Resources
 
 __all__ = ["Placement", "place_scorers"]
 

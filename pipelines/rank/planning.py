@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.cluster.ray_address import check_port
+from pipelines.cluster.site import Site
 from pipelines.rank.config import RankConfig, choose_k
 from pipelines.rank.folding import PRODUCTS, Task, choose_device, this_machine_has_gpu
-from pipelines.ray_address import check_port
-from pipelines.site import Site
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.search import (
     BlockPlan,

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines import embed
+from pipelines.cluster.site import Site
 from pipelines.forecast import connected
 from pipelines.reindex.config import ReindexConfig
 from pipelines.reindex.sides import index_at, index_for
-from pipelines.site import Site
 from retrieval.index import EmbeddingSpec
 from retrieval.storage import absolute_uri, file_exists, join
 

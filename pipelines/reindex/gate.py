@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines import evaluate, rank
+from pipelines.cluster.site import Site
 from pipelines.rank import RankConfig
 from pipelines.reindex.config import GateConfig
-from pipelines.site import Site
 from retrieval.churn import compare_rankings
 from retrieval.errors import GateError, MismatchError, StorageError
 from retrieval.index import Candidate, Index, open_index, save_candidate

@@ -9,12 +9,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from pipelines import embed, evaluate, rank, report
+from pipelines.cluster.site import Site
 from pipelines.laps import Laps
 from pipelines.progress import announce
 from pipelines.reindex.config import ReindexConfig
 from pipelines.reindex.gate import forget_older, judge, measure
 from pipelines.reindex.sides import as_index
-from pipelines.site import Site
 from retrieval.errors import GateError, RetrievalError, StorageError, UsageError
 from retrieval.index import Candidate, open_index, write_record
 from retrieval.rankings import Ranking, open_ranking

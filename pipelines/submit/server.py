@@ -13,10 +13,10 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from pipelines.cluster.ray_address import host_of
+from pipelines.cluster.tokens import is_loopback, refusal, require_token
 from pipelines.progress import announce
-from pipelines.ray_address import host_of
 from pipelines.submit.request import Request
-from pipelines.tokens import is_loopback, refusal, require_token
 from retrieval.errors import ClusterError, UsageError
 
 __all__ = ["JobServer", "ServerError"]

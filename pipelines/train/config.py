@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.site import Site
+from pipelines.cluster.site import Site
 from retrieval.augmentations import Recipe
 from retrieval.backbones import BackboneSpec
 from retrieval.images import Preprocessing

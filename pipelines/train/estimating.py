@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.cluster.site import Site
 from pipelines.forecast import Crew, Ground, look_around
 from pipelines.progress import status_line
 from pipelines.scan import Scan, presume_photos
-from pipelines.site import Site
 from pipelines.train.config import TrainConfig, Workers
 from pipelines.train.job import check_batches
 from pipelines.train.placement import DECODE_CPUS, Placement, place_workers

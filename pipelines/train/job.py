@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import cluster
+from pipelines.cluster.nodes import resources
+from pipelines.cluster.session import session
+from pipelines.cluster.site import Site
 from pipelines.laps import Laps
-from pipelines.nodes import resources
 from pipelines.progress import status_line
-from pipelines.site import Site
 from pipelines.train.config import TrainConfig, WorkerPlan, Workers
 from pipelines.train.placement import Placement, place_workers
 from pipelines.train.publishing import (
@@ -87,7 +87,7 @@ def run(  # noqa: PLR0913 - every job has `site`
         config.build_network(num_classes=2)  # its errors end the job before Ray starts
     laps.end("load_model")
 
-    with cluster.session(site):
+    with session(site):
         place = place_workers(resources(site), workers.num_workers)
         laps.end("start_ray")
         if split is None:

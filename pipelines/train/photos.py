@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import ray.data
 from numpy.typing import NDArray
 
-from pipelines import cluster
+from pipelines.cluster.session import quiet_data
 from pipelines.train.config import WorkerPlan
 from pipelines.train.decoding import DecodePhotos
 from pipelines.train.placement import DECODE_CPUS
@@ -93,7 +93,7 @@ class TrainingPhotos:
             num_photos: Photos of the whole batch.
         """
         starts = range(0, photos.num_rows, _BLOCK_ROWS)
-        cluster.quiet_data(self._site, in_order=True)
+        quiet_data(self._site, in_order=True)
         decode = DecodePhotos(self._config.preprocessing(), recipe, self._config.seed)
         dataset = ray.data.from_blocks([photos.slice(start, _BLOCK_ROWS) for start in starts])
         dataset = dataset.map_batches(

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipelines.cluster.site import Site
 from pipelines.scan import Scan, scan_photos
-from pipelines.site import Site
 from pipelines.train.config import TrainConfig
 from retrieval.augmentations.manifest import MANIFEST, SETTINGS
 from retrieval.errors import IndexFormatError, UsageError

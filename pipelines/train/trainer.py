@@ -14,7 +14,7 @@ from ray.train import CheckpointConfig as KeptCheckpoints
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
-from pipelines.nodes import beside_the_driver
+from pipelines.cluster.nodes import beside_the_driver
 from pipelines.progress import live_line
 from pipelines.train.config import WorkerPlan
 from pipelines.train.network_interface import NodeAddressConfig

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import ray
 
-from pipelines import cluster, nodes, scan
+from pipelines import scan
+from pipelines.cluster import nodes
+from pipelines.cluster.session import session
+from pipelines.cluster.site import Site
 from pipelines.embed import EmbedConfig, hands
 from pipelines.embed import run as embed
 from pipelines.embed.sink import IndexDatasink
 from pipelines.embed.stages import Decode, EmbedPhotos
 from pipelines.rank import RankConfig
 from pipelines.rank import run as rank
-from pipelines.site import Site
 from pipelines.train import TrainConfig, Workers, job
 from pipelines.train import run as train
 from pipelines.train.placement import Placement
@@ -102,7 +104,7 @@ def embed_slowly(folder, site):
 
 def embed_beside_another(folder, site):
     """Embed while another job holds all GPUs."""
-    with cluster.session(site):
+    with session(site):
         num_gpus = nodes.resources(site).num_gpus
         holders = [ray.remote(num_gpus=1)(Holder).remote() for _ in range(num_gpus)]
         ray.get([holder.is_there.remote() for holder in holders])
@@ -117,7 +119,7 @@ class Holder:
 def scan_and_embed(folder, site):
     """Examine the photos, as `augment` and `train` do first, then embed them."""
     replace(scan, _open_batch=noted_open, _BLOCK_ROWS=4)
-    with cluster.session(site):
+    with session(site):
         scan.scan_photos(f"{folder}/photos", "folder", size=32, site=site)
         return embed_photos(folder, site)
 
@@ -151,7 +153,7 @@ def rank_vectors(folder, site):
 
 def look_around(folder, site):
     """Connect, and count the nodes."""
-    with cluster.session(site):
+    with session(site):
         return len(nodes.present())
 
 

@@ -15,8 +15,8 @@ from pipelines.augment import AugmentConfig
 from pipelines.augment import estimate as estimate_augment
 from pipelines.augment import run as augment
 from pipelines.cli import main
+from pipelines.cluster.site import Site
 from pipelines.embed import EmbedConfig, estimate, run
-from pipelines.site import Site
 from tests.conftest import COLOURS, draw_photos, make_index, photo_bytes
 from tests.pipelines.test_embed_again import age
 

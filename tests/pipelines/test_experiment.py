@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import main
+from pipelines.cluster.site import Site
 from pipelines.experiment import ExperimentConfig, run
 from pipelines.experiment.photos import copy_photos, find_sides
 from pipelines.scan import scan_photos
-from pipelines.site import Site
 from retrieval.errors import StorageError, UsageError
 from retrieval.experiments import ROWS, Row, choose_rows
 from retrieval.model_folder import open_model

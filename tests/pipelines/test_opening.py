@@ -15,9 +15,10 @@ import pyarrow as pa
 import pytest
 import ray.data
 
-from pipelines import cluster, opening, scan
+from pipelines import opening, scan
+from pipelines.cluster.session import quiet_data
+from pipelines.cluster.site import Site
 from pipelines.opening import open_photos
-from pipelines.site import Site
 from pipelines.tally import Tally
 from retrieval.errors import ImageError
 from retrieval.fetching import fetch_photos, open_photo
@@ -91,7 +92,7 @@ def test_the_patience_is_for_each_photo_and_not_for_all_of_them(tmp_path):
 FIRST_ATTEMPT = """
 import sys
 from pipelines.opening import open_photos
-from pipelines.site import Site
+from pipelines.cluster.site import Site
 from retrieval.fetching import fetch_photos
 from retrieval.images import Preprocessing
 from tests.openers import deadly
@@ -128,7 +129,7 @@ def test_ray_data_ends_with_all_rows_whatever_crashes_or_hangs(tmp_path, ray_ses
     contents[2], contents[5], contents[17] = CRASHES, HANGS, HOLDS_LOCK
     uris, sizes = write(tmp_path, contents)
     table = pa.table({"uri": uris, "size_bytes": sizes})
-    cluster.quiet_data(Site())
+    quiet_data(Site())
     data = ray.data.from_arrow([table.slice(start, 10) for start in (0, 10, 20)])
     data = data.map_batches(open_batch, batch_size=4, batch_format="pyarrow")
     rows = sorted(data.take_all(), key=lambda row: row["uri"])

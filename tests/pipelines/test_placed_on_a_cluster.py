@@ -10,8 +10,8 @@ from dataclasses import asdict
 
 import pytest
 
+from pipelines.cluster.site import Site
 from pipelines.rank.folding import this_machine_has_gpu
-from pipelines.site import Site
 from tests.conftest import draw_photos
 from tests.pipelines.logical_cluster import logical_cluster
 from tests.pipelines.placed import NOTES
@@ -83,14 +83,14 @@ def test_gpus_that_are_counted_but_not_there_are_named_by_a_job_that_ranks(jobs)
 
 def test_gpus_that_other_jobs_hold_are_waited_for_and_then_named(jobs):
     done = jobs.try_run(
-        "embed_beside_another", "from pipelines import cluster; cluster._ACTORS_START_S = 3"
+        "embed_beside_another", "from pipelines.cluster import session; session._ACTORS_START_S = 3"
     )
     assert done.returncode == 1
     message = "ClusterError: Ray: not all actors of this job have started within 3 s: other jobs"
     assert message in done.stderr.splitlines()[-1]
 
 
-FEW_SECONDS = "from pipelines import waiting; waiting.PATIENCE_S = 1"
+FEW_SECONDS = "from pipelines.cluster import waiting; waiting.PATIENCE_S = 1"
 
 
 @pytest.mark.parametrize(

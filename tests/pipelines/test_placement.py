@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from pipelines.cluster.nodes import Node, Resources
 from pipelines.embed.placement import place_actors
-from pipelines.nodes import Node, Resources
 from pipelines.rank.placement import place_scorers
 from pipelines.train.placement import DECODE_CPUS, place_workers
 from retrieval.errors import UsageError

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from pipelines import cluster
 from pipelines.cli import main
+from pipelines.cluster import session
 from pipelines.rank import RankConfig, estimate, planning, run
 from retrieval.index import open_index
 from retrieval.search import Choice
@@ -121,7 +121,7 @@ def test_a_dry_run_starts_no_ray(sides, monkeypatch):
     def refuse(*_):
         raise AssertionError("Ray is started")
 
-    monkeypatch.setattr(cluster, "session", refuse)
+    monkeypatch.setattr(session, "session", refuse)
     config = RankConfig(top_k=4, num_actors=2)
     report = estimate(str(sides / "index-q"), str(sides / "index-g"), config)
     assert report["num_rows"] == 40

@@ -22,11 +22,11 @@ HERE = ["--python", sys.executable]
 SESSION = """
 import sys
 import ray
-from pipelines import cluster
-from pipelines.site import Site
+from pipelines.cluster.session import session
+from pipelines.cluster.site import Site
 from retrieval.errors import RetrievalError
 try:
-    with cluster.session(Site(address=sys.argv[1])):
+    with session(Site(address=sys.argv[1])):
         print(ray.get(ray.remote(lambda: 6 * 7).remote()), file=sys.__stdout__)
 except RetrievalError as error:
     print(error)

@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from pipelines import tally
-from pipelines.nodes import beside_the_driver
+from pipelines.cluster.nodes import beside_the_driver
 
 MANY = tally._FEW_ITEMS + 1
 

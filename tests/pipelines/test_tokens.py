@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines import tokens
-from pipelines.tokens import admit, require_token, token_source
+from pipelines.cluster import tokens
+from pipelines.cluster.tokens import admit, require_token, token_source
 from retrieval.errors import ClusterError
 from tests.pipelines.job_server import run_python
 
@@ -109,7 +109,7 @@ def test_where_no_ray_runs_auto_says_so(turned_on, monkeypatch):
 LOCAL = """
 import functools, http.client, sys
 import grpc, psutil, ray
-from pipelines import cluster
+from pipelines.cluster.session import session
 tell = functools.partial(print, file=sys.__stdout__)
 def listeners():
     me = psutil.Process()
@@ -124,7 +124,7 @@ def over_http(host, port):
 CALLS = ["NodeInfoGcsService/CheckAlive", "CoreWorkerService/PushTask",
          "ReporterService/GetTraceback", "NodeManagerService/RequestWorkerLease",
          "ObjectManagerService/Push"]
-with cluster.session():
+with session():
     ray.get(ray.remote(lambda: 1).remote())
     own = ray.util.get_node_ip_address()
     for address in set(listeners()):

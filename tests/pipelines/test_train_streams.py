@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.site import Site
+from pipelines.cluster.site import Site
 from pipelines.train import photos
 from pipelines.train.ahead import StreamsAhead
 from pipelines.train.config import TrainConfig, WorkerPlan

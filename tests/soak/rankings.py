@@ -15,7 +15,7 @@ import sys
 import psutil
 
 from pipelines import rank
-from pipelines.site import Site
+from pipelines.cluster.site import Site
 from retrieval.rankings import open_ranking, read_parts
 
 CONFIG = rank.RankConfig(top_k=5, num_actors=2)

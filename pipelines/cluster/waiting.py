@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import ray
 from ray.util import placement_group, remove_placement_group
 
-from pipelines.nodes import Node, Resources, present, usable
+from pipelines.cluster.nodes import Node, Resources, present, usable
+from pipelines.cluster.site import Site
 from pipelines.progress import live_line
-from pipelines.site import Site
 from retrieval.errors import ClusterError
 
 __all__ = ["wait_for_nodes"]

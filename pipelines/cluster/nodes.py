@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.site import Site
+from pipelines.cluster.site import Site
 from retrieval.errors import ClusterError
 
 __all__ = [
@@ -128,7 +128,7 @@ def resources(site: Site, nodes: list[Node] | None = None) -> Resources:
         nodes: Those to choose from; by default all that are there.
 
     Raises:
-        ClusterError: none of them has a CPU. (`cluster.session` has waited for one; it has gone
+        ClusterError: none of them has a CPU. (`session` has waited for one; it has gone
             since.)
     """
     found = usable(site, present() if nodes is None else nodes)

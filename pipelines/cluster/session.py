@@ -16,11 +16,11 @@ from contextlib import contextmanager, redirect_stdout
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from pipelines.nodes import LOCAL_CPUS, local_store_bytes, resources
+from pipelines.cluster.nodes import LOCAL_CPUS, local_store_bytes, resources
+from pipelines.cluster.site import Site
+from pipelines.cluster.tokens import admit
+from pipelines.cluster.waiting import wait_for_nodes
 from pipelines.progress import status_line
-from pipelines.site import Site
-from pipelines.tokens import admit
-from pipelines.waiting import wait_for_nodes
 from retrieval.errors import ClusterError, RetrievalError
 
 __all__ = ["quiet_data", "session"]

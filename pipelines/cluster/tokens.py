@@ -7,8 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+from pipelines.cluster.ray_address import check_port, host_of
 from pipelines.progress import announce
-from pipelines.ray_address import check_port, host_of
 from retrieval.errors import ClusterError
 
 __all__ = ["admit", "is_loopback", "refusal", "require_token", "token_source"]

@@ -1,0 +1,11 @@
+"""The cluster that a job runs on.
+
+session     session(): the only call of ray.init; what Ray raises, as our errors
+site        which cluster, which of its nodes, how many to wait for
+nodes       what the nodes have, for plans
+waiting     until the nodes are there
+tokens      the token at the door
+ray_address is anybody there? asked without loading Ray
+
+Loads nothing by itself: Ray takes a second.
+"""
