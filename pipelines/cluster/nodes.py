@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = [
     "Resources",
     "beside_the_driver",
     "local_store_bytes",
+    "no_gpu_found",
     "present",
     "resources",
     "this_machine",
@@ -168,6 +170,14 @@ def _num_local_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def no_gpu_found(otherwise: str = "") -> ClusterError:
+    """What a worker tells whose node offers GPUs, but torch finds none; and what else to do."""
+    return ClusterError(
+        f"Ray: node {socket.gethostname()} offers GPUs, but torch finds none there. Mend its "
+        f"driver or its torch{otherwise}."
+    )
 
 
 def local_store_bytes() -> int:

@@ -171,9 +171,9 @@ def _inner_error(error: RayError) -> RetrievalError:
         cause = getattr(cause, "cause", None) or cause.__cause__
     if isinstance(error, GetTimeoutError) and "starting actors" in str(error):
         return ClusterError(
-            f"Ray: not all actors of this job have started within {_ACTORS_START_S} s: other jobs "
-            f"hold the GPUs that it needs. Nothing was published. Run it again when they are free, "
-            f"or look at what holds them: ray status -v."
+            f"Ray: not all actors of this job have started within {_ACTORS_START_S} s: most "
+            f"likely other jobs hold the GPUs that it needs. Nothing was published. Run it again "
+            f"when they are free, or look at what holds them: ray status -v."
         )
     inner = getattr(error, "cause", None) or error
     what = (str(inner).strip().splitlines() or [""])[0]

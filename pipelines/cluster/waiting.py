@@ -1,4 +1,4 @@
-"""Waiting for the nodes that a job needs, and asking an autoscaler for them meanwhile."""
+"""Waiting for what a job needs: nodes, which an autoscaler is asked for meanwhile, and actors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from pipelines.cluster.site import Site
 from pipelines.progress import live_line
 from retrieval.errors import ClusterError
 
-__all__ = ["wait_for_nodes"]
+__all__ = ["start_text", "wait_for_nodes"]
 
 PATIENCE_S = 15 * 60  # a cloud brings a machine within minutes, and images take some to load
 _POLL_S = 0.5
+LONG_START_S = 30  # torch and a network are loaded by then
 
 
 def wait_for_nodes(site: Site, *, can_grow: bool = True) -> None:
@@ -45,6 +46,27 @@ def wait_for_nodes(site: Site, *, can_grow: bool = True) -> None:
                 nodes = present()
     if not _has_all(site, nodes):
         raise ClusterError(_complaint(site, nodes, can_grow=can_grow))
+
+
+def start_text(what: str, since: float, *, on_gpus: bool) -> str:
+    """What to show while actors start; no word yet on whether there is room for them.
+
+    Args:
+        what: As "the workers".
+        since: `time.monotonic()` when they were begun.
+        on_gpus: Whether each books one: where it takes long, other jobs may hold them all.
+
+    Returns:
+        As "starting the workers, 40 s: 0 of 2 GPUs are free".
+    """
+    seconds = time.monotonic() - since
+    text = f"starting {what}, {seconds:.0f} s"
+    if on_gpus and seconds >= LONG_START_S:
+        free, there = (
+            found.get("GPU", 0) for found in (ray.available_resources(), ray.cluster_resources())
+        )
+        text += f": {free:g} of {there:g} GPUs are free"
+    return text
 
 
 @contextmanager

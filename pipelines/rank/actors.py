@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from pipelines.cluster.nodes import no_gpu_found
 from pipelines.cluster.site import Site
+from pipelines.cluster.waiting import start_text
+from pipelines.progress import live_line
 from pipelines.rank.folding import Folded, Task, fold, guess, this_machine_has_gpu
 from pipelines.rank.placement import Placement
 from pipelines.rank.pool import Pool
-from retrieval.errors import ClusterError
 from retrieval.search import Neighbours
 from retrieval.vectors import Sample, VectorBlock, VectorPart
 
@@ -52,10 +54,7 @@ class Scorer:
             ClusterError: the node has GPUs to book, but CUDA finds none.
         """
         if self._task.device == "cuda" and not this_machine_has_gpu():
-            raise ClusterError(
-                f"Ray: node {socket.gethostname()} offers GPUs, but torch finds none there. Mend "
-                f"its driver or its torch, or rank with --device cpu."
-            )
+            raise no_gpu_found(", or rank with --device cpu")
         return fold(self._task, queries, parts, basis, floors, num_threads=1)
 
 
@@ -79,6 +78,9 @@ class Actors:
         actors = [actor.remote(task) for _ in range(place.num_actors)]
         self._task, self._num_actors, self._on_part = task, place.num_actors, on_part
         self._pool = Pool(actors)
+        start, on_gpus = time.monotonic(), bool(place.num_gpus)
+        with live_line("starting", lambda: start_text("the actors", start, on_gpus=on_gpus)):
+            self._pool.wait_for_one()
 
     def guess(self, queries: VectorBlock, sample: Sample) -> NDArray[np.float64]:
         """See `sharing.Workers`."""

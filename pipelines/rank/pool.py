@@ -31,6 +31,12 @@ class Pool:
         self._starting = {actor.is_ready.remote(): actor for actor in actors}
         self._idle: list[ActorHandle] = []
 
+    def wait_for_one(self) -> None:
+        """Return when an actor has started; raises what its start has raised."""
+        if not self._idle:
+            (started,), _ = ray.wait([*self._starting], num_returns=1)
+            self._welcome(started)
+
     def map(
         self, send: Callable[[ActorHandle, _Task], ray.ObjectRef[Any]], tasks: Sequence[_Task]
     ) -> Iterator[tuple[int, Any]]:
@@ -58,5 +64,8 @@ class Pool:
                 self._idle.append(actor)
                 yield number, ray.get(ended)
             else:
-                self._idle.append(self._starting.pop(ended))
-                ray.get(ended)  # what its start has raised
+                self._welcome(ended)
+
+    def _welcome(self, started: ray.ObjectRef[Any]) -> None:
+        self._idle.append(self._starting.pop(started))
+        ray.get(started)  # what its start has raised

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchTrainer
 
 from pipelines.cluster.nodes import beside_the_driver
+from pipelines.cluster.waiting import start_text
 from pipelines.progress import live_line
 from pipelines.train.config import WorkerPlan
-from pipelines.train.network_interface import NodeAddressConfig
+from pipelines.train.connecting import ConnectionConfig
 from pipelines.train.placement import Placement
 from pipelines.train.worker import Journal, train_worker
 from retrieval.errors import ClusterError, RetrievalError, StorageError
@@ -79,7 +81,7 @@ def run_trainer(
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"plan": plan, "journal": journal},
-        torch_config=NodeAddressConfig(),
+        torch_config=ConnectionConfig(),
         scaling_config=ScalingConfig(
             num_workers=place.num_workers,
             use_gpu=bool(place.num_gpus),
@@ -101,7 +103,7 @@ def run_trainer(
         ),
     )
     try:
-        result = _fit(trainer, journal, plan.config.epochs, on_epoch)
+        result = _fit(trainer, journal, plan.config.epochs, on_epoch, on_gpus=bool(place.num_gpus))
     except TrainingFailedError as error:
         raise _meaning(error, join(folder, RUN_NAME)) from error
     diverged = (result.return_value or {}).get("diverged")
@@ -113,6 +115,8 @@ def _fit(
     journal: ActorHandle,
     epochs: int,
     on_epoch: Callable[[dict[str, Any]], None],
+    *,
+    on_gpus: bool,
 ) -> ray.train.Result:
     """Run the trainer in a thread of its own.
 
@@ -128,8 +132,15 @@ def _fit(
             ended["error"] = error
 
     thread = threading.Thread(target=fit, daemon=True)
-    num_seen, step = 0, (0, 0, 0)
-    with live_line("starting the workers", lambda: _describe(step, epochs)):
+    num_seen, step, start = 0, (0, 0, 0), time.monotonic()
+
+    def text() -> str:
+        epoch, done, num_steps = step
+        if not epoch:
+            return start_text("the workers", start, on_gpus=on_gpus)
+        return f"epoch {epoch} of {epochs}: step {done} of {num_steps}"
+
+    with live_line("starting the workers", text):
         thread.start()
         while thread.is_alive():
             thread.join(_POLL_S)
@@ -140,13 +151,6 @@ def _fit(
     if "error" in ended:
         raise ended["error"]
     return ended["result"]
-
-
-def _describe(step: tuple[int, int, int], epochs: int) -> str:
-    epoch, done, num_steps = step
-    if not epoch:
-        return "starting the workers"
-    return f"epoch {epoch} of {epochs}: step {done} of {num_steps}"
 
 
 def _meaning(error: TrainingFailedError, run: str) -> RetrievalError:

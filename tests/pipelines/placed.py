@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 
-from pipelines import scan
-from pipelines.cluster import nodes
+from pipelines import progress, scan
+from pipelines.cluster import nodes, waiting
 from pipelines.cluster.session import session
 from pipelines.cluster.site import Site
 from pipelines.embed import EmbedConfig, hands
@@ -105,10 +106,34 @@ def embed_slowly(folder, site):
 def embed_beside_another(folder, site):
     """Embed while another job holds all GPUs."""
     with session(site):
-        num_gpus = nodes.resources(site).num_gpus
-        holders = [ray.remote(num_gpus=1)(Holder).remote() for _ in range(num_gpus)]
-        ray.get([holder.is_there.remote() for holder in holders])
+        hold_gpus(site)
         return embed_photos(folder, site)
+
+
+def rank_beside_another(folder, site):
+    """Rank when another job has let the GPUs go that it held for some seconds."""
+    return beside_another(rank_vectors, folder, site)
+
+
+def train_beside_another(folder, site):
+    """Train likewise."""
+    return beside_another(train_on_photos, folder, site)
+
+
+def beside_another(run, folder, site):
+    replace(progress, _LOG_EVERY_S=0.2)
+    replace(waiting, LONG_START_S=1)
+    with session(site):
+        holders = hold_gpus(site)
+        threading.Timer(5, lambda: [ray.kill(holder) for holder in holders]).start()
+        return run(folder, site)
+
+
+def hold_gpus(site):
+    num_gpus = nodes.resources(site).num_gpus
+    holders = [ray.remote(num_gpus=1)(Holder).remote() for _ in range(num_gpus)]
+    ray.get([holder.is_there.remote() for holder in holders])
+    return holders
 
 
 class Holder:

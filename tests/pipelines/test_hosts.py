@@ -1,4 +1,4 @@
-"""A night as jobs on several hosts that share nothing but a store: a host and the driver are lost.
+"""A training and a night on hosts that share nothing but a store; a host and the driver are lost.
 
 The long form is in tests/soak: test_hosts.py (the whole chain), test_chaos.py (all that can
 break).
@@ -14,12 +14,15 @@ import pytest
 from tests.conftest import photo_bytes
 from tests.hosts import why_not
 from tests.ray_hosts import BUCKET, RayHosts
+from tests.training import draw_photos
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 INDEX, RANKING = f"{BUCKET}/index", f"{BUCKET}/ranking"
 EMBED = ["embed", f"{BUCKET}/photos", INDEX, "--backbone", "tests.fakes:slow", "--weights", "none"]
 EMBED += ["--labels", "none", "--batch-size", "4"]
+
+_READ = "print(client.get_object(Bucket='bucket', Key=sys.argv[1])['Body'].read().decode())"
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,20 @@ def test_who_has_no_token_is_not_let_in(hosts):
     assert (refused.returncode, out) == (1, "")
     assert "export RAY_AUTH_MODE=token" in err
     assert hosts.token not in err
+
+
+def test_a_training_has_a_worker_on_each_host_and_they_meet(hosts, tmp_path):
+    hosts.upload(draw_photos(tmp_path / "classes"), "classes")
+    small = ["--backbone", "tests.training:small", "--weights", "none", "--image-size", "32"]
+    train = ["train", f"{BUCKET}/classes", f"{BUCKET}/model", *small, "--epochs", "2"]
+    job = hosts.start_job(*train)
+    name = "ray::RayTrainWorker"
+    hosts.wait_for(lambda: all(host.processes(name) for host in hosts.workers), job)
+    out, err = job.communicate(timeout=300)
+    assert job.returncode == 0, err
+    assert json.loads(out)["epochs"] == 2
+    epochs = hosts.boto(_READ, "model/metrics.jsonl").splitlines()
+    assert [json.loads(line)["num_workers"] for line in epochs] == [2, 2]
 
 
 def test_a_night_that_loses_a_host_and_then_its_driver_goes_on_where_it_was(hosts, photos):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -86,8 +87,23 @@ def test_gpus_that_other_jobs_hold_are_waited_for_and_then_named(jobs):
         "embed_beside_another", "from pipelines.cluster import session; session._ACTORS_START_S = 3"
     )
     assert done.returncode == 1
-    message = "ClusterError: Ray: not all actors of this job have started within 3 s: other jobs"
+    message = "ClusterError: Ray: not all actors of this job have started within 3 s: most "
     assert message in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(this_machine_has_gpu(), reason="its GPUs would do the work")
+@pytest.mark.parametrize(
+    ("job", "who"),
+    [
+        ("rank_beside_another", "the actors"),
+        pytest.param("train_beside_another", "the workers", marks=pytest.mark.soak),
+    ],
+)
+def test_that_gpus_are_not_free_is_told_while_they_are_waited_for(jobs, job, who):
+    done = jobs.try_run(job)
+    assert re.search(rf"starting {who}, [1-5] s: 0 of 2 GPUs are free\n", done.stderr)
+    assert done.returncode == 1  # they were let go, and are none that torch knows
+    assert "offers GPUs, but torch finds none there" in done.stderr.splitlines()[-1]
 
 
 FEW_SECONDS = "from pipelines.cluster import waiting; waiting.PATIENCE_S = 1"

@@ -17,7 +17,7 @@ import pytest
 from pipelines.train import TrainConfig, Workers, run
 from pipelines.train.publishing import start_folder
 from pipelines.train.split import SPLIT_SCHEMA, Split
-from retrieval.errors import StorageError, UsageError
+from retrieval.errors import StorageError, TrainingError, UsageError
 from retrieval.index.schema import REJECT_SCHEMA
 from retrieval.model_folder import is_model, open_model
 from tests.training import draw_photos
@@ -122,13 +122,14 @@ def test_a_loss_that_is_no_number_keeps_the_best_epoch_before(photos, tmp_path):
     assert done.stdout == ""
 
 
-def test_a_loss_that_is_no_number_from_the_start_leaves_no_model(photos, tmp_path):
+def test_a_loss_that_is_no_number_from_the_start_leaves_no_model(
+    photos, ray_session, tmp_path
+):
     model = tmp_path / "model"
-    environment = {"STEPS_FILE": str(tmp_path / "steps"), "DIVERGE_AT_STEP": "1"}
-    done = train_apart(photos, model, "tests.training:diverging", **environment)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        f"Error: {model}: in epoch 1 the loss is nan by step 3, so there is no good epoch to keep. "
+    with pytest.raises(TrainingError) as caught:
+        run(str(photos), str(model), replace(SMALL, backbone="tests.training:hopeless"))
+    assert str(caught.value) == (
+        f"{model}: in epoch 1 the loss is nan by step 3, so there is no good epoch to keep. "
         f"Use a smaller --learning-rate, or --warmup-epochs 1."
     )
     assert not is_model(str(model))

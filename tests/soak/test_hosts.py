@@ -65,6 +65,10 @@ def figures(epoch):
     return {name: value for name, value in epoch.items() if not name.endswith("_s")}
 
 
+def trains_on_all(hosts):
+    return all(host.processes("ray::RayTrainWorker") for host in hosts.workers)
+
+
 def has_checkpoint(hosts, model):
     return any("checkpoint_" in key for key in hosts.keys(f"{model}/training"))
 
@@ -81,6 +85,7 @@ def test_a_training_that_loses_a_host_makes_the_same_model(hosts, one):
     model = "lost/model"
     job = hosts.start_job("train", f"{BUCKET}/gallery", f"{BUCKET}/{model}", *TRAIN)
     hosts.wait_for(lambda: has_checkpoint(hosts, model), job, within_s=300)
+    assert trains_on_all(hosts)
     hosts.workers[1].power_off()
     hosts.power_on(hosts.workers[1])
     out, err = job.communicate(timeout=900)

@@ -1,4 +1,4 @@
-"""By which network interface the workers of a training meet."""
+"""Before the workers of a training connect: by which network interface, and with which GPU."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import ray
+import torch
 
-from pipelines.train.network_interface import choose_interface
+from pipelines.train.connecting import check_gpu, choose_interface
+from retrieval.errors import ClusterError
 
 ADDRESSES = {"lo": ["127.0.0.1"], "eth0": ["fe80::1", "10.0.0.7"], "eth1": ["10.1.0.7"]}
 
@@ -42,3 +44,13 @@ def test_it_is_that_of_the_nodes_address_if_there_is_one(monkeypatch, address, n
 def test_a_users_own_choice_wins(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth1")
     assert at(monkeypatch, "10.0.0.7") == "eth1"
+
+
+def test_a_worker_that_has_booked_a_gpu_needs_one(monkeypatch):
+    check_gpu()  # it has booked none
+    monkeypatch.setattr(ray, "get_gpu_ids", lambda: ["0"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    check_gpu()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ClusterError, match="offers GPUs, but torch finds none there"):
+        check_gpu()
