@@ -122,9 +122,7 @@ def test_a_loss_that_is_no_number_keeps_the_best_epoch_before(photos, tmp_path):
     assert done.stdout == ""
 
 
-def test_a_loss_that_is_no_number_from_the_start_leaves_no_model(
-    photos, ray_session, tmp_path
-):
+def test_a_loss_that_is_no_number_from_the_start_leaves_no_model(photos, ray_session, tmp_path):
     model = tmp_path / "model"
     with pytest.raises(TrainingError) as caught:
         run(str(photos), str(model), replace(SMALL, backbone="tests.training:hopeless"))
