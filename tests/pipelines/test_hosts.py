@@ -66,7 +66,7 @@ def test_a_training_has_a_worker_on_each_host_and_they_meet(hosts, tmp_path):
     out, err = job.communicate(timeout=300)
     assert job.returncode == 0, err
     assert json.loads(out)["epochs"] == 2
-    epochs = hosts.boto(_READ, "model/metrics.jsonl").splitlines()
+    epochs = hosts.boto(_READ, "model/metrics.jsonl").strip().splitlines()
     assert [json.loads(line)["num_workers"] for line in epochs] == [2, 2]
 
 
