@@ -13,13 +13,12 @@ help:  ## list the targets
 
 setup: $(READY)  ## make .venv with the tested versions
 
-# About 5.5 GB and two minutes the first time: torch comes with its CUDA libraries. Python compiles
-# what is imported; pip would compile all of it, 20,000 files, for most of a minute.
+# About 5.5 GB and two minutes the first time: torch comes with its CUDA libraries.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "$$($(PYTHON) --version) found; Python 3.11 to 3.13 is needed. Name one: make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(READY)  ## draw a gallery and take it through every step on this machine
