@@ -3,7 +3,7 @@
 session     session(): the only call of ray.init; what Ray raises, as our errors
 site        which cluster, which of its nodes, how many to wait for
 nodes       what the nodes have, for plans
-waiting     until the nodes are there
+waiting     until the nodes are there; what to show while actors start
 tokens      the token at the door
 ray_address is anybody there? asked without loading Ray
 

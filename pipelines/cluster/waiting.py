@@ -49,7 +49,7 @@ def wait_for_nodes(site: Site, *, can_grow: bool = True) -> None:
 
 
 def start_text(what: str, since: float, *, on_gpus: bool) -> str:
-    """What to show while actors start; no word yet on whether there is room for them.
+    """What to show while actors start, or wait for room to start in.
 
     Args:
         what: As "the workers".
