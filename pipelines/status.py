@@ -147,7 +147,15 @@ def _run(commit: Commit) -> dict[str, Any]:
     counts = {name: value for name, value in commit.run.items() if name.startswith("num_")}
     made = commit.timestamp_ms
     at = made and f"{datetime.fromtimestamp(made / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    restored = commit.run.get("restored_version")
+    restored, repeated = (commit.run.get(f"{how}_version") for how in ("restored", "repeated"))
+    if repeated is not None:  # by a vacuum, which has embedded nothing
+        return {
+            "version": commit.version,
+            "run_id": commit.run.get("run_id"),
+            "created_at": commit.run.get("created_at", at),
+            "vacuumed": True,
+            "repeated_version": repeated,
+        }
     return {
         "version": commit.version,
         "run_id": commit.run.get("run_id"),

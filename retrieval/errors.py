@@ -3,6 +3,7 @@
 RetrievalError
 ├── UsageError           a setting that cannot be met (also a ValueError)
 ├── StorageError         a folder, file or object store that cannot be read or written
+│   └── VacuumedError    work of a run that is gone before its commit
 ├── ImageError           one photo that cannot be read; carries a reason code
 ├── ModelError           weights or a model folder that cannot be used
 ├── TrainingError        a training that cannot go on: its loss is no number any more
@@ -28,6 +29,7 @@ __all__ = [
     "StorageError",
     "TrainingError",
     "UsageError",
+    "VacuumedError",
 ]
 
 
@@ -41,6 +43,13 @@ class UsageError(RetrievalError, ValueError):
 
 class StorageError(RetrievalError):
     """A folder, file or object store that cannot be listed, read or written."""
+
+
+class VacuumedError(StorageError):
+    """What a run was about to commit is gone, or a vacuum is about to remove it.
+
+    Nothing was committed; the same run does what is missing once more.
+    """
 
 
 class ImageError(RetrievalError):

@@ -25,8 +25,10 @@ __all__ = ["vacuum"]
 def vacuum(index: str, keep_days: float, dry_run: bool, force: bool) -> None:
     """Remove shards, rejects and receipts that no version of the last days needs.
 
-    Only files that this tool has written, older than these days, are removed; the work of a
-    running night is younger. Killed in the middle it harms nothing: give the command again.
+    Only files that this tool has written, by their names, older than these days, are removed; no
+    link is followed. Nights and restores may run at the same time, and other vacuums: what one of
+    them commits has all its files. Where shards or rejects go, the newest version is committed
+    once more, unchanged. Killed in the middle it harms nothing: give the command again.
 
     \b
     Example:

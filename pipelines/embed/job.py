@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines.cluster.site import Site
@@ -12,11 +12,14 @@ from pipelines.embed.hands import RayHands
 from pipelines.embed.inputs import Listing, check_output, labelled, load_model, plan_night
 from pipelines.laps import Laps
 from pipelines.progress import announce, status_line
-from retrieval.errors import MismatchError, StorageError
+from retrieval.errors import MismatchError, StorageError, VacuumedError
 from retrieval.images import Reason
 from retrieval.index import (
     Candidate,
+    EmbeddingSpec,
+    Index,
     failures_recorded,
+    is_index,
     open_index,
     prepare,
     publish,
@@ -27,6 +30,8 @@ from retrieval.storage import absolute_uri, check_writable, join
 
 __all__ = ["Gate", "run"]
 
+# Whose work is removed again and again works beside `vacuum --force`, which is not meant for that.
+_MOST_VACUUMED = 3
 # Called with the next version before it is committed. Gives what the report is to say of it, or
 # raises a RetrievalError: then the version that is there stays.
 Gate = Callable[[Candidate], Mapping[str, Any] | None]
@@ -70,22 +75,57 @@ def _run(
     label, listing = labeller(config.labels), Listing(photos, follow_links=config.follow_links)
     laps.end("list")
     with status_line(f"loading {config.model or config.backbone}"):
-        settings, spec = load_model(config)
+        model = load_model(config)
     laps.end("load_model")
+    attempt = _Attempt(index, model, label, config, site, gate, laps)
+    num_vacuumed = 0
     while True:
+        try:
+            report = attempt.run(seen, listing)
+            return write_record(index, report["run_id"], report, announce)
+        except VacuumedError as error:
+            num_vacuumed += 1
+            if num_vacuumed == _MOST_VACUUMED:
+                raise
+            announce(f"{error} Embedding what is gone once more.")
+        except MismatchError as error:
+            if not (config.rebase and _is_overtaken(index, seen)):
+                raise
+            announce(f"{error} Going on from there, as --rebase asks.")
+        seen = check_output(photos, index)
+        listing = Listing(photos, follow_links=config.follow_links)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A version, from its listing to its commit; what does not change if it must begin anew."""
+
+    index: str
+    model: tuple[dict[str, Any], EmbeddingSpec]
+    label: Callable[[str], str | None]
+    config: EmbedConfig
+    site: Site
+    gate: Gate | None
+    laps: Laps
+
+    def run(self, seen: Index | None, listing: Listing) -> dict[str, Any]:
+        """Gives the report."""
+        config, laps, (settings, spec) = self.config, self.laps, self.model
         night = plan_night(listing, seen, spec, config)
-        with RayHands(index, settings, spec, config, laps, site) as hands:
-            listed = labelled(listing.batches, config.labels, label)
+        with RayHands(self.index, settings, spec, config, laps, self.site) as hands:
+            listed = labelled(listing.batches, config.labels, self.label)
             with status_line("comparing the gallery with what is embedded"):
-                candidate = prepare(index, seen, spec, listed, night, hands)
+                candidate = prepare(self.index, seen, spec, listed, night, hands)
             laps.end("compare")
-        _check_not_empty(photos, candidate)
-        verdict = _judge(candidate, gate, laps)
-        version = _publish(candidate, laps, may_lose=config.rebase)
-        if version is not None:
-            report = _report(photos, candidate, version, hands, laps) | verdict
-            return write_record(index, night.run_id, report, announce)
-        seen, listing = open_index(index), Listing(photos, follow_links=config.follow_links)
+        _check_not_empty(listing.photos, candidate)
+        verdict = _judge(candidate, self.gate, laps)
+        version = publish(candidate)
+        laps.end("commit")
+        return _report(listing.photos, candidate, version, hands, laps) | verdict
+
+
+def _is_overtaken(index: str, seen: Index | None) -> bool:
+    return is_index(index) and (seen is None or open_index(index).version != seen.version)
 
 
 def _judge(candidate: Candidate, gate: Gate | None, laps: Laps) -> dict[str, Any]:
@@ -95,19 +135,6 @@ def _judge(candidate: Candidate, gate: Gate | None, laps: Laps) -> dict[str, Any
     found = gate(candidate)
     laps.end("gate")
     return {} if found is None else {"gate": found}
-
-
-def _publish(candidate: Candidate, laps: Laps, *, may_lose: bool) -> int | None:
-    """The version that is current then; None where another run was faster, and that may be."""
-    try:
-        version = publish(candidate)
-    except MismatchError as error:
-        if not may_lose:
-            raise
-        announce(f"{error} Going on from there, as --rebase asks.")
-        return None
-    laps.end("commit")
-    return version
 
 
 def _check_not_empty(photos: str, candidate: Candidate) -> None:

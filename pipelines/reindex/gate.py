@@ -62,7 +62,12 @@ def measure(
 
 
 def _ranking_of(index: Index) -> str:
-    return join(index.uri, "_probe_rankings", str(index.run["run_id"]))
+    return join(index.uri, "_probe_rankings", _maker(index))
+
+
+def _maker(index: Index) -> str:
+    """The run that made a version's content; a vacuum only repeats it."""
+    return str(index.run.get("repeated_run_id", index.run.get("run_id")))
 
 
 def _overlap(candidate: Candidate, probe: str, metric: str, k: int, site: Site) -> float | None:
@@ -115,5 +120,5 @@ def forget_older(index: Index) -> None:
     """Remove rankings of the probe that no next night compares with; see `measure`."""
     folder = join(index.uri, "_probe_rankings")
     names = {uri[len(folder) + 1 :].partition("/")[0] for uri in list_files(folder)}
-    for name in names - {str(index.run.get("run_id"))}:
+    for name in names - {_maker(index)}:
         remove_folder(join(folder, name))

@@ -4,6 +4,7 @@ schema      columns, and the EmbeddingSpec that says how the vectors were made
 shards      one Parquet file: encode and decode
 table       the Delta Lake log: open a version, what a run said of itself
 local_log   its entries on a local disk, synced
+before_commit  what must hold before it
 commit      one run's commit
 torn_entry  what a loss of power has left of one
 reading     the whole index as arrays
@@ -21,8 +22,10 @@ changes     what differs between two versions
 checking    every byte of a version, and whether its parts agree
 restoring   an old version's content as a new one
 vacuum      what no version needs any more
+removal_lists  why it may run beside everything else
 rejects     where those of a version are, read strictly
 folder      a folder's files with sizes and times
+names       by which this program knows its own files
 database    for one comparison, in bounded memory
 """
 

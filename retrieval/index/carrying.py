@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from retrieval.breakpoints import reached
-from retrieval.index.reading import read_shard
+from retrieval.index.reading import read_whole_shard
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard, write_shard
 
@@ -113,15 +113,16 @@ def carry(index_uri: str, spec: EmbeddingSpec, pieces: Sequence[Piece]) -> Shard
     """Write a shard of rows of others.
 
     Raises:
-        IndexFormatError: a shard is missing or damaged: its pages are checked.
+        IndexFormatError: a shard is missing or damaged: its hash is compared with the recorded one,
+            see `read_whole_shard`.
         StorageError: the new one cannot be written.
 
-    Cost: reads each shard whole; holds one of them and, twice, the new one.
+    Cost: reads each shard whole; holds one of them twice and, twice, the new one.
     """
     schema = index_schema(spec)
     tables = []
     for piece in pieces:
-        table = read_shard(index_uri, piece.shard, schema).take(piece.rows["row"])
+        table = read_whole_shard(index_uri, piece.shard, schema).take(piece.rows["row"])
         for name in piece.rows.column_names:
             if name != "row":
                 place = schema.get_field_index(name)

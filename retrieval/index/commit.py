@@ -1,9 +1,9 @@
 """A run's commit: one entry of the log that holds what the new version adds and removes.
 
-A strict compare-and-swap on the version that the run has seen, so two runs cannot both win.
-On a local disk the entry is written by local_log.py, which syncs it; on an object store by
-deltalake, which writes it only if nobody else has. An error on the way says nothing about
-whether the entry is there (its reply may have got lost), so the log itself is asked then.
+A compare-and-swap on the version that the run has seen, so two runs cannot both win; versions of
+vacuums alone, which change nothing, are passed over (see removal_lists.py for what that is good
+for). An error on the way says nothing about whether the entry is there (its reply may have got
+lost), so the log itself is asked then.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import errno
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -23,15 +22,19 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from retrieval.breakpoints import reached
-from retrieval.errors import MismatchError, StorageError, UsageError
+from retrieval.errors import StorageError, UsageError
+from retrieval.format_version import FORMAT_VERSION
 from retrieval.index import local_log
 from retrieval.index.asking import root_cause
+from retrieval.index.before_commit import check_addable, newest_alike
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.table import (
     COMMIT_KEY,
+    RECORD_FORMAT,
     RUN_KEY,
     SHARDS_KEY,
+    Index,
     commit_info,
     live_files,
     newest_version,
@@ -39,13 +42,13 @@ from retrieval.index.table import (
     table_uri,
     torn,
 )
-from retrieval.storage import delta_options, file_stamp, first_line, is_local, join
+from retrieval.storage import delta_options, first_line, is_local
 
-__all__ = ["commit_index"]
+__all__ = ["commit_again", "commit_index"]
+
 
 # Opening an index reads the newest checkpoint and the entries after it.
 _CHECKPOINT_VERSIONS = 10
-_LOOK_UPS = 16  # side by side; one takes some 20 ms on an object store
 # Between tries of a commit that a store has not taken, though nobody else has committed: a broken
 # connection, or an answer 409, are asked again by no client. A try again is safe: whichever is
 # the first, the log takes one, and that says whose it is.
@@ -60,12 +63,14 @@ def commit_index(
     *,
     run: Mapping[str, Any],
     seen_version: int | None,
+    rejects: str | None = None,
 ) -> int:
     """Make shards the whole content of the index, in one atomic commit.
 
     The log takes up the difference to `seen_version` only. When this returns, the commit
     survives a loss of power. On an object store it is tried again, up to four times, if the
-    store has not taken it and nobody else has committed.
+    store has not taken it and nobody else has committed. Where only vacuums have committed since
+    `seen_version`, it takes the number after theirs.
 
     Args:
         uri: The index; made if it is not there.
@@ -73,53 +78,99 @@ def commit_index(
         shards: All files of the new version, written by `write_shard`.
         run: What to remember of the run, JSON values; "run_id" should name it.
         seen_version: The version that the run started from; None if there was no index.
+        rejects: The folder that `run` names as that of its rejects: it must be there, too.
 
     Returns:
         The number of the new version.
 
     Raises:
         UsageError: no index may have this name, or a shard is named twice.
-        MismatchError: somebody else has committed since `seen_version`.
-        StorageError: a new shard is not there or not whole, or the log cannot be written.
+        MismatchError: another run has committed since `seen_version`.
+        VacuumedError: a new shard or the rejects are gone, or a vacuum is about to remove them.
+        StorageError: a new shard is not whole, or the log cannot be written.
         IndexFormatError: the log is damaged, or not to be written by us.
 
-    Cost: one look-up a new shard, and a text of some 120 bytes a shard in the log.
+    Cost: one look-up a new shard, two listings, and a text of some 120 bytes a shard in the log.
     """
     uri = table_uri(uri)
-    version = 0 if seen_version is None else seen_version + 1
     record = _record(uri, run, shards)
+
+    def put(base: int | None) -> None:
+        change = _change_to(uri, spec, shards, base)
+        check_addable(uri, change.adds, rejects)
+        reached("before commit")
+        _write(uri, _after(base), change, record)
+
+    return _commit(uri, seen_version, record, put, passes_vacuums=True)
+
+
+def commit_again(index: Index, run: Mapping[str, Any]) -> int:
+    """Commit the content of the newest version once more, unchanged, as a vacuum does.
+
+    Args:
+        index: The newest version.
+        run: What to remember.
+
+    Returns:
+        The number of the new version, the one after the index's.
+
+    Raises:
+        MismatchError: somebody else has committed since, be it a vacuum.
+        StorageError, IndexFormatError: as `commit_index`.
+    """
+    uri, record = index.uri, _record(index.uri, run, index.shards)
+
+    def put(base: int | None) -> None:
+        reached("before commit again")
+        _write(uri, _after(base), _no_change(uri, index.version), record)
+
+    return _commit(uri, index.version, record, put, passes_vacuums=False)
+
+
+def _commit(
+    uri: str,
+    seen_version: int | None,
+    record: str,
+    put: Callable[[int | None], None],
+    *,
+    passes_vacuums: bool,
+) -> int:
+    """Have an entry put after the newest, until it is there or never can be."""
+    base = seen_version
     give_up_at = time.monotonic() + _RETRY_S
     pauses_s = [] if is_local(uri) else [*_PAUSES_S]
-    while error := _try_to_commit(uri, spec, shards, seen_version, record):
-        if not pauses_s or time.monotonic() > give_up_at:
-            raise StorageError(f"{uri}: the commit failed ({_reason(error)}).") from error
-        time.sleep(pauses_s.pop(0))
+    while True:
+        try:
+            reached("before the newest is read")
+            if newest_version(uri) != base:
+                raise FileExistsError(errno.EEXIST, "not the version that the run has seen")
+            reached("newest read")
+            put(base)
+        except (DeltaError, OSError) as error:
+            outcome = _outcome(uri, base, record, error)
+            if outcome == "overtaken":
+                base = newest_alike(uri, base, passes_vacuums=passes_vacuums)
+                continue
+            if outcome == "open":
+                if not pauses_s or time.monotonic() > give_up_at:
+                    raise StorageError(f"{uri}: the commit failed ({_reason(error)}).") from error
+                time.sleep(pauses_s.pop(0))
+                continue
+        break
+    version = _after(base)
     reached("after commit")
     if is_local(uri) and (version + 1) % _CHECKPOINT_VERSIONS == 0:
         local_log.write_checkpoint(uri, version)
     return version
 
 
-def _try_to_commit(
-    uri: str,
-    spec: EmbeddingSpec,
-    shards: Sequence[Shard],
-    seen_version: int | None,
-    record: str,
-) -> Exception | None:
-    """None if the commit is in the log now; what went wrong if the log is as it was before."""
-    version = 0 if seen_version is None else seen_version + 1
-    try:
-        if newest_version(uri) != seen_version:
-            raise FileExistsError(errno.EEXIST, "not the version that the run has seen")
-        change = _change(uri, spec, shards, seen_version)
-        _check_written(uri, change.adds)
-        reached("before commit")
-        commit = _commit_to_disk if is_local(uri) else _commit_to_store
-        commit(uri, version, change, record)
-    except (DeltaError, OSError) as error:
-        return None if _is_committed(uri, seen_version, record, error) else error
-    return None
+def _write(uri: str, version: int, change: _Change, record: str) -> None:
+    commit = _commit_to_disk if is_local(uri) else _commit_to_store
+    commit(uri, version, change, record)
+
+
+def _after(base: int | None) -> int:
+    return 0 if base is None else base + 1
 
 
 def _record(uri: str, run: Mapping[str, Any], shards: Sequence[Shard]) -> str:
@@ -130,7 +181,7 @@ def _record(uri: str, run: Mapping[str, Any], shards: Sequence[Shard]) -> str:
             raise UsageError(f"{uri}: {shard.path} was to be committed twice. Name it once.")
         hashes[shard.path] = shard.sha256
     own = {} if "run_id" in run else {COMMIT_KEY: uuid.uuid4().hex}
-    return json.dumps({**run, **own, SHARDS_KEY: hashes})
+    return json.dumps({**run, FORMAT_VERSION: RECORD_FORMAT, **own, SHARDS_KEY: hashes})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +205,10 @@ class _Change:
     stays: Sequence[Shard]
 
 
-def _change(
+def _change_to(
     uri: str, spec: EmbeddingSpec, shards: Sequence[Shard], seen_version: int | None
 ) -> _Change:
+    """What leads from the version that was seen to one of these shards."""
     schema = Schema.from_arrow(index_schema(spec))
     table = None if seen_version is None else open_table(uri, seen_version)
     live = {} if table is None else live_files(table)
@@ -175,20 +227,12 @@ def _columns(schema: Schema) -> dict[str, Any]:
     return json.loads(schema.to_json())  # Schema's own equality passes over metadata
 
 
-def _check_written(uri: str, shards: Sequence[Shard]) -> None:
-    """Refuse shards that are not there or not whole: the log itself would take them."""
-
-    def size_bytes(shard: Shard) -> int:
-        return file_stamp(join(uri, shard.path))[0]
-
-    with ThreadPoolExecutor(_LOOK_UPS) as pool:
-        for shard, found in zip(shards, pool.map(size_bytes, shards), strict=True):
-            if found != shard.size_bytes:
-                state = f"has {found} bytes" if found >= 0 else "is not there"
-                raise StorageError(
-                    f"{join(uri, shard.path)}: this new shard {state}; {shard.size_bytes} bytes "
-                    f"are needed. Nothing was committed: run it again."
-                )
+def _no_change(uri: str, version: int) -> _Change:
+    """What leads from a version to the same content once more."""
+    table = open_table(uri, version)
+    return _Change(
+        table=table, schema=table.schema(), is_redefined=False, adds=(), removes=(), stays=()
+    )
 
 
 def _commit_to_disk(uri: str, version: int, change: _Change, record: str) -> None:
@@ -253,16 +297,17 @@ def _remove(file: Mapping[str, Any]) -> RemoveAction:
     )
 
 
-def _is_committed(uri: str, seen_version: int | None, record: str, error: Exception) -> bool:
-    """Whether a commit is in the log in spite of an error; raises if it never will be."""
-    version = 0 if seen_version is None else seen_version + 1
+def _outcome(uri: str, base: int | None, record: str, error: Exception) -> str:
+    """What the log says after an error: "committed", "overtaken", or still "open"."""
+    version = _after(base)
     try:
         newest = newest_version(uri)
-        is_newer = newest is not None and newest != seen_version
-        if is_newer and commit_info(uri, version).get(RUN_KEY) == record:
-            if is_local(uri):
-                local_log.sync_log(uri)
-            return True
+        if newest is None or newest == base:
+            return "open"
+        if commit_info(uri, version).get(RUN_KEY) != record:
+            return "overtaken"
+        if is_local(uri):
+            local_log.sync_log(uri)
     except ValueError:
         raise torn(uri, version) from error
     except (OSError, StorageError) as second:
@@ -270,12 +315,7 @@ def _is_committed(uri: str, seen_version: int | None, record: str, error: Except
             f"{uri}: whether version {version} was committed and will last cannot be told "
             f"({first_line(second)}). Mend what hinders the disk or the store; run it again."
         ) from error
-    if is_newer:
-        raise MismatchError(
-            f"{uri}: another run has committed version {newest} meanwhile; this one started "
-            f"from {seen_version}. Nothing was changed: run it again."
-        ) from error
-    return False
+    return "committed"
 
 
 def _reason(error: Exception) -> str:

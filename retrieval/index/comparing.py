@@ -11,14 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from retrieval.errors import IndexFormatError
+from retrieval.errors import IndexFormatError, VacuumedError
 from retrieval.images import Reason
+from retrieval.index.before_commit import check_not_overtaken
 from retrieval.index.difference import LISTED_SCHEMA, Difference, open_difference
-from retrieval.index.schema import EmbeddingSpec
+from retrieval.index.reading import DAMAGED_SHARD, read_whole_shard, strange_shard
+from retrieval.index.rejects import rejects_path
+from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard, is_intact
 from retrieval.index.staging import Receipt, read_receipts, read_rejects
 from retrieval.index.table import Index
-from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input
+from retrieval.storage import file_stamp, first_line, join, open_input
 
 __all__ = ["Comparison", "Night", "compare"]
 
@@ -85,23 +88,68 @@ def compare(
     listed: Iterable[pa.RecordBatch],
     night: Night,
 ) -> Iterator[Comparison]:
-    """Compare a listing with an index; writes nothing there. Arguments as of `night.prepare`."""
+    """Compare a listing with an index; writes nothing there. Arguments as of `night.prepare`.
+
+    While it is open, what is found to be removed meanwhile is told from what is damaged; see
+    `_removal_noticed`.
+    """
     is_same_make = seen is not None and seen.spec.makes_same(spec)
     if seen is not None and is_same_make:
         spec = seen.spec  # another name of the same network is no new make
     live = list(seen.shards) if seen is not None and is_same_make else []
     receipts, useless = read_receipts(uri, spec)
     if night.heal:
-        live = [shard for shard in live if is_intact(uri, shard)]
+        live = [shard for shard in live if _is_sound(uri, spec, shard)]
         receipts, useless = _intact(uri, receipts, useless)
     staged = [receipt for receipt in receipts if receipt.shard]
     shards = live + [receipt.shard for receipt in staged if receipt.shard]
-    with open_difference() as difference:
+    with _removal_noticed(uri, seen, shards), open_difference() as difference:
         difference.add_listed(listed)
-        _add_stored(difference, uri, shards, len(live), staged, night)
+        settled = [night.settled_us] * len(live) + [receipt.listed_us for receipt in staged]
+        for number, (shard, settled_us) in enumerate(zip(shards, settled, strict=True)):
+            rows = _described(uri, spec, shard)
+            difference.add_stored(number, rows, settled_us - _TICK_US)
         _add_refused(difference, uri, seen if is_same_make else None, receipts, night)
         doubtful = difference.compare(by_content=night.by_content)
         yield Comparison(difference, doubtful, spec, shards, len(live), receipts, useless)
+
+
+@contextmanager
+def _removal_noticed(uri: str, seen: Index | None, shards: Sequence[Shard]) -> Iterator[None]:
+    """Tell a shard that was removed meanwhile from one that is damaged.
+
+    Only shards that no version needs are removed: what killed runs have left, and those of `seen`
+    once another run has committed.
+
+    Raises:
+        MismatchError: another run has.
+        VacuumedError: a shard of a killed run is gone.
+    """
+    try:
+        yield
+    except (IndexFormatError, VacuumedError) as error:
+        check_not_overtaken(uri, None if seen is None else seen.version)
+        live = set() if seen is None else {shard.path for shard in seen.shards}
+        for shard in shards:
+            where = join(uri, shard.path)
+            if shard.path not in live and file_stamp(where)[0] < 0:
+                raise VacuumedError(
+                    f"{where}: this shard of a run that was killed is gone: a vacuum, or another "
+                    f"run, has removed it. Nothing was committed: run it again."
+                ) from error
+        raise
+
+
+def _is_sound(uri: str, spec: EmbeddingSpec, shard: Shard) -> bool:
+    """Whether a shard is as it was written; of one without a recorded hash, whether it reads."""
+    if not is_intact(uri, shard):
+        return False
+    if not shard.sha256:
+        try:
+            read_whole_shard(uri, shard, index_schema(spec))
+        except IndexFormatError:
+            return False
+    return True
 
 
 def _intact(
@@ -112,35 +160,45 @@ def _intact(
     return whole, useless + [each for each in receipts if each not in whole]
 
 
-def _add_stored(
-    difference: Difference,
-    uri: str,
-    shards: Sequence[Shard],
-    num_live: int,
-    staged: Sequence[Receipt],
-    night: Night,
-) -> None:
-    for number, shard in enumerate(shards):
-        is_live = number < num_live
-        settled_us = night.settled_us if is_live else staged[number - num_live].listed_us
-        difference.add_stored(number, _described(uri, shard), settled_us - _TICK_US)
-
-
-def _described(uri: str, shard: Shard) -> Iterator[pa.RecordBatch]:
+def _described(uri: str, spec: EmbeddingSpec, shard: Shard) -> Iterator[pa.RecordBatch]:
     """What a shard says of its photos, without the embeddings."""
-    columns = [*LISTED_SCHEMA.names, "content_sha256"]
+    needed = index_schema(spec)
+    schema = pa.schema([needed.field(name) for name in (*LISTED_SCHEMA.names, "content_sha256")])
     address = join(uri, shard.path)
+    num_rows = 0
     try:
         with (
             open_input(address) as stream,
             pq.ParquetFile(stream, page_checksum_verification=True) as file,
         ):
-            yield from file.iter_batches(_READ_ROWS, columns=columns)
-    except DAMAGED_PARQUET as error:
+            if any(file.schema_arrow.get_field_index(name) < 0 for name in schema.names):
+                raise strange_shard(uri, shard)
+            for batch in file.iter_batches(_READ_ROWS, columns=schema.names):
+                num_rows += batch.num_rows
+                yield _checked(batch, schema, is_ours=bool(shard.sha256))
+    except DAMAGED_SHARD as error:
         raise IndexFormatError(
             f"{address}: this shard cannot be read ({first_line(error)}). If the disk or the store "
             f"is well again, embed with --heal what it held."
         ) from error
+    if num_rows != shard.num_rows:
+        raise strange_shard(uri, shard)
+
+
+def _checked(batch: pa.RecordBatch, schema: pa.Schema, *, is_ours: bool) -> pa.RecordBatch:
+    """The rows as the index has them; ValueError if they cannot be.
+
+    Of shards that other tools have written, the types only need to hold the same.
+    """
+    batch = batch.select(schema.names)
+    if is_ours and batch.schema != schema:
+        raise ValueError(f"columns {', '.join(map(str, batch.schema))}")
+    batch = batch.cast(schema)
+    batch.validate(full=True)  # Parquet does not promise that text is UTF-8
+    for column in schema:
+        if not column.nullable and batch[column.name].null_count:
+            raise ValueError(f"empty cells in {column.name}")
+    return batch
 
 
 def _add_refused(
@@ -152,7 +210,7 @@ def _add_refused(
 ) -> None:
     if night.retry_rejects:
         return
-    groups = [([seen.run.get("rejects")] if seen else [], night.settled_us)]
+    groups = [([rejects_path(seen.run, uri)] if seen else [], night.settled_us)]
     groups += [([receipt.rejects], receipt.listed_us) for receipt in receipts]
     for paths, settled_us in groups:
         rejects = read_rejects(uri, [path for path in paths if path])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +12,17 @@ from pathlib import Path
 import pyarrow.fs as pafs
 
 from retrieval.errors import StorageError
-from retrieval.storage import absolute_uri, first_line, is_local, open_store
+from retrieval.storage import absolute_uri, first_line, is_local, join, open_store
 
-__all__ = ["StoredFile", "stored_files", "stored_folders"]
+__all__ = [
+    "StoredFile",
+    "check_no_link",
+    "is_behind_link",
+    "own_files",
+    "parquet_names",
+    "stored_files",
+    "stored_folders",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,64 @@ def stored_files(folder: str) -> list[StoredFile]:
     with _named(folder):
         found = _local_files(folder) if is_local(folder) else _remote_files(folder)
     return sorted(found, key=lambda file: file.name)
+
+
+def own_files(uri: str, folder: str, pattern: re.Pattern[str]) -> list[StoredFile]:
+    """The files of a folder of an index that this program has written, by their names.
+
+    A link is none of them, nor is what lies in a folder that is one.
+
+    Args:
+        uri: The index.
+        folder: Relative to it; "" for the index itself.
+        pattern: Of the path of such a file, relative to the index.
+
+    Returns:
+        Sorted by name; the names are paths relative to the index. Errors as `stored_files`.
+    """
+    where = join(uri, folder) if folder else uri
+    found = [
+        StoredFile(join(folder, file.name) if folder else file.name, file.size_bytes, at)
+        for file in stored_files(where)
+        for at in [file.modified_s]
+    ]
+    return [
+        file
+        for file in found
+        if pattern.fullmatch(file.name) and not is_behind_link(uri, file.name)
+    ]
+
+
+def parquet_names(folder: str) -> list[str]:
+    """Names of the Parquet files directly inside a folder; errors as `stored_files`."""
+    names = [file.name for file in stored_files(folder)]
+    return [name for name in names if name.endswith(".parquet") and name[0] not in "._"]
+
+
+def is_behind_link(uri: str, path: str) -> bool:
+    """Whether a path inside an index leads through a link, or is one; a store has none."""
+    if not is_local(uri):
+        return False
+    place = Path(absolute_uri(uri))
+    for name in path.split("/"):
+        place /= name
+        if place.is_symlink():
+            return True
+    return False
+
+
+def check_no_link(uri: str, *folders: str) -> None:
+    """Refuse to write into folders of an index that are links: nothing there would be ours.
+
+    Raises:
+        StorageError: one is.
+    """
+    for folder in folders:
+        if is_behind_link(uri, folder):
+            raise StorageError(
+                f"{join(uri, folder)}: is a link, which no job has made, and nothing is written or "
+                f"removed behind it. Put the folder itself there."
+            )
 
 
 def stored_folders(folder: str) -> list[str]:

@@ -20,14 +20,15 @@ from urllib.parse import unquote
 import pyarrow.fs as pafs
 
 from retrieval.errors import IndexFormatError, StorageError
+from retrieval.format_version import FORMAT_VERSION
 from retrieval.index.folder import stored_files
 from retrieval.index.table import (
     COMMIT_KEY,
     NUM_ACTIONS_KEY,
-    RUN_KEY,
     SHARDS_KEY,
     Index,
     entry_uri,
+    read_record,
 )
 from retrieval.storage import absolute_uri, first_line, is_local, join, open_store, read_bytes
 
@@ -169,7 +170,7 @@ def read_commit(uri: str, version: int) -> Commit:
         info = infos[0] if infos else {}
         if not actions or len(actions) != 1 + info.get(NUM_ACTIONS_KEY, len(actions) - 1):
             raise ValueError("it is cut short")
-        run = json.loads(info.get(RUN_KEY, "{}"))
+        run = read_record(info, name)
         shards = run.pop(SHARDS_KEY, None)
         return Commit(
             version=version,
@@ -177,7 +178,7 @@ def read_commit(uri: str, version: int) -> Commit:
             added=_paths(actions, "add"),
             removed=_paths(actions, "remove"),
             shards=None if shards is None else frozenset(shards),
-            run={name: value for name, value in run.items() if name != COMMIT_KEY},
+            run={key: run[key] for key in run if key not in (COMMIT_KEY, FORMAT_VERSION)},
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _unreadable(name, error) from error

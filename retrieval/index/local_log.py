@@ -26,9 +26,12 @@ from deltalake.exceptions import DeltaError
 from retrieval.breakpoints import reached
 from retrieval.errors import IndexFormatError, StorageError
 from retrieval.index.asking import root_cause
+from retrieval.index.folder import own_files, stored_folders
+from retrieval.index.names import SCRATCH, SCRATCH_FILE
 from retrieval.index.shards import Shard
 from retrieval.index.table import LOG_FILE, NUM_ACTIONS_KEY, RUN_KEY, entry_uri
 from retrieval.storage import write_bytes
+from retrieval.storage.removal import remove_written
 
 __all__ = [
     "add_action",
@@ -36,6 +39,7 @@ __all__ = [
     "definition",
     "now_ms",
     "remove_action",
+    "remove_scratch",
     "sync_log",
     "write_checkpoint",
     "write_entry",
@@ -219,8 +223,8 @@ def write_checkpoint(uri: str, version: int) -> None:
     """
     scratch = Path(uri) / _SCRATCH.format(uuid.uuid4().hex)
     try:
-        for leftover in Path(uri).glob(_SCRATCH.format("*")):
-            shutil.rmtree(leftover, ignore_errors=True)  # of a process that was killed
+        for name in filter(SCRATCH.fullmatch, stored_folders(uri)):
+            remove_scratch(uri, name)  # of a process that was killed
         _write_checkpoint(Path(uri) / "_delta_log", scratch, version)
     except (DeltaError, OSError, StorageError) as error:
         _LOGGER.warning(
@@ -231,6 +235,16 @@ def write_checkpoint(uri: str, version: int) -> None:
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_scratch(uri: str, name: str) -> None:
+    """Remove a folder in which a killed process was making a checkpoint.
+
+    What that has not put there stays; raises StorageError.
+    """
+    log = f"{name}/_delta_log"
+    inside = [file.name for file in own_files(uri, log, SCRATCH_FILE)]
+    remove_written(uri, inside, folders=[log, name])
 
 
 def _write_checkpoint(log: Path, scratch: Path, version: int) -> None:

@@ -24,12 +24,16 @@ from retrieval.index.carrying import Piece, Source, fill, plan_shards
 from retrieval.index.commit import commit_index
 from retrieval.index.comparing import Night, compare
 from retrieval.index.difference import Difference
+from retrieval.index.folder import check_no_link
+from retrieval.index.names import REJECTS, STAGING
+from retrieval.index.rejects import rejects_path
 from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.shards import Shard
 from retrieval.index.staging import (
     INDEX_REJECT_SCHEMA,
     Receipt,
     discard,
+    read_own_rejects,
     read_rejects,
     write_rejects,
 )
@@ -98,11 +102,15 @@ def prepare(
     Raises:
         UsageError: an id is listed twice.
         IndexFormatError: a shard that holds rows to keep is damaged.
+        VacuumedError: work that was taken up, or just done, has been removed meanwhile.
+        MismatchError: a shard is gone, and another run has committed since `seen`.
+        StorageError: a folder that is written to is a link.
         RetrievalError: a photo is neither embedded nor refused.
 
     Cost: reads the ids, sizes and times of all rows. Memory is bounded (1 GiB for the
         comparison), but for the rows that are new.
     """
+    check_no_link(uri, STAGING, REJECTS)
     with compare(uri, seen, spec, listed, night) as sides:
         difference, shards, num_live = sides.difference, sides.shards, sides.num_live
         doubtful = sides.doubtful
@@ -116,7 +124,7 @@ def prepare(
         rejects = pa.concat_tables(
             [
                 difference.still_refused().cast(INDEX_REJECT_SCHEMA),
-                read_rejects(uri, [receipt.rejects for receipt in fresh if receipt.rejects]),
+                read_own_rejects(uri, fresh),
             ]
         ).sort_by("image_id")
         counts = _count(difference, num_live, fresh, rejects)
@@ -149,8 +157,9 @@ def publish(candidate: Candidate) -> int:
     """Commit a candidate; gives the version that is current then.
 
     Raises:
-        MismatchError: somebody else has committed since it was begun.
-        StorageError: a shard is gone, or the log cannot be written.
+        MismatchError: another run has committed since it was begun.
+        VacuumedError: a shard or its rejects are gone, or a vacuum is about to remove them.
+        StorageError: a shard is not whole, or the log cannot be written.
     """
     index = candidate.index
     if candidate.is_unchanged and candidate.seen_version is not None:
@@ -164,6 +173,7 @@ def publish(candidate: Candidate) -> int:
         index.shards,
         run={**index.run, "rejects": rejects},
         seen_version=candidate.seen_version,
+        rejects=rejects,
     )
     with suppress(StorageError):  # the night has succeeded; the next one tidies up
         discard(index.uri, candidate.receipts)
@@ -230,5 +240,5 @@ def _count(
 
 
 def _rejects_of(uri: str, seen: Index) -> pa.Table:
-    path = seen.run.get("rejects")
+    path = rejects_path(seen.run, uri)
     return read_rejects(uri, [path] if path else []).sort_by("image_id").combine_chunks()

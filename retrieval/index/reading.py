@@ -8,6 +8,7 @@ rows/s of 512 × float16 on one core, from the page cache; 6 without; benchmarks
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +24,22 @@ from retrieval.errors import IndexFormatError
 from retrieval.index.schema import index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.table import Index, open_index
-from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input
+from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input, read_buffer
 
-__all__ = ["IndexRows", "read_columns", "read_index", "read_shard", "vectors_of"]
+__all__ = [
+    "DAMAGED_SHARD",
+    "IndexRows",
+    "read_columns",
+    "read_index",
+    "read_shard",
+    "read_whole_shard",
+    "strange_shard",
+    "vectors_of",
+]
 
+# What pyarrow raises for any byte of a shard that is another one; no text of an index is a number
+# that a caller has got wrong.
+DAMAGED_SHARD = (*DAMAGED_PARQUET, ValueError, TypeError, MemoryError, OverflowError)
 # One request, and one batch on its way to its place: it stays in a core's cache.
 _READ_BYTES = 2**20
 
@@ -132,7 +145,7 @@ def _embedding_batches(index: Index, shard: Shard) -> Iterator[pa.Array]:
     with _open_shard(index.uri, shard) as file:
         is_same = file.schema_arrow.field("embedding") == schema.field("embedding")
         if not is_same or file.metadata.num_rows != shard.num_rows:
-            raise _strange(index.uri, shard)
+            raise strange_shard(index.uri, shard)
         for batch in file.iter_batches(batch_rows, columns=["embedding"], use_threads=False):
             yield batch.column(0)
 
@@ -155,7 +168,39 @@ def read_shard(index_uri: str, shard: Shard, schema: pa.Schema) -> pa.Table:
     with _open_shard(index_uri, shard) as file:
         table = file.read(columns=schema.names).select(schema.names)
     if table.schema != schema or table.num_rows != shard.num_rows:
-        raise _strange(index_uri, shard)
+        raise strange_shard(index_uri, shard)
+    return table
+
+
+def read_whole_shard(index_uri: str, shard: Shard, schema: pa.Schema) -> pa.Table:
+    """All columns of a shard, whose bytes must be those that its run has written.
+
+    The checksums of the pages vouch for what they hold, but not for the footer, which says where
+    they lie and what they mean; and shards that other tools have rewritten have none. So the hash
+    that the commit or the receipt has recorded is compared first. A commit of another tool records
+    none: then checksums, columns and rows are what can be checked, as in `read_shard`.
+
+    Raises:
+        IndexFormatError: it is gone, or not what was written.
+
+    Cost: twice the memory of the file.
+    """
+    uri = join(index_uri, shard.path)
+    try:
+        data = read_buffer(uri)
+        found = hashlib.sha256(data).hexdigest()
+        if shard.sha256 and found != shard.sha256:
+            raise IndexFormatError(
+                f"{uri}: not the bytes that were written: their SHA-256 is {found[:12]}…, but "
+                f"{shard.sha256[:12]}… was recorded. Embed the photos again with --heal."
+            )
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            table = file.read(columns=schema.names).select(schema.names)
+        table.validate(full=True)
+    except DAMAGED_SHARD as error:
+        raise _unreadable(uri, error) from error
+    if table.schema != schema or table.num_rows != shard.num_rows:
+        raise strange_shard(index_uri, shard)
     return table
 
 
@@ -174,14 +219,19 @@ def _open_shard(index_uri: str, shard: Shard) -> Iterator[pq.ParquetFile]:
             ) as file,
         ):
             yield file
-    except DAMAGED_PARQUET as error:
-        raise IndexFormatError(
-            f"{uri}: this shard cannot be read ({first_line(error)}). Embed the photos again with "
-            f"--heal."
-        ) from error
+    except DAMAGED_SHARD as error:
+        raise _unreadable(uri, error) from error
 
 
-def _strange(index_uri: str, shard: Shard) -> IndexFormatError:
+def _unreadable(uri: str, error: BaseException) -> IndexFormatError:
+    return IndexFormatError(
+        f"{uri}: this shard cannot be read ({first_line(error)}). Embed the photos again with "
+        f"--heal."
+    )
+
+
+def strange_shard(index_uri: str, shard: Shard) -> IndexFormatError:
+    """The error for a file that is no shard of the index, or not the one that it names."""
     return IndexFormatError(
         f"{join(index_uri, shard.path)}: not the shard that the index names; its columns or its "
         f"number of rows differ. Embed the photos again with --heal."

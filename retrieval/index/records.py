@@ -11,13 +11,15 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from retrieval.errors import GateError, RetrievalError, StorageError
+from retrieval.errors import GateError, IndexFormatError, RetrievalError, StorageError
+from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.index.table import Index, is_index
 from retrieval.provenance import provenance
 from retrieval.storage import join, list_files, read_bytes, write_bytes
 
 __all__ = ["failures_recorded", "last_check_us", "read_records", "write_record"]
 
+_NEWEST_FORMAT = 1
 _LOOK_BACK = 10  # records; nights that fail leave some between
 
 
@@ -35,9 +37,15 @@ def write_record(
         say: Called with what went wrong, in one line.
 
     Returns:
-        All that the record says: also `ended_at`, now, and `made_by`; see `provenance`.
+        All that the record says: also `ended_at`, now, `made_by` (see `provenance`), and its
+        `format_version`.
     """
-    complete = {**record, "ended_at": _as_text(datetime.now(UTC)), "made_by": provenance()}
+    complete = {
+        **record,
+        "ended_at": _as_text(datetime.now(UTC)),
+        "made_by": provenance(),
+        FORMAT_VERSION: _NEWEST_FORMAT,
+    }
     content = json.dumps(complete, indent=2, ensure_ascii=False) + "\n"
     try:
         write_bytes(join(index_uri, "_runs", f"{run_id}.json"), content.encode())
@@ -100,8 +108,10 @@ def last_check_us(index: Index) -> int:
         had nothing to commit. 0 if nobody knows.
     """
     committed = _as_us(index.run.get("listed_us"))
+    # A vacuum's version is that of the run before it; see `vacuum_index`.
+    alike = range(index.run.get("repeated_version", index.version), index.version + 1)
     for record in read_records(index.uri, _LOOK_BACK):
-        if record.get("version_after") == index.version:
+        if record.get("version_after") in alike:
             return max(committed, _as_us(record.get("listed_us")))
     return committed
 
@@ -109,9 +119,12 @@ def last_check_us(index: Index) -> int:
 def _read(uri: str) -> Mapping[str, Any]:
     try:
         record = json.loads(read_bytes(uri))
-    except (OSError, ValueError):
+        if not isinstance(record, dict):
+            return {}
+        check_format_version(record, _NEWEST_FORMAT, uri, IndexFormatError)
+    except (OSError, ValueError, IndexFormatError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return record
 
 
 def _as_us(value: object) -> int:

@@ -9,23 +9,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError
-from retrieval.index.folder import stored_files
+from retrieval.index.folder import is_behind_link, parquet_names
+from retrieval.index.names import REJECTS, REJECTS_FOLDER
 from retrieval.index.table import Index
 from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input
 
 __all__ = ["reject_tables", "rejects_path"]
 
 
-def rejects_path(run: Mapping[str, Any]) -> str | None:
+def rejects_path(run: Mapping[str, Any], where: str = "This index") -> str | None:
     """Folder of the rejects of a version, relative to the index; None if there are none.
 
     Args:
         run: What the run that committed the version said of itself.
+        where: The index, for the error.
+
+    Raises:
+        IndexFormatError: the run names what is no such folder.
     """
     if "rejects" in run:
-        return run["rejects"]
-    # `embed` names its run alone.
-    return f"_rejects/{run['run_id']}" if run.get("num_rejected") and "run_id" in run else None
+        path = run["rejects"]
+    else:  # the first releases named the run alone
+        is_any = run.get("num_rejected") and "run_id" in run
+        path = f"{REJECTS}/{run['run_id']}" if is_any else None
+    if path is not None and not (isinstance(path, str) and REJECTS_FOLDER.fullmatch(path)):
+        raise IndexFormatError(
+            f"{where}: its log names the rejects {path!r}; {REJECTS}/RUN_ID is needed. The log is "
+            f"damaged, or not made by this program: restore another version."
+        )
+    return path
 
 
 def reject_tables(index: Index, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -34,22 +46,23 @@ def reject_tables(index: Index, columns: Sequence[str]) -> Iterator[pa.Table]:
     Raises:
         IndexFormatError: a file is damaged, or there is none though the run names a folder.
     """
-    folder = rejects_path(index.run)
+    folder = rejects_path(index.run, index.uri)
     if folder is None:
         return
-    where = join(index.uri, folder)
-    names = [file.name for file in stored_files(where) if file.name.endswith(".parquet")]
+    names = [join(folder, name) for name in parquet_names(join(index.uri, folder))]
+    names = [name for name in names if not is_behind_link(index.uri, name)]
     if not names:
         raise IndexFormatError(
-            f"{where}: no rejects there, though version {index.version} names this folder. Restore "
-            f"another version, or embed the photos again."
+            f"{join(index.uri, folder)}: no rejects there, though version {index.version} names "
+            f"this folder. Restore another version, or embed the photos again."
         )
     for name in names:
+        where = join(index.uri, name)
         try:
-            with open_input(join(where, name)) as stream:
+            with open_input(where) as stream:
                 yield pq.read_table(stream, columns=list(columns), page_checksum_verification=True)
         except DAMAGED_PARQUET as error:
             raise IndexFormatError(
-                f"{join(where, name)}: these rejects cannot be read ({first_line(error)}). Restore "
+                f"{where}: these rejects cannot be read ({first_line(error)}). Restore "
                 f"another version, or embed the photos again."
             ) from error

@@ -21,7 +21,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from retrieval.errors import IndexFormatError, StorageError, UsageError
+from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.index.asking import asked, root_cause
+from retrieval.index.names import check_below
 from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.shards import Shard
 from retrieval.storage import (
@@ -40,6 +42,7 @@ __all__ = [
     "COMMIT_KEY",
     "LOG_FILE",
     "NUM_ACTIONS_KEY",
+    "RECORD_FORMAT",
     "RUN_KEY",
     "SHARDS_KEY",
     "Index",
@@ -52,6 +55,7 @@ __all__ = [
     "newest_version",
     "open_index",
     "open_table",
+    "read_record",
     "read_run",
     "save_candidate",
     "table_uri",
@@ -62,11 +66,13 @@ __all__ = [
 RUN_KEY = "retrieval.run"
 SHARDS_KEY = "shards_sha256"  # in that text: the hash of each shard of the version
 COMMIT_KEY = "commit_id"  # in that text: what tells two commits apart if the run has no run_id
+RECORD_FORMAT = 1  # newest format_version of an index, which stands in that text
 NUM_ACTIONS_KEY = "retrieval.num_actions"  # beside it: lines that follow in the entry
 # What deltalake takes for parts of a web address, or refuses late.
 _MISREAD = re.compile(r"[#?\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
 # A version that is not committed, kept aside: its description stands for an index to whoever
 # opens it.
+_CANDIDATE_FORMAT = 1
 _CANDIDATE = re.compile(r"(.+)/_candidates/[^/]+\.json")
 # An entry of the log, or a checkpoint.
 LOG_FILE = re.compile(r"(\d{20})\.(json|.*parquet)")
@@ -156,7 +162,7 @@ def open_index(uri: str, version: int | None = None) -> Index:
     spec = EmbeddingSpec.from_metadata(fields["embedding"].metadata, uri)
     record = _read_record(uri, table.version())
     hashes = record.get(SHARDS_KEY, dict.fromkeys(files, ""))
-    if hashes.keys() != files.keys():
+    if not isinstance(hashes, dict) or hashes.keys() != files.keys():
         raise torn(uri, table.version())
     return Index(
         uri=uri,
@@ -187,24 +193,35 @@ def save_candidate(index: Index) -> str:
         StorageError: the folder cannot be written.
     """
     uri = join(index.uri, "_candidates", f"{index.run['run_id']}.json")
-    write_bytes(uri, json.dumps(asdict(index)).encode())
+    write_bytes(uri, json.dumps({FORMAT_VERSION: _CANDIDATE_FORMAT, **asdict(index)}).encode())
     return uri
 
 
 def _read_candidate(uri: str) -> Index:
     try:
         found = json.loads(read_bytes(uri))
+        check_format_version(found, _CANDIDATE_FORMAT, uri, IndexFormatError)
+        found.pop(FORMAT_VERSION, None)
         spec = EmbeddingSpec(**found.pop("spec"))
         shards = tuple(Shard(**shard) for shard in found.pop("shards"))
-        return Index(spec=spec, shards=shards, **found)
+        for shard in shards:
+            check_below(shard.path, uri)
+        # Where it lies now: the index may have been moved since.
+        return Index(
+            spec=spec, shards=shards, **{**found, "uri": uri.rpartition("/_candidates/")[0]}
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise IndexFormatError(f"{uri}: no candidate of an index ({first_line(error)}).") from error
 
 
 def live_files(table: DeltaTable) -> dict[str, dict[str, Any]]:
-    """What the log says of each file of a version, by its path inside the index."""
+    """What the log says of each file of a version, by its path inside the index.
+
+    Raises:
+        IndexFormatError: a file lies outside, as those of a shallow clone do.
+    """
     files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    return {unquote(file["path"]): file for file in files}
+    return {check_below(unquote(file["path"]), table.table_uri): file for file in files}
 
 
 def _unreadable(uri: str, version: int | None, error: Exception) -> Exception:
@@ -255,19 +272,38 @@ def read_run(uri: str, version: int) -> Mapping[str, Any]:
 
 def _said(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record without what `commit_index` added."""
-    return {key: record[key] for key in record if key not in (SHARDS_KEY, COMMIT_KEY)}
+    own = (SHARDS_KEY, COMMIT_KEY, FORMAT_VERSION)
+    return {key: record[key] for key in record if key not in own}
 
 
 def _read_record(uri: str, version: int) -> dict[str, Any]:
     # Not by DeltaTable.history: that begins with the newest commit, whatever version is open.
     try:
-        return json.loads(commit_info(uri, version).get(RUN_KEY, "{}"))
+        return read_record(commit_info(uri, version), entry_uri(uri, version))
     except ValueError as error:
         raise torn(uri, version) from error
     except OSError as error:
         raise StorageError(
             f"{entry_uri(uri, version)}: cannot be read ({first_line(error)}). Allow reading it."
         ) from error
+
+
+def read_record(info: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a commit says of itself; {} of one that another tool has made.
+
+    Args:
+        info: Of `commit_info`.
+        where: The entry, for the error.
+
+    Raises:
+        ValueError: it is no JSON object.
+        IndexFormatError: a newer release has written it.
+    """
+    record = json.loads(info.get(RUN_KEY, "{}"))
+    if not isinstance(record, dict):
+        raise ValueError("no JSON object")
+    check_format_version(record, RECORD_FORMAT, where, IndexFormatError)
+    return record
 
 
 def commit_info(uri: str, version: int) -> dict[str, Any]:

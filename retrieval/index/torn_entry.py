@@ -6,6 +6,7 @@ from pathlib import Path
 
 from retrieval.errors import StorageError, UsageError
 from retrieval.index import local_log
+from retrieval.index.folder import is_behind_link
 from retrieval.index.table import entry_uri, is_torn, newest_version, table_uri
 from retrieval.storage import first_line, is_local, open_store
 
@@ -29,6 +30,8 @@ def set_torn_entry_aside(uri: str) -> int | None:
     if newest is None or not is_torn(uri, newest):
         raise UsageError(f"{uri}: no torn entry in its log, so there is none to set aside.")
     entry = entry_uri(uri, newest)
+    if is_behind_link(uri, entry[len(uri) + 1 :]):
+        raise StorageError(f"{entry}: leads through a link, and is left alone. Rename it yourself.")
     try:
         if is_local(uri):
             Path(entry).rename(f"{entry}.torn")

@@ -5,48 +5,74 @@ days has removed, so that each version that was current at any moment of these d
 and restored; the rejects of all versions that can still be read; and all that is younger than
 these days, since the work of a running night looks like rubbish until it is committed.
 
-Not by deltalake's own vacuum, which writes to the log without syncing it: this never writes to
-the log at all. A kill in the middle leaves some of the rubbish and harms nothing; receipts go
-before the shards they name, so that no receipt names a shard that is gone.
+It may run beside nights, restores and other vacuums, whatever their clocks say: before shards and
+rejects are removed, a list of them is written and a version committed that changes nothing, after
+which nobody commits them any more. removal_lists.py says why that is enough. Where neither is to
+be removed there is no such version.
+
+Only files by the names that this program gives are removed, and no link is followed. Not by
+deltalake's own vacuum, which writes to the log without syncing it. A kill in the middle leaves
+some of the rubbish and harms nothing; receipts go before the shards they name.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from retrieval.breakpoints import reached
-from retrieval.errors import StorageError, UsageError
-from retrieval.index.folder import StoredFile, stored_files, stored_folders
-from retrieval.index.history import LOG, oldest_readable, read_commits, read_log
-from retrieval.index.rejects import rejects_path
-from retrieval.index.table import Index, open_index
-from retrieval.storage import (
-    absolute_uri,
-    is_local,
-    join,
-    read_bytes,
-    remove_file,
-    remove_folder,
-    unfinished_files,
+from retrieval.errors import MismatchError, StorageError, UsageError
+from retrieval.index.commit import commit_again
+from retrieval.index.folder import (
+    StoredFile,
+    is_behind_link,
+    own_files,
+    stored_files,
+    stored_folders,
 )
+from retrieval.index.history import LOG, oldest_readable, read_commits, read_log
+from retrieval.index.local_log import remove_scratch
+from retrieval.index.names import (
+    CANDIDATE,
+    CANDIDATES,
+    RECEIPT,
+    REJECTS,
+    REJECTS_FILE,
+    RUNS,
+    SCRATCH,
+    SHARD,
+    STAGED,
+    STAGING,
+    UNFINISHED,
+    VACUUM,
+)
+from retrieval.index.rejects import rejects_path
+from retrieval.index.removal_lists import (
+    VACUUM_KEY,
+    State,
+    read_lists,
+    state_of,
+    write_list,
+)
+from retrieval.index.table import Index, open_index, table_uri
+from retrieval.storage import absolute_uri, is_local, join, read_bytes
+from retrieval.storage.removal import remove_written
 
 __all__ = ["KINDS", "Rubbish", "find_rubbish", "vacuum_index"]
 
 # In this order they are removed.
 KINDS = ("leftovers", "candidates", "receipts", "rejects", "shards")
 _DAY_S = 24 * 3600
-_SHARD = re.compile(r"shard-[0-9a-f]{32}\.parquet")
-_SCRATCH = re.compile(r"\.checkpoint\.[0-9a-f]{32}\.tmp")
-_STAGING, _REJECTS, _RUNS = "_staging", "_rejects", "_runs"
-_CANDIDATES = "_candidates"
-_AT_ONCE = 16  # requests to a store
-_BATCH = 64  # files removed between two looks at the log
+_SHARD_NAME = re.compile(SHARD.pattern)
+_BATCH = 64  # files of a store that are removed side by side
+# What an old record says of its own commit alone.
+_OWN = ("run_id", "commit_id", "created_at", VACUUM_KEY)
 
 
 @dataclass(frozen=True)
@@ -89,9 +115,8 @@ def vacuum_index(
         UsageError: less than a day; or the log no longer tells what was current then.
         StorageError: a file cannot be removed; or there is no index.
 
-    Cost: lists the folder and reads the log; then a request a file. A restore of a version
-        older than these days may not run at the same time: the log is looked at again before
-        every 64 shards, which leaves it moments only, and the restore says so if it lost one.
+    Cost: lists the folder and reads the log; then a request a file, and a commit if a shard or
+        rejects are among them.
     """
     if keep_days < 1 and not force:
         raise UsageError(
@@ -99,8 +124,14 @@ def vacuum_index(
             f"would be removed, and versions that somebody is reading. Use 1 or more, or --force "
             f"when nothing else is running."
         )
-    rubbish = find_rubbish(uri, keep_days, time.time() if now_s is None else now_s)
-    removed = rubbish.files if dry_run else _remove(rubbish)
+    uri, now_s = table_uri(uri), time.time() if now_s is None else now_s
+    if not dry_run:
+        _carry_out_lists(uri)
+    rubbish = find_rubbish(uri, keep_days, now_s)
+    while not dry_run and not _is_announced(rubbish):
+        rubbish = find_rubbish(uri, keep_days, now_s)
+    if not dry_run:
+        _remove(rubbish)
     return {
         "index": rubbish.index.uri,
         "version": rubbish.index.version,
@@ -108,7 +139,7 @@ def vacuum_index(
         "dry_run": dry_run,
         "removed": {
             kind: {"files": len(files), "bytes": sum(file.size_bytes for file in files)}
-            for kind, files in removed.items()
+            for kind, files in rubbish.files.items()
         },
         "oldest_readable": rubbish.oldest_readable,
     }
@@ -122,24 +153,24 @@ def find_rubbish(uri: str, keep_days: float, now_s: float) -> Rubbish:
     index = open_index(uri)
     wanted = {shard.path for shard in index.shards} | _removed_since(index, cutoff_s, keep_days)
     wanted |= work.shards
-    old = [
-        file
-        for file in there
-        if _SHARD.fullmatch(file.name) and file.name not in wanted and file.modified_s <= cutoff_s
+    shards = [
+        file for file in there if SHARD.fullmatch(file.name) and not is_behind_link(uri, file.name)
     ]
+    old = [file for file in _old(shards, cutoff_s) if file.name not in wanted]
     oldest = oldest_readable(index, {file.name for file in there} - {file.name for file in old})
     files = {
-        "leftovers": _leftovers(index.uri, cutoff_s),
-        "candidates": [
-            file
-            for file in _inside(_CANDIDATES, stored_files(join(index.uri, _CANDIDATES)))
-            if file.name.endswith(".json") and file.modified_s <= cutoff_s
-        ],
+        "leftovers": _leftovers(index.uri, min(cutoff_s, now_s - _DAY_S)),
+        "candidates": _old(own_files(uri, CANDIDATES, CANDIDATE), cutoff_s),
         "receipts": work.rubbish,
         "rejects": _rejects(index, oldest, work, cutoff_s),
         "shards": sorted(old, key=lambda file: file.modified_s),
     }
+    reached("rubbish found")
     return Rubbish(index, files, oldest)
+
+
+def _old(files: Sequence[StoredFile], cutoff_s: float) -> list[StoredFile]:
+    return [file for file in files if file.modified_s <= cutoff_s]
 
 
 def _removed_since(index: Index, cutoff_s: float, keep_days: float) -> set[str]:
@@ -171,14 +202,13 @@ class _Work:
     """
 
     def __init__(self, uri: str, cutoff_s: float) -> None:
-        files = stored_files(join(uri, _STAGING))
+        ours = own_files(uri, STAGING, STAGED)
         # A night that goes on after one that was killed needs the old receipts beside its own.
-        is_going_on = any(file.modified_s > cutoff_s for file in files)
-        ours = [file for file in files if file.name.endswith((".json", ".rejects.parquet"))]
-        self.rubbish = [] if is_going_on else _inside(_STAGING, ours)
-        kept = [file.name for file in files if is_going_on and file.name.endswith(".json")]
-        self.text = "\n".join(_text(join(uri, _STAGING, name)) for name in kept)
-        self.shards = set(_SHARD.findall(self.text))
+        is_going_on = any(file.modified_s > cutoff_s for file in ours)
+        self.rubbish = [] if is_going_on else ours
+        kept = [file.name for file in ours if is_going_on and RECEIPT.fullmatch(file.name)]
+        self.text = "\n".join(_text(join(uri, name)) for name in kept)
+        self.shards = set(_SHARD_NAME.findall(self.text))
 
 
 def _text(uri: str) -> str:
@@ -190,83 +220,114 @@ def _text(uri: str) -> str:
         raise StorageError(f"{uri}: cannot be read. Allow reading it.") from error
 
 
-def _inside(folder: str, files: Iterable[StoredFile]) -> list[StoredFile]:
-    return [StoredFile(join(folder, file.name), file.size_bytes, file.modified_s) for file in files]
-
-
 def _rejects(index: Index, oldest: int | None, work: _Work, cutoff_s: float) -> list[StoredFile]:
     """Rejects of versions that cannot be read any more, and of runs that never committed."""
+    uri = index.uri
     versions = range(index.version, (index.version if oldest is None else oldest) - 1, -1)
-    entries = set(read_log(index.uri).entries)
+    entries = set(read_log(uri).entries)
     there = [version for version in versions if version in entries]
-    named = {rejects_path(commit.run) for commit in read_commits(index.uri, there)}
+    named = {rejects_path(commit.run, uri) for commit in read_commits(uri, there)}
     found: list[StoredFile] = []
-    for name in stored_folders(join(index.uri, _REJECTS)):
-        folder = join(_REJECTS, name)
-        files = stored_files(join(index.uri, folder))
+    for name in [] if is_behind_link(uri, REJECTS) else stored_folders(join(uri, REJECTS)):
+        folder = join(REJECTS, name)
+        files = own_files(uri, folder, REJECTS_FILE)
         is_young = any(file.modified_s > cutoff_s for file in files)
         if folder not in named and name not in work.text and not is_young:
-            found += _inside(folder, (file for file in files if file.name.endswith(".parquet")))
+            found += files
     return found
 
 
 def _leftovers(uri: str, cutoff_s: float) -> list[StoredFile]:
-    """What killed processes left of files that they were writing."""
-    found = []
-    for folder in ("", LOG, _STAGING, _RUNS):
-        where = join(uri, folder) if folder else uri
-        names = set(unfinished_files(where))
-        files = [
-            file
-            for file in stored_files(where)
-            if join(where, file.name) in names and file.modified_s <= cutoff_s
-        ]
-        found += _inside(folder, files) if folder else files
-    return found + (_scratch_folders(uri, cutoff_s) if is_local(uri) else [])
+    """What killed processes left of files that they were writing; a store keeps nothing."""
+    if not is_local(uri):
+        return []
+    folders = ("", LOG, STAGING, RUNS, CANDIDATES, VACUUM)
+    found = [file for folder in folders for file in own_files(uri, folder, UNFINISHED)]
+    return _old([*found, *_scratch(uri)], cutoff_s)
 
 
-def _scratch_folders(uri: str, cutoff_s: float) -> list[StoredFile]:
-    """In which a killed process was making a checkpoint, of links to the log."""
-    names = [name for name in stored_folders(uri) if _SCRATCH.fullmatch(name)]
-    found = [StoredFile(name, 0, Path(absolute_uri(uri), name).stat().st_mtime) for name in names]
-    return [folder for folder in found if folder.modified_s <= cutoff_s]
+def _scratch(uri: str) -> list[StoredFile]:
+    """The folders in which checkpoints are made; one whose process was killed stays."""
+    names = [name for name in stored_folders(uri) if SCRATCH.fullmatch(name)]
+    return [
+        StoredFile(name, 0, Path(absolute_uri(uri), name).stat().st_mtime)
+        for name in names
+        if not is_behind_link(uri, name)
+    ]
 
 
-def _remove(rubbish: Rubbish) -> dict[str, list[StoredFile]]:
-    """Remove it, in the order of KINDS; gives what has been."""
+def _is_announced(rubbish: Rubbish) -> bool:
+    """Whether shards and rejects may be removed; not if somebody has committed meanwhile.
+
+    See removal_lists.py. Also where nothing is to be removed, if a vacuum was killed before its
+    commit: this one's makes its list dead.
+    """
+    index = rubbish.index
+    names = [file.name for kind in ("rejects", "shards") for file in rubbish.files[kind]]
+    if not names and State.OPEN not in state_of(index.uri, read_lists(index.uri)):
+        return True
+    written = write_list(index.uri, index.version, names)
+    reached("list written")
+    run = {
+        **{key: value for key, value in index.run.items() if key not in _OWN},
+        "run_id": f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
+        "created_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "rejects": rejects_path(index.run, index.uri),
+        VACUUM_KEY: written.list_id,
+        # Of several vacuums in turn, the first version that they repeat, and who made it.
+        "repeated_version": index.run.get("repeated_version", index.version),
+        "repeated_run_id": index.run.get("repeated_run_id", index.run.get("run_id")),
+    }
+    try:
+        commit_again(index, run)
+    except MismatchError:
+        remove_written(index.uri, [written.path])
+        return False
+    return True
+
+
+def _carry_out_lists(uri: str) -> None:
+    """Remove what is listed in force, by this vacuum or another one, and the lists; drop dead ones.
+
+    A listed file is live only where an older release, which knows no lists, has committed it just
+    now: it stays.
+    """
+    lists = read_lists(uri)
+    for each, state in zip(lists, state_of(uri, lists), strict=True):
+        if state is State.OPEN:
+            continue
+        if state is State.IN_FORCE:
+            needed = _needed(open_index(uri))
+            names = [name for name in each.names if not needed & {name, _folder(name)}]
+            _remove_files(uri, names)
+            folders = {_folder(name) for name in names} - {""}
+            remove_written(uri, [], folders=sorted(folders))
+        reached("list carried out")
+        remove_written(uri, [each.path])
+        reached("list removed")
+
+
+def _remove(rubbish: Rubbish) -> None:
+    """Remove it, in the order of KINDS; rejects and shards by the list that is in force now."""
     uri = rubbish.index.uri
-    removed: dict[str, list[StoredFile]] = {}
-    for kind in KINDS:
-        removed[kind] = []
-        files = rubbish.files[kind]
-        for start in range(0, len(files), _BATCH):
-            batch = files[start : start + _BATCH]
-            if kind in ("rejects", "shards"):
-                needed = _needed(open_index(uri))  # one may have been restored meanwhile
-                batch = [file for file in batch if not needed & {file.name, _folder(file)}]
-            _remove_files(uri, [file.name for file in batch])
-            removed[kind] += batch
-    for folder in set(map(_folder, removed["rejects"])):
-        where = join(uri, folder)
-        if not stored_files(where) and not stored_folders(where):
-            remove_folder(where)
-    return removed
+    for kind in ("leftovers", "candidates", "receipts"):
+        names = [file.name for file in rubbish.files[kind]]
+        _remove_files(uri, [name for name in names if not SCRATCH.fullmatch(name)])
+        for name in filter(SCRATCH.fullmatch, names):
+            remove_scratch(uri, name)
+    _carry_out_lists(uri)
 
 
 def _needed(index: Index) -> set[str | None]:
-    return {rejects_path(index.run), *(shard.path for shard in index.shards)}
+    return {rejects_path(index.run, index.uri), *(shard.path for shard in index.shards)}
 
 
-def _folder(file: StoredFile) -> str:
-    return file.name.rpartition("/")[0]
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 def _remove_files(uri: str, names: Sequence[str]) -> None:
-    def remove(name: str) -> None:
+    step = 1 if is_local(uri) else _BATCH
+    for start in range(0, len(names), step):
         reached("vacuum")
-        remove_file(join(uri, name))
-        if _SCRATCH.fullmatch(name):
-            remove_folder(join(uri, name))
-
-    with ThreadPoolExecutor(1 if is_local(uri) else _AT_ONCE) as pool:
-        list(pool.map(remove, names))
+        remove_written(uri, names[start : start + step])

@@ -24,6 +24,7 @@ from retrieval.storage.files import (
     write_bytes,
 )
 from retrieval.storage.listing import expand, leads_out, list_files, walk
+from retrieval.storage.removal import remove_written
 
 __all__ = [
     "DAMAGED_PARQUET",
@@ -46,6 +47,7 @@ __all__ = [
     "read_bytes",
     "remove_file",
     "remove_folder",
+    "remove_written",
     "unfinished_files",
     "walk",
     "write_bytes",

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from retrieval.errors import IndexFormatError
+from retrieval.errors import IndexFormatError, RetrievalError
 from retrieval.storage import DAMAGED_PARQUET, first_line, is_local, open_input
 from retrieval.vectors.checks import check_vectors
 from retrieval.vectors.columns import id_array, vector_array
@@ -102,7 +102,9 @@ def read_ids(
 def _damage_named(where: str) -> Iterator[None]:
     try:
         yield
-    except DAMAGED_PARQUET as error:
+    except RetrievalError:  # has its line already; some are ValueErrors, too
+        raise
+    except (*DAMAGED_PARQUET, ValueError, TypeError, MemoryError, OverflowError) as error:
         raise IndexFormatError(
             f"{where}: this shard cannot be read ({first_line(error)}). "
             f"Write it again, or rank another version."

@@ -163,11 +163,11 @@ def test_what_is_discarded_is_gone_and_the_shards_and_all_else_stay(tmp_path):
 
 
 def test_receipts_that_cannot_be_taken_away_are_an_error(tmp_path, monkeypatch):
-    def refuse(uri):
-        raise StorageError(f"{uri}: cannot be removed")
+    def refuse(folder, names):
+        raise StorageError(f"{folder}: {names} cannot be removed")
 
     receipt = staged(tmp_path, "a")
-    monkeypatch.setattr("retrieval.index.staging.remove_file", refuse)
+    monkeypatch.setattr("retrieval.index.staging.remove_written", refuse)
     with pytest.raises(StorageError, match="cannot be removed"):
         discard(str(tmp_path), [receipt])
 

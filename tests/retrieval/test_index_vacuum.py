@@ -66,7 +66,7 @@ def test_versions_that_were_current_in_the_days_to_keep_stay(tmp_path):
     for version in (2, 3, 4):
         assert check_index(open_index(str(tmp_path), version)).faults == []
     assert clean(tmp_path)["removed"] == NONE
-    with pytest.raises(UsageError, match=r"version 1 cannot be restored.*Versions 2 to 4 can be"):
+    with pytest.raises(UsageError, match=r"version 1 cannot be restored.*Versions 2 to 5 can be"):
         restore_index(str(tmp_path), 1)
 
 
@@ -245,8 +245,11 @@ def test_a_version_that_was_restored_meanwhile_stays(tmp_path, monkeypatch):
 
     def then_restore(*arguments):
         found = find(*arguments)
-        assert {file.name for file in found.files["shards"]} == {each.path for each in shards[:2]}
-        restore_index(str(tmp_path), 0)
+        if found.index.version == 2:
+            names = {file.name for file in found.files["shards"]}
+            assert names == {each.path for each in shards[:2]}
+            restore_index(str(tmp_path), 0)
+            date_commit(tmp_path, 3, PRESENT_S)
         return found
 
     monkeypatch.setattr(vacuum, "find_rubbish", then_restore)
@@ -287,8 +290,8 @@ def test_it_works_on_an_object_store(s3):
     for number, shard in enumerate(shards):
         rejects = add_rejects(uri, f"run{number}", ["x"])
         commit(uri, [shard], run_id=f"run{number}", rejects=rejects)
-    write_bytes(f"{uri}/_staging/a.json", b"{}")
-    write_bytes(f"{uri}/_candidates/a.json", b"{}")
+    write_bytes(f"{uri}/_staging/run-{'a' * 32}.json", b"{}")
+    write_bytes(f"{uri}/_candidates/20260101T000000-0123abcd.json", b"{}")
     write_bytes(f"{uri}/notes.txt", b"mine")
     assert vacuum_index(uri, 1)["removed"] == NONE
     later_s = time.time() + 10 * DAY_S
