@@ -1,5 +1,9 @@
 """Prove a ranking by brute force, independently of the engine that made it.
 
+Its scores have to be those of the rule that it names, to the bit, by another implementation than
+the engines'; and those of some pairs as near to the real value, in exact arithmetic, as the rule
+promises. So neither a fault of an engine nor one of the rule is taken for the truth.
+
 Reads       a ranking, whole; the gallery that it names, once and block by block; the vectors of
             some of its queries.
 Writes      nothing; the report is the result.
@@ -23,13 +27,14 @@ from numpy.typing import NDArray
 from pipelines.progress import progress_line, status_line
 from retrieval.errors import IndexFormatError, MismatchError, RetrievalError, UsageError
 from retrieval.rankings import Ranking, open_ranking
-from retrieval.search.scores import METRICS, minkowski_power
+from retrieval.search.scores import METRICS, minkowski_power, score_rule
 from retrieval.storage import join
 from retrieval.vectors import VectorBlock, VectorColumns, VectorSource, open_source, read_blocks
 from retrieval.vectors import read_ids as read_id_blocks
 from retrieval.verification import (
     BruteForce,
     IdCounter,
+    JudgedPairs,
     Listing,
     check_counts,
     check_repeats,
@@ -71,6 +76,7 @@ class _Task:
     queries: VectorSource
     gallery: VectorSource
     metric: str
+    rule: int
     top_k: int
     exclude_self: bool
     query_ids: NDArray[np.bytes_]  # sorted
@@ -87,8 +93,9 @@ def run(ranking: str, *, sample: int = 20, seed: int = 0) -> dict[str, Any]:
 
     Returns:
         The report: what was ranked; `sample`, the queries compared, and `num_rows_checked`,
-        their rows; `relative_tolerance`, 0 where scores are compared to the last bit; the
-        ranking's own `certificate`, or None.
+        their rows; `relative_tolerance`, 0 where scores are compared to the last bit;
+        `score_rule`, by which they are judged; `num_exact_pairs`, pairs whose scores were
+        judged by exact arithmetic as well; the ranking's own `certificate`, or None.
 
     Raises:
         UsageError: `sample` is less than 1, or `seed` is negative.
@@ -114,7 +121,7 @@ def run(ranking: str, *, sample: int = 20, seed: int = 0) -> dict[str, Any]:
             exclude_self=task.exclude_self,
         )
     listed = time.monotonic()
-    _check_against_gallery(task, listing)
+    num_exact_pairs = _check_against_gallery(task, listing, seed)
     ended = time.monotonic()
     facts = task.ranking.facts
     return {
@@ -129,6 +136,8 @@ def run(ranking: str, *, sample: int = 20, seed: int = 0) -> dict[str, Any]:
         "num_rows_checked": len(listing.sample),
         "is_exact": True,
         "relative_tolerance": relative_tolerance(task.metric, task.gallery.dim),
+        "score_rule": task.rule,
+        "num_exact_pairs": num_exact_pairs,
         "certificate": facts.get("certificate"),
         "seconds": {
             "read_ranking": round(listed - start, 3),
@@ -154,6 +163,7 @@ def _prepare(ranking: Ranking, sample: int, seed: int) -> _Task:
             f"{where}: metric {metric!r} and top_k {top_k}; {', '.join(METRICS)} or minkowski:P, "
             f"and at least 1, are needed. Rank again."
         )
+    rule = _rule(where, metric, facts.get("score_rule", 1))
     queries, gallery = map(_open, sides)
     query_ids = _sorted_ids(queries)
     if num_queries != len(query_ids):
@@ -163,9 +173,25 @@ def _prepare(ranking: Ranking, sample: int, seed: int) -> _Task:
     # Of all queries that were ranked: that the ranking holds each of them is checked.
     rng = np.random.default_rng(seed)
     drawn = rng.choice(len(query_ids), min(sample, len(query_ids)), replace=False)
+    sample_ids = query_ids[np.sort(drawn)]
     return _Task(
-        ranking, queries, gallery, metric, top_k, exclude_self, query_ids, query_ids[np.sort(drawn)]
+        ranking, queries, gallery, metric, rule, top_k, exclude_self, query_ids, sample_ids
     )
+
+
+def _rule(where: str, metric: str, named: object) -> int:
+    """The number of the rule of a ranking's scores; files that name none are by rule 1."""
+    newest = score_rule(metric)
+    if type(named) is not int or named < 1:
+        raise IndexFormatError(
+            f"{where}: score_rule is {named!r}; a number from 1 on is needed. Rank again."
+        )
+    if named > newest:
+        raise IndexFormatError(
+            f"{where}: its {metric} scores are by rule {named}, written by a newer release; this "
+            f"one knows rules up to {newest}. Install that release, or rank again."
+        )
+    return named
 
 
 def _open(ranked: _Side) -> VectorSource:
@@ -207,18 +233,25 @@ def _sorted_ids(source: VectorSource) -> NDArray[np.bytes_]:
     return ids
 
 
-def _check_against_gallery(task: _Task, listing: Listing) -> None:
-    """Compare with brute force, and with what is known of the gallery's ids."""
+def _check_against_gallery(task: _Task, listing: Listing, seed: int) -> int:
+    """Compare with brute force, with real values, and with what is known of the gallery's ids.
+
+    Returns:
+        Pairs whose scores were compared with real values.
+    """
     num_rows, num_queries = task.gallery.num_rows, len(task.query_ids)
     if not task.exclude_self:  # known without reading the gallery
         check_counts(listing, task.top_k, np.full(num_queries, num_rows))
     tolerance = relative_tolerance(task.metric, task.gallery.dim)
+    queries = _read_sample(task)
+    judged = JudgedPairs(queries, listing.sample, task.metric, task.rule, seed=seed)
     search = BruteForce(
-        _read_sample(task),
+        queries,
         task.top_k,
         task.metric,
         exclude_self=task.exclude_self,
         listed=listing.sample if tolerance else None,
+        rule=task.rule,
     )
     own_ids = IdCounter(task.query_ids if task.exclude_self else task.query_ids[:0])
     repeated_ids = IdCounter(listing.repeated_ids)
@@ -226,6 +259,7 @@ def _check_against_gallery(task: _Task, listing: Listing) -> None:
     with progress_line("compared", "gallery rows", num_rows, lambda: num_done):
         for block in _blocks(task.gallery):
             search.add(block)
+            judged.add(block)
             own_ids.add(block.ids)
             repeated_ids.add(block.ids)
             num_done += len(block.ids)
@@ -241,6 +275,8 @@ def _check_against_gallery(task: _Task, listing: Listing) -> None:
         tolerance=tolerance,
         scored=search.scores_of_listed(),
     )
+    judged.check(task.ranking.uri)
+    return len(judged)
 
 
 def _check_num_rows(task: _Task, listing: Listing) -> None:

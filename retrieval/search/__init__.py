@@ -26,12 +26,13 @@ from retrieval.search.cpu import CpuSearch, warm_up
 from retrieval.search.guessing import guess_floors
 from retrieval.search.neighbours import Neighbours
 from retrieval.search.plan import BlockPlan, plan_blocks
-from retrieval.search.scores import METRICS, is_distance, minkowski_power
+from retrieval.search.scores import METRICS, RULES, is_distance, minkowski_power, score_rule
 from retrieval.search.top_k import available_cpus, scan, top_k
 from retrieval.search.tuning import Choice, choose_basis, is_worth_a_sample, whole_product_ns
 
 __all__ = [
     "METRICS",
+    "RULES",
     "BlockPlan",
     "Candidates",
     "Choice",
@@ -46,6 +47,7 @@ __all__ = [
     "minkowski_power",
     "plan_blocks",
     "scan",
+    "score_rule",
     "top_k",
     "warm_up",
     "whole_product_ns",

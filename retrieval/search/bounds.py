@@ -33,6 +33,14 @@ A pair is kept if its bound plus the slack reaches the score that it has to reac
     l2       bound(q, x) ≥ (‖q‖² − t²)/2 + ‖x‖²/2 − slack ‖q‖ ‖x‖
 
 In each the right side is t'·w + b with t' of the query and w, b of the gallery row.
+
+t is what the canonical score has to reach; the real one may be off by what `scores` tells. Of
+cosine and ip the 2⁻²⁰ hold that. A canonical distance is right to η = (D + 2) · 2⁻⁵² of itself,
+so where it is at most t, the real one is at most t(1 + 2η), and t² is taken 2⁻²⁰ too large.
+The squares of the norms are taken 2⁻²⁰ too small. So each of the three terms has room for its own
+roundings: 2⁻⁴⁰ in float64, 2⁻²⁴ for a float32 of it, twice that in the sum of all. None of this
+depends on how near the rows are: among near neighbours ‖q‖² + ‖x‖² − 2 q·x cancels, t² may be
+far below the slack, and then the slack, which is a part of the norms, lets all of them pass.
 """
 
 from __future__ import annotations
@@ -121,7 +129,8 @@ class Bounds:
                 limits = floors / norms
             else:
                 squares = norms * norms
-                limits = (squares * (1 - _COMPARISON) - floors * floors) / 2
+                farthest = floors * floors * (1 + _COMPARISON)
+                limits = (squares * (1 - _COMPARISON) - farthest) / 2
             return limits.astype(np.float32)
 
     def row_terms(self, block: GalleryBlock) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -4,7 +4,7 @@ A key grows with nearness: the score of a similarity, minus the distance of a di
 
 A row's sum is taken in the fast way, in any order and with fused multiply-add, where `scores`
 proves that it cannot round: both vectors float16, of norms below 2√2 (for l2 and l1 √2).
-Else each term is rounded to the grid first, and then the sum cannot round either.
+Else each term is rounded to a grid first, and then the sum cannot round either.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class ExactPairs:
         stored = np.ldexp(queries.values, queries.scales[:, None] * is_plain[:, None])
         squares = np.ldexp(queries.norms, 2 * queries.scales * is_plain)
         self._plain = is_plain, stored.astype(np.float32), squares
-        self._scaled = queries.values, queries.scales.astype(np.int64), queries.norms
+        is_product = self._metric in (_COSINE, _IP)
+        rows = queries.values if is_product else queries.stored.astype(np.float64)
+        self._queries = rows, queries.scales.astype(np.int64), queries.norms
 
     def keys(
         self,
@@ -73,7 +75,7 @@ class ExactPairs:
         kept = _keys(
             (self._metric, self._power),
             self._plain,
-            self._scaled,
+            self._queries,
             (gallery.exact, gallery.squares, largest_square),
             (query, row, keys),
             floors,
@@ -82,14 +84,15 @@ class ExactPairs:
 
 
 @njit(nogil=True, cache=True)
-def _keys(measure, plain_queries, scaled_queries, gallery, pairs, floors):
+def _keys(measure, plain_queries, queries, gallery, pairs, floors):
     metric, power = measure
     is_plain, plain_values, plain_squares = plain_queries
-    scaled_values, scales, norms = scaled_queries
+    values, scales, norms = queries  # scaled for products, else as they are stored
     exact, squares, largest_square = gallery
     query, row, keys = pairs
     num_dims = exact.shape[1]
     plain, scaled, terms = np.empty(num_dims), np.empty(num_dims), np.empty(num_dims)
+    depth = np.int64(np.ceil(np.log2(float(num_dims + 1))))  # the L of `scores`
     kept, plain_query, scaled_row = 0, -1, -1
     scale, norm = 0, 0.0
     for pair in range(len(query)):
@@ -100,12 +103,14 @@ def _keys(measure, plain_queries, scaled_queries, gallery, pairs, floors):
                 plain_query = ours
             product = plain_squares[ours] * squares[theirs]
             key = _plain_key(metric, plain, exact[theirs], product)
-        else:
+        elif metric in (_COSINE, _IP):
             if scaled_row != theirs:
-                scale, norm = _scale(exact[theirs], scaled, terms)
+                scale, norm = _scale(exact[theirs], scaled, terms, depth)
                 scaled_row = theirs
-            query_row = (scaled_values[ours], scales[ours], norms[ours])
-            key = _rounded_key(metric, power, query_row, (scaled, scale, norm), terms)
+            query_row = (values[ours], scales[ours], norms[ours])
+            key = _rounded_product(metric, query_row, (scaled, scale, norm), terms)
+        else:
+            key = -_rounded_distance((metric, power, depth), values[ours], exact[theirs], terms)
         if key >= floors[ours]:
             query[kept], row[kept], keys[kept] = ours, theirs, key
             kept += 1
@@ -125,55 +130,87 @@ def _plain_key(metric, ours, theirs, product):
 
 
 @njit(nogil=True, cache=True)
-def _rounded_key(metric, power, query, gallery, terms):
+def _rounded_product(metric, query, gallery, terms):
     """Of two rows times powers of two, each term rounded to the grid of `scores`."""
     ours, our_scale, our_norm = query
     theirs, their_scale, their_norm = gallery
-    if metric in (_COSINE, _IP):
-        for dim in range(len(terms)):
-            terms[dim] = (ours[dim] * theirs[dim] + 6.0) - 6.0
-        dot = _sum(terms)
-        if metric == _IP:
-            return math.ldexp(dot, our_scale + their_scale) + 0.0
-        return dot / np.sqrt(our_norm * their_norm) + 0.0
-    common = max(our_scale, their_scale)
-    # Far apart, the smaller row vanishes beside the larger: its factor may become zero.
-    our_factor = math.ldexp(1.0, our_scale - common)
-    their_factor = math.ldexp(1.0, their_scale - common)
     for dim in range(len(terms)):
-        terms[dim] = abs(ours[dim] * our_factor - theirs[dim] * their_factor)
-    return -(math.ldexp(_length(metric, power, terms), common) + 0.0)
+        terms[dim] = (ours[dim] * theirs[dim] + 6.0) - 6.0
+    dot = _sum(terms)
+    if metric == _IP:
+        return math.ldexp(dot, our_scale + their_scale) + 0.0
+    return dot / np.sqrt(our_norm * their_norm) + 0.0
 
 
 @njit(nogil=True, cache=True)
-def _length(metric, power, terms):
-    """Of a vector with these absolute components; overwrites them."""
+def _rounded_distance(measure, ours, theirs, sizes):
+    """Of two rows as they are stored; `sizes` is overwritten. See `scores` for the grids."""
+    metric, power, depth = measure
+    largest = _differences(ours, theirs, sizes)
+    if largest == 0.0 or largest == np.inf:
+        return largest
     if metric == _MINKOWSKI:
-        total, largest = 0.0, max(terms.max(), 2.0**-1022)  # see `scores`
-        for dim in range(len(terms)):  # in this order on every machine
-            total += (terms[dim] / largest) ** power
+        total = 0.0
+        for dim in range(len(sizes)):  # in this order on every machine
+            total += (sizes[dim] / largest) ** power
         return total ** (1 / power) * largest
-    if metric == _L2:
-        for dim in range(len(terms)):
-            terms[dim] = (terms[dim] * terms[dim] + 24.0) - 24.0
-        return np.sqrt(_sum(terms))
-    grid = 1.5 * 2.0 ** np.ceil(np.log2(8 * np.sqrt(float(len(terms)))))
-    for dim in range(len(terms)):
-        terms[dim] = (terms[dim] + grid) - grid
-    return _sum(terms)
+    scale, shift = math.frexp(largest)[1], 0
+    if abs(scale) > 1000:  # whose factors float64 may not hold
+        _times_power(sizes, -scale, sizes)
+        scale, shift = 0, scale
+    is_square = metric == _L2
+    steps = _steps(sizes, math.ldexp(1.0, -scale), math.ldexp(1.5, depth), is_square)
+    exponent = math.frexp(float(steps))[1] + depth - 53
+    scale += exponent // 2 if is_square else exponent
+    steps = _steps(sizes, math.ldexp(1.0, -scale), 4.0 if is_square else 2.0, is_square)
+    if is_square:  # steps of 2⁻⁵⁰
+        return math.ldexp(np.sqrt(float(steps)), scale + shift - 25)
+    return math.ldexp(float(steps), scale + shift - 51)
 
 
 @njit(nogil=True, cache=True)
-def _scale(stored, scaled, terms):
+def _differences(ours, theirs, sizes):
+    """Write their sizes, and return the largest: as integers, floats of one sign sort alike."""
+    largest = np.int64(0)
+    for dim in range(len(sizes)):
+        sizes[dim] = abs(ours[dim] - np.float64(theirs[dim]))
+        largest = max(largest, _bits(sizes[dim]))
+    return np.int64(largest).view(np.float64)
+
+
+@njit(nogil=True, cache=True)
+def _steps(sizes, factor, grid, is_square):
+    """Σ (v + grid) − grid, v = size · factor or its square, in steps of the numbers near `grid`.
+
+    Their bits count the steps. Integers may be summed in any order, and so are vectorised.
+    """
+    origin, total = _bits(grid), np.int64(0)
+    if is_square:
+        for dim in range(len(sizes)):
+            value = sizes[dim] * factor
+            total += _bits(value * value + grid) - origin
+    else:
+        for dim in range(len(sizes)):
+            total += _bits(sizes[dim] * factor + grid) - origin
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _bits(value):
+    return np.float64(value).view(np.int64)
+
+
+@njit(nogil=True, cache=True)
+def _scale(stored, scaled, terms, depth):
     """`Rows.prepare` for one row: its values times 2^-scale, the scale, its squared norm."""
     largest = 0.0
     for dim in range(len(stored)):
         largest = max(largest, abs(np.float64(stored[dim])))
     scale = np.int64(math.frexp(largest)[1])
     _times_power(stored, -scale, scaled)
-    grid = 1.5 * 2.0 ** np.ceil(np.log2(float(len(stored) + 1)))
+    coarse = math.ldexp(1.5, depth)
     for dim in range(len(stored)):
-        terms[dim] = (scaled[dim] * scaled[dim] + grid) - grid
+        terms[dim] = (scaled[dim] * scaled[dim] + coarse) - coarse
     scale += np.int64(np.ceil((math.frexp(_sum(terms))[1] - 1) / 2))
     _times_power(stored, -scale, scaled)
     for dim in range(len(stored)):

@@ -138,7 +138,10 @@ class DistancePass:
         self._rough = np.ldexp(queries.values, queries.scales[:, None]).astype(np.float32)
         self._norms = np.ldexp(np.sqrt(queries.norms), queries.scales)
         # D roundings of the sum, and of each difference and what it is the difference of: all
-        # at most (D + 4) 2⁻²⁴ times Σ|q| + Σ|x|, which is at most √D (‖q‖ + ‖x‖).
+        # at most (D + 4) 2⁻²⁴ times Σ|q| + Σ|x|, which is at most √D (‖q‖ + ‖x‖). The other
+        # 4 · 2⁻²⁴ are for the limit's own rounding, and for the canonical distance, which may be
+        # below the real one by (D + 2) 2⁻⁵² of it. Slack is a part of the norms: if near
+        # neighbours are nearer than that, all of them pass.
         num_dims = self._rough.shape[1]
         self.slack = float((num_dims + 8) * 2.0**-24 * np.sqrt(num_dims))
         self._own = _Own()

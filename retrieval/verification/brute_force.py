@@ -1,11 +1,11 @@
 """The k nearest of a few queries among all gallery rows, in float64 with NumPy alone.
 
-No engine of `retrieval.search` is used, no float32, no compiled loop: only the definition of
-a score (`scores.pair_scores`) and of an order (`candidates.best`). A pair is left out only
-where its score provably cannot reach the k-th best so far. For cosine, ip and l2 a float64
-matrix product tells; for other metrics every pair is scored.
+No engine of `retrieval.search` is used, no float32, no compiled loop: only the canonical scores
+as `canonical` computes them, and the definition of an order (`candidates.best`). A pair is left
+out only where its score provably cannot reach the k-th best so far. For cosine, ip and l2 a
+float64 matrix product tells; for other metrics every pair is scored.
 
-The proof. u = 2⁻⁵³; rows are scaled to squared norms below 2 (see `scores`), with D dimensions.
+The proof. u = 2⁻⁵³; rows are scaled to squared norms below 2, with D dimensions.
 
     product    A float64 sum of D products, in any order, with or without fused multiply-add,
                is off by at most D u Σ|terms| ≤ D · 2⁻⁵², by Cauchy–Schwarz, up to second order
@@ -14,11 +14,14 @@ The proof. u = 2⁻⁵³; rows are scaled to squared norms below 2 (see `scores`
     dot        So the canonical dot product is at most the product's plus (D + 2) · 2⁻⁵⁰.
     l2         ‖q‖² + ‖g‖² − 2 q·g, in one scale: the two norms, canonical, are off by
                D · 2⁻⁵¹ + 2⁻⁵² each, the product twice D · 2⁻⁵², and three sums of size at most 8
-               by 2⁻⁵⁰ each. The canonical sum has D terms rounded by 2⁻⁴⁹, and by 3 u before
-               that: D · 2⁻⁴⁹ + 3 · 2⁻⁵⁰. Together below (D + 2) · 2⁻⁴⁸.
+               by 2⁻⁵⁰ each: together by (D + 2) · 2⁻⁴⁹ at most. The square of a canonical
+               distance is off by (D + 4) · 2⁻⁴⁹ by rule 1 (`rule_one`), and by rule 2
+               (`search.scores`) by (D + 2) · 2⁻⁵¹ of a size of at most 8: all of it, and a root,
+               below (D + 4) · 2⁻⁴⁷.
 
 The score's bound is the canonical formula of that sum. Its quotient, root and powers of two are
 correctly rounded, and so never decreasing: what is below before them is not above after them.
+Among near neighbours the sum cancels, and is far below its margin: all of them are scored.
 """
 
 from __future__ import annotations
@@ -29,8 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.search.candidates import Candidates, best
-from retrieval.search.scores import Rows, is_distance, minkowski_power, pair_scores
+from retrieval.search.scores import is_distance, minkowski_power, score_rule
 from retrieval.vectors import VectorBlock
+from retrieval.verification.canonical import Rows, pair_scores
 from retrieval.verification.ids import find_ids
 
 __all__ = ["BruteForce", "relative_tolerance"]
@@ -63,7 +67,7 @@ def _upper_bounds(metric: str, queries: Rows, gallery: Rows) -> Floats:
         squares = np.ldexp(queries.norms[:, None], 2 * (ours - common))
         squares = squares + np.ldexp(gallery.norms, 2 * (theirs - common))
         squares -= np.ldexp(dots, 1 + ours + theirs - 2 * common)
-        squares -= (num_dims + 2) * 2.0**-48
+        squares -= (num_dims + 4) * 2.0**-47
         return -np.ldexp(np.sqrt(np.maximum(squares, 0.0)), common)
     dots += (num_dims + 2) * 2.0**-50
     if metric == "ip":
@@ -82,6 +86,7 @@ class BruteForce:
         *,
         exclude_self: bool = False,
         listed: Candidates | None = None,
+        rule: int | None = None,
     ) -> None:
         """Prepare the queries.
 
@@ -91,11 +96,13 @@ class BruteForce:
             metric: One of `scores.METRICS`, or "minkowski:P".
             exclude_self: Leave out gallery rows whose id is the query's own.
             listed: Pairs whose scores are wanted whether or not they are near.
+            rule: By which scores are computed, one of `scores.RULES`; the present one by default.
         """
         self._ids = queries.ids
         self._queries = Rows.prepare(queries.vectors)
         self._k = k
         self._metric = metric
+        self._rule = score_rule(metric) if rule is None else rule
         self._exclude_self = exclude_self
         self._sign = -1.0 if is_distance(metric) else 1.0
         self._floors = np.full(len(self._ids), -np.inf)  # keys of the k-th best so far
@@ -160,7 +167,7 @@ class BruteForce:
         for start in range(0, len(query), step):
             pairs = slice(start, start + step)
             ours, theirs = self._queries.take(query[pairs]), gallery.take(row[pairs])
-            scores[pairs] = pair_scores(self._metric, ours, theirs)
+            scores[pairs] = pair_scores(self._metric, self._rule, ours, theirs)
         return scores
 
     def _merge(self) -> None:

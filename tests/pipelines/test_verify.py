@@ -44,6 +44,7 @@ def test_a_right_ranking_passes(tmp_path, metric, kind):
             "num_gallery": len(sides[1]), "sample": 7, "seed": 0, "num_rows": 7 * k,
             "num_rows_checked": 7 * k, "is_exact": True, "certificate": [{"engine": "cpu"}],
             "relative_tolerance": 0 if metric != "minkowski:3" else 2 * len(sides[0][0][1]) / 2**50,
+            "score_rule": 1 if metric in ("cosine", "ip") else 2, "num_exact_pairs": 7 * k,
         }  # fmt: skip
 
 

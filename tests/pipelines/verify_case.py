@@ -9,7 +9,7 @@ import pytest
 from pipelines import verify
 from retrieval.errors import IndexFormatError
 from retrieval.rankings import RANKING_SCHEMA, RankingWriter
-from retrieval.search.scores import Rows, is_distance, pair_scores
+from retrieval.search.scores import Rows, is_distance, pair_scores, score_rule
 from retrieval.vectors import open_source
 from tests.conftest import make_index
 
@@ -79,6 +79,7 @@ class Case:
         return {
             **sides, "metric": self.metric, "top_k": self.k, "exclude_self": self.exclude_self,
             "num_queries": len(self.queries), "num_rows": len(self.rows),
+            "score_rule": score_rule(self.metric),
         }  # fmt: skip
 
     def write(self, *, parts=2, **facts):

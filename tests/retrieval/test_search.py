@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from retrieval.search import METRICS, Candidates, best, is_distance, top_k
+from retrieval.search import METRICS, RULES, Candidates, best, is_distance, score_rule, top_k
 from retrieval.search.scores import Rows, pair_scores
 from retrieval.vectors import VectorBlock
+from tests.retrieval.score_cases import by_the_rule
 
 DTYPES = ("float16", "float32", "float64")
 
@@ -24,19 +25,13 @@ def slow_score(metric, query, row):
             total += (product + 6.0) - 6.0
         return total
 
+    if is_distance(metric):
+        return by_the_rule(metric, query, row)
     query, row = [float(v) for v in query], [float(v) for v in row]
     dot = exact(a * b for a, b in zip(query, row, strict=True))
     if metric == "ip":
         return dot
-    if metric == "cosine":
-        return dot / math.sqrt(exact(a * a for a in query) * exact(b * b for b in row))
-    if metric == "l2":
-        total = 0.0
-        for a, b in zip(query, row, strict=True):
-            total += ((a - b) * (a - b) + 24.0) - 24.0
-        return math.sqrt(total)
-    grid = 1.5 * 2.0 ** math.ceil(math.log2(8 * math.sqrt(len(query))))
-    return sum((abs(a - b) + grid) - grid for a, b in zip(query, row, strict=True))
+    return dot / math.sqrt(exact(a * a for a in query) * exact(b * b for b in row))
 
 
 def slow_ranking(metric, queries, gallery, k, *, exclude_self=False):
@@ -254,3 +249,9 @@ def test_extreme_but_finite_values_neither_overflow_nor_vanish():
 
 def test_best_of_nothing_is_nothing():
     assert len(best([Candidates.none()], 3, smaller_is_nearer=False)) == 0
+
+
+def test_each_metric_has_a_rule_and_distances_have_had_two():
+    rules = {metric: score_rule(metric) for metric in (*METRICS, "minkowski:3")}
+    assert rules == {"cosine": 1, "ip": 1, "l2": 2, "l1": 2, "minkowski:3": 2}
+    assert set(rules.values()) <= set(RULES)

@@ -29,6 +29,7 @@ from tests.retrieval.gpu_cases import (
     split,
     unit_rows,
 )
+from tests.retrieval.score_cases import NEAR_KINDS, WIDE_KINDS, pairs_of
 
 
 @pytest.fixture(autouse=True)
@@ -432,6 +433,18 @@ def test_scores_on_the_device_are_canonical_bits(rng, metric, dtype, power):
     assert prepared.norms.cpu().numpy().tobytes() == host.norms.tobytes()
     keys = pair_keys(metric, queries, prepared).cpu().numpy()
     assert ((-keys if metric == "l2" else keys) + 0.0).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("kind", WIDE_KINDS)
+def test_distances_on_the_device_are_canonical_bits_for_near_and_extreme_pairs(kind):
+    for dim in (1, 2, 5, 129):
+        dtypes = ("f8", "f4", "f2") if kind in ("plain", *NEAR_KINDS) else ("f8",)
+        for dtype in dtypes:
+            ours, theirs = pairs_of(kind, 7, 40, dim, dtype)
+            queries = CanonicalRows.from_host(Rows.prepare(ours), DEVICE)
+            keys = pair_keys("l2", queries, prepare(torch.tensor(theirs, device=DEVICE)))
+            expected = pair_scores("l2", Rows.prepare(ours), Rows.prepare(theirs))
+            assert (-keys.cpu().numpy() + 0.0).tobytes() == expected.tobytes(), (dim, dtype)
 
 
 def test_powers_of_two_round_as_ldexp(rng):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,21 @@ import pytest
 from retrieval import verification
 from retrieval.errors import IndexFormatError
 from retrieval.search.candidates import Candidates, best
-from retrieval.search.scores import Rows, is_distance, pair_scores
+from retrieval.search.scores import Rows, is_distance, pair_scores, score_rule
 from retrieval.vectors import VectorBlock
-from retrieval.verification import BruteForce, IdCounter, compare, find_ids, relative_tolerance
+from retrieval.verification import (
+    BruteForce,
+    IdCounter,
+    JudgedPairs,
+    canonical,
+    compare,
+    find_ids,
+    judged_pairs,
+    relative_tolerance,
+)
 from retrieval.verification.brute_force import _upper_bounds
+from retrieval.verification.real_values import real_value
+from tests.retrieval.score_cases import WIDE_KINDS, pairs_of
 
 METRICS = ("cosine", "ip", "l2", "l1", "minkowski:3")
 KINDS = ("float16", "float32", "float64", "grid", "near copies", "far apart")
@@ -97,16 +109,143 @@ def test_rows_with_the_query_s_own_id_are_left_out_all_of_them(metric):
 def test_no_canonical_key_exceeds_its_bound(metric, kind, dim):
     for seed in range(5):
         queries, gallery = (
-            Rows.prepare(vectors_of(kind, 2 * seed + side, num, dim))
+            canonical.Rows.prepare(vectors_of(kind, 2 * seed + side, num, dim))
             for side, num in ((0, 8), (1, 60))
         )
         bounds = _upper_bounds(metric, queries, gallery)
         query, row = np.divmod(np.arange(8 * 60), 60)
-        keys = pair_scores(metric, queries.take(query), gallery.take(row)).reshape(8, 60)
-        keys = -keys if metric == "l2" else keys
-        assert (bounds >= keys).all()
+        pairs = queries.take(query), gallery.take(row)
+        for rule in range(1, score_rule(metric) + 1):
+            keys = canonical.pair_scores(metric, rule, *pairs).reshape(8, 60)
+            keys = -keys if metric == "l2" else keys
+            assert (bounds >= keys).all()
         if metric == "cosine":  # nor is the bound so loose that it would leave out nothing
             assert (bounds - keys).max() < 2 * (dim + 2) * 2.0**-49
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", [*KINDS, *WIDE_KINDS])
+def test_canonical_scores_by_integers_have_the_bits_of_the_engines_definition(metric, kind):
+    for dim in (1, 3, 500):
+        if kind in KINDS:
+            ours, theirs = (vectors_of(kind, seed, 40, dim) for seed in (1, 2))
+        else:
+            ours, theirs = pairs_of(kind, 1, 40, dim)
+        with np.errstate(over="ignore"):
+            expected = pair_scores(metric, Rows.prepare(ours), Rows.prepare(theirs))
+            sides = canonical.Rows.prepare(ours), canonical.Rows.prepare(theirs)
+            found = canonical.pair_scores(metric, score_rule(metric), *sides)
+        assert found.tobytes() == expected.tobytes(), dim
+
+
+def by_rule_one(metric, ours, theirs):
+    """Distances of rows of norms from 1/√2 to √2 as they were once, one component at a time."""
+    sizes = [abs(float(a) - float(b)) for a, b in zip(ours, theirs, strict=True)]
+    if metric == "l2":
+        return math.sqrt(sum((size * size + 24.0) - 24.0 for size in sizes))
+    grid = 1.5 * 2.0 ** math.ceil(math.log2(8 * math.sqrt(len(sizes))))
+    return sum((size + grid) - grid for size in sizes)
+
+
+@pytest.mark.parametrize("metric", ["l2", "l1"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_rule_one_gives_what_it_gave(metric, dtype):
+    rng = np.random.default_rng(0)
+    for dim in (1, 2, 4, 5, 63, 64, 65, 300):
+        ours, theirs = rng.normal(size=(2, 30, dim))
+        theirs[:15] = ours[:15] * (1 + 1e-7 * theirs[:15])
+        ours, theirs = (
+            (side / np.linalg.norm(side, axis=1, keepdims=True) * 1.1).astype(dtype)
+            for side in (ours, theirs)
+        )
+        sides = canonical.Rows.prepare(ours), canonical.Rows.prepare(theirs)
+        assert (sides[0].scales == 0).all()
+        found = canonical.pair_scores(metric, 1, *sides)
+        expected = [by_rule_one(metric, *pair) for pair in zip(ours, theirs, strict=True)]
+        assert found.tobytes() == np.array(expected).tobytes()
+        for power in (-30, 3):  # in another scale
+            scaled = (np.ldexp(side.astype("f8"), power) for side in (ours, theirs))
+            found = canonical.pair_scores(metric, 1, *map(canonical.Rows.prepare, scaled))
+            assert found.tobytes() == np.ldexp(expected, power).tobytes()
+
+
+def test_rule_one_loses_near_neighbours():
+    query, rows = np.array([[1.0, 0]] * 2), np.array([[1, 1e-8], [1, 3e-8]])
+    sides = canonical.Rows.prepare(query), canonical.Rows.prepare(rows)
+    assert canonical.pair_scores("l2", 1, *sides).tolist() == [0.0, 0.0]
+    assert canonical.pair_scores("l2", 2, *sides) == pytest.approx([1e-8, 3e-8], rel=1e-15)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", WIDE_KINDS)
+def test_each_rule_keeps_its_promise_of_the_real_value_and_no_more(metric, kind):
+    for dim in (1, 3, 40):
+        ours, theirs = pairs_of(kind, 3, 12, dim)
+        sides = canonical.Rows.prepare(ours), canonical.Rows.prepare(theirs)
+        for rule in range(1, score_rule(metric) + 1):
+            with np.errstate(over="ignore"):
+                scores = canonical.pair_scores(metric, rule, *sides).tolist()
+            values = [real_value(metric, rule, *pair) for pair in zip(ours, theirs, strict=True)]
+            for score, value in zip(scores, values, strict=True):
+                assert value.allows(score), (score, str(value))
+                assert not value.allows(math.nan)
+                if 1e-300 < abs(score) < 1e300 and value.error < 10**300:
+                    assert not value.allows(score + 3 * float(value.error))
+                    assert not value.allows(score - 3 * float(value.error))
+
+
+def test_real_values_worked_by_hand():
+    query, row = np.array([3.0, 4.0]), np.array([3.0, 0.0])
+    worked = {"cosine": "0.6", "ip": "9", "l2": "4", "l1": "4", "minkowski:3": "4"}
+    for metric, value in worked.items():
+        assert str(real_value(metric, 1, query, row)).startswith(f"{value}, from which")
+    apart = real_value("ip", 1, query, np.array([-4.0, 3.0]))
+    assert (apart.allows(0.0), apart.allows(1e-13), apart.allows(-1e-13)) == (True, False, False)
+    opposite = real_value("cosine", 1, query, -query)
+    assert (opposite.allows(-1.0), opposite.allows(1.0)) == (True, False)
+    far = real_value("l2", 2, np.array([1.7e308]), np.array([-1.7e308]))
+    assert [far.allows(score) for score in (math.inf, -math.inf, 1.7e308)] == [True, False, False]
+    equal = real_value("l2", 2, query, query)
+    assert (equal.allows(0.0), equal.allows(1e-300)) == (True, False)
+    # By rule 1 any distance below about 2⁻²³ of the norm may have been 0.
+    near = np.array([3.0, 4.0 + 1e-8])
+    assert [real_value("l2", rule, query, near).allows(0.0) for rule in (1, 2)] == [True, False]
+
+
+def test_pairs_are_drawn_by_the_seed_the_first_of_each_query_always(monkeypatch):
+    monkeypatch.setattr(judged_pairs, "_MOST_COMPONENTS", 8 * 12)
+    queries = block_of(vectors_of("float32", 1, 5, 8), "q")
+    gallery = block_of(vectors_of("float32", 2, 60, 8))
+    nearest = found_by(BruteForce(queries, 30, "l2"), gallery, 60)
+    drawn = set()
+    for seed in range(6):
+        judged = JudgedPairs(queries, nearest, "l2", 2, seed=seed)
+        assert len(judged) == 12
+        assert set(judged._pairs.query[judged._ranks == 1].tolist()) == set(range(5))
+        drawn.add(tuple(as_tuples(judged._pairs)))
+        for start in range(0, 60, 7):
+            piece = slice(start, start + 7)
+            judged.add(VectorBlock(gallery.ids[piece], gallery.vectors[piece]))
+        judged.check("r")
+    assert len(drawn) == 6
+
+
+def test_a_judged_pair_of_an_id_that_occurs_twice_may_be_either_row():
+    queries = VectorBlock(np.array([b"q"]), np.array([[0.0, 1.0]]))
+    gallery = VectorBlock(np.array([b"a", b"a"]), np.array([[0, 3.0], [0, 2.0]]))
+    for score, is_right in ((1.0, True), (2.0, True), (1.5, False)):
+        judged = JudgedPairs(queries, candidates((0, b"a", score)), "l2", 2, seed=0)
+        judged.add(gallery)
+        if is_right:
+            judged.check("r")
+            continue
+        with pytest.raises(IndexFormatError) as caught:
+            judged.check("r")
+        assert str(caught.value).startswith(
+            "r: query 'q', rank 1: the ranking holds 'a' with score 1.5; exact arithmetic gives "
+            "1, from which a score may differ by 8.9e-16 by rule 2. 1 of 1 pairs judged by exact "
+            "arithmetic differs."
+        )
 
 
 def test_a_bound_that_is_met_exactly_still_counts():
@@ -200,5 +339,12 @@ def test_no_engine_no_numba_and_no_float32_have_a_part_in_it():
         ]
         searches = {name for name in imported if name and name.startswith("retrieval.search")}
         assert searches <= {"retrieval.search.candidates", "retrieval.search.scores"}, path
+        # Of the scores only what metrics and rules are called: nothing that computes.
+        assert {
+            name.name
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.ImportFrom) and node.module == "retrieval.search.scores"
+            for name in node.names
+        } <= {"METRICS", "RULES", "is_distance", "minkowski_power", "score_rule"}, path
         assert "np.float32" not in text
         assert not {"numba", "ray", "torch", "pipelines"} & set(imported), path

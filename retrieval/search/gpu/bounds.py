@@ -28,9 +28,16 @@ The limit. A pair with canonical key ≥ t has, all errors on its side,
     ip      factor = 1,   offset = 0, limit = t − slack
     l2      factor = 1,   offset = ‖x‖²/2, limit = (‖q‖² − t²)/2 − slack,  since d² = ‖q‖²+‖x‖²−2q·x
 
-in the units of the operands (stored vectors times powers of two). Slacks use the largest norm
-and residual of the chunk. What is compared is float32: a limit and an offset are lowered by
-2⁻²¹ of their size, more than the conversion, the product and the sum there can round.
+in the units of the operands (stored vectors times powers of two). A canonical distance is right
+to (D + 2) · 2⁻⁵² of itself (`scores`), so where it is at most t, d² ≤ t² · (1 + (D + 8) · 2⁻⁵⁰):
+that is what t² stands for above. Among near neighbours t² is tiny, and so is what is added to it;
+but the slack is a part of the norms, as are the errors of q·x and of both ‖·‖², so that the sum's
+cancellation lets too many pairs pass, and none too few.
+
+Slacks use the largest norm and residual of the chunk. What is compared is float32: a limit and
+an offset are lowered by 2⁻²¹ of their size, more than the conversion, the product and the sum
+there can round. The float64 operations before that round by 2⁻⁵³ of the norms' squares, for
+which norm_error, at least 2⁻³⁰, has room: it is taken three times, and twice would do.
 """
 
 from __future__ import annotations
@@ -72,7 +79,7 @@ def row_terms(metric: str, rows: HalfRows, queries: HalfRows) -> tuple[Tensor, T
     if metric == "ip":
         return ones, torch.zeros_like(ones)
     apart = _common_exponent(queries) - _common_exponent(rows)
-    halves = _half_square(rows) * (1 - 3 * rows.norm_error - _l2_rounding(rows))
+    halves = _half_square(rows) * (1 - 3 * rows.norm_error)
     offset = times_power(halves, torch.full_like(rows.exponents, apart))
     return ones, (offset * (1 - _COMPARE)).clamp(max=_LARGEST).float()
 
@@ -137,18 +144,13 @@ def _l2_limits(low: Tensor, queries: HalfRows, rows: HalfRows) -> Tensor:
     square = times_power(distance, torch.full_like(queries.exponents, half)) * times_power(
         distance, torch.full_like(queries.exponents, ours + theirs - half)
     )
-    shrunk = _half_square(queries) * (1 - 3 * queries.norm_error - _l2_rounding(queries))
+    shrunk = _half_square(queries) * (1 - 3 * queries.norm_error)
     ours_half = times_power(shrunk, torch.full_like(queries.exponents, theirs - ours))
-    return ours_half - square * (0.5 + 2.0**-50)
+    return ours_half - square * (0.5 + (queries.half.shape[1] + 8) * 2.0**-51)
 
 
 def _half_square(rows: HalfRows) -> Tensor:
     return rows.norms * rows.norms / 2
-
-
-def _l2_rounding(rows: HalfRows) -> float:
-    """Of a canonical squared distance: below this part of ‖q‖² + ‖x‖² (see `scores`)."""
-    return (rows.half.shape[1] + 8) * 2.0**-43
 
 
 def _common_exponent(rows: HalfRows) -> int:

@@ -26,11 +26,13 @@ class CanonicalRows:
     """`scores.Rows` on a device.
 
     Attributes:
+        stored: float16, float32 or float64 (N, D), as they are.
         values: float64 (N, D), stored values times 2^-scales: squared norms in [0.5, 2).
         scales: int32 (N,).
         norms: float64 (N,), canonical squared norms of `values`.
     """
 
+    stored: Tensor
     values: Tensor
     scales: Tensor
     norms: Tensor
@@ -38,12 +40,13 @@ class CanonicalRows:
     @classmethod
     def from_host(cls, rows: Rows, device: torch.device) -> CanonicalRows:
         """Copy rows that the CPU has prepared."""
-        parts = (rows.values, rows.scales, rows.norms)
+        parts = (rows.stored, rows.values, rows.scales, rows.norms)
         return cls(*(torch.tensor(part, device=device) for part in parts))
 
     def take(self, rows: Tensor) -> CanonicalRows:
         """Some of the rows, in the order asked for."""
-        return CanonicalRows(self.values[rows], self.scales[rows], self.norms[rows])
+        parts = (self.stored, self.values, self.scales, self.norms)
+        return CanonicalRows(*(part[rows] for part in parts))
 
 
 def prepare(stored: Tensor) -> CanonicalRows:
@@ -51,11 +54,9 @@ def prepare(stored: Tensor) -> CanonicalRows:
     exact = stored.double()
     scales = torch.frexp(exact.abs().amax(1))[1]
     values = times_power(exact, -scales[:, None])
-    grid = float(1.5 * 2.0 ** np.ceil(np.log2(values.shape[1] + 1)))
-    square = _on_grid(values * values, grid).sum(1)
-    more = torch.frexp(square)[1] >> 1
+    more = torch.frexp(_coarse_sums(values * values))[1] >> 1
     values = times_power(values, -more[:, None])
-    return CanonicalRows(values, scales + more, _on_grid(values * values, 6.0).sum(1))
+    return CanonicalRows(stored, values, scales + more, _on_grid(values * values, 6.0).sum(1))
 
 
 def pair_keys(metric: str, queries: CanonicalRows, gallery: CanonicalRows) -> Tensor:
@@ -64,19 +65,27 @@ def pair_keys(metric: str, queries: CanonicalRows, gallery: CanonicalRows) -> Te
     Returns:
         float64 (M,): the canonical score, for l2 minus the canonical distance.
 
-    Cost: O(M D) time and about eight float64 (M, D) of extra memory.
+    Cost: O(M D) time and about nine float64 (M, D) of extra memory.
     """
     if metric == "l2":
-        common = torch.maximum(queries.scales, gallery.scales)
-        ours = times_power(queries.values, (queries.scales - common)[:, None])
-        theirs = times_power(gallery.values, (gallery.scales - common)[:, None])
-        apart = ours - theirs
-        total = _on_grid(apart * apart, 24.0).sum(1)
-        return -times_power(_square_root(total), common)
+        return -_distances(queries.stored, gallery.stored)
     dots = _on_grid(queries.values * gallery.values, 6.0).sum(1)
     if metric == "ip":
         return times_power(dots, queries.scales + gallery.scales) + 0.0
     return dots / _square_root(queries.norms * gallery.norms) + 0.0
+
+
+def _distances(queries: Tensor, gallery: Tensor) -> Tensor:
+    """l2 of stored rows, (M, D) each, pair by pair; `scores` has the rule."""
+    sizes = (queries.double() - gallery.double()).abs_()
+    is_endless = sizes.amax(1).isinf()
+    sizes.masked_fill_(is_endless[:, None], 0.0)  # frexp of infinity gives no exponent
+    scales = torch.frexp(sizes.amax(1))[1]
+    values = times_power(sizes, -scales[:, None])
+    scales = scales + ((torch.frexp(_coarse_sums(values * values))[1] - 1) >> 1)
+    values = times_power(sizes, -scales[:, None])
+    total = _on_grid(values * values, 4.0).sum(1)
+    return times_power(_square_root(total), scales).masked_fill(is_endless, torch.inf)
 
 
 def keys_of_sums(metric: str, dots: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
@@ -90,6 +99,12 @@ def keys_of_sums(metric: str, dots: Tensor, ours: Tensor, theirs: Tensor) -> Ten
     if metric == "ip":
         return dots + 0.0
     return dots / _square_root(ours * theirs) + 0.0
+
+
+def _coarse_sums(terms: Tensor) -> Tensor:
+    """Sums of terms from 0 to 1, (N, D) → (N,), which are overwritten; see `scores`."""
+    grid = float(1.5 * 2.0 ** np.ceil(np.log2(terms.shape[1] + 1)))
+    return _on_grid(terms, grid).sum(1)
 
 
 def _on_grid(products: Tensor, grid: float) -> Tensor:

@@ -1,0 +1,93 @@
+"""Some pairs of a ranking whose scores are judged by exact arithmetic, while the gallery passes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.search.candidates import Candidates
+from retrieval.search.scores import minkowski_power
+from retrieval.vectors import VectorBlock
+from retrieval.verification.differences import NOT_EXACT, counted, wrong_ranking
+from retrieval.verification.ids import find_ids
+from retrieval.verification.real_values import RealValue, real_value
+
+__all__ = ["JudgedPairs"]
+
+_MOST_COMPONENTS = 2**19  # of all pairs: some two seconds
+_POWER_COST = 16  # of a component for minkowski:P
+
+
+class JudgedPairs:
+    """Pairs that are drawn from a ranking: the first of each query, and others by chance."""
+
+    def __init__(
+        self, queries: VectorBlock, listed: Candidates, metric: str, rule: int, *, seed: int
+    ) -> None:
+        """Draw the pairs.
+
+        Args:
+            queries: Q vectors.
+            listed: Rows of a ranking, sorted by query (its number among the Q) and rank.
+            metric: One of `scores.METRICS`, or "minkowski:P".
+            rule: One of `scores.RULES`, by which the scores are said to be computed.
+            seed: Of the draw.
+        """
+        self._queries, self._metric, self._rule = queries, metric, rule
+        ranks = np.arange(len(listed)) - np.searchsorted(listed.query, listed.query)
+        cost = queries.vectors.shape[1] * (_POWER_COST if minkowski_power(metric) else 1)
+        chance = np.random.default_rng(seed).random(len(listed))
+        drawn = np.lexsort((chance, ranks > 0))[: max(1, _MOST_COMPONENTS // cost)]
+        drawn = drawn[np.argsort(listed.ids[drawn], kind="stable")]
+        self._pairs = Candidates(listed.query[drawn], listed.ids[drawn], listed.scores[drawn])
+        self._ranks = ranks[drawn] + 1
+        # Of a pair whose id the gallery holds more than once, any row may be the one.
+        self._is_right = np.zeros(len(drawn), np.bool_)
+        self._values: dict[int, RealValue] = {}  # of pairs that are not right so far
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def add(self, block: VectorBlock) -> None:
+        """Judge the pairs whose gallery row is in a block."""
+        names, starts = np.unique(self._pairs.ids, return_index=True)
+        ends = np.append(starts[1:], len(self._pairs))
+        name = find_ids(names, block.ids)
+        for row in np.flatnonzero(name >= 0):
+            for pair in range(starts[name[row]], ends[name[row]]):
+                if not self._is_right[pair]:
+                    self._judge(pair, block.vectors[row])
+
+    def _judge(self, pair: int, row: NDArray[np.floating]) -> None:
+        query = self._queries.vectors[self._pairs.query[pair]]
+        value = real_value(self._metric, self._rule, query, row)
+        if value.allows(float(self._pairs.scores[pair])):
+            self._is_right[pair] = True
+        else:
+            self._values[pair] = value
+
+    def check(self, uri: str) -> None:
+        """All pairs must have been found right, in the whole gallery.
+
+        Raises:
+            IndexFormatError: one is not; the first query's is named.
+        """
+        wrong = np.flatnonzero(~self._is_right)
+        if not wrong.size:
+            return
+        first = wrong[np.lexsort((self._ranks[wrong], self._pairs.query[wrong]))[0]]
+        value = self._values.get(int(first))
+        name = self._pairs.ids[first].decode()
+        raise wrong_ranking(
+            uri,
+            f"query {self._queries.ids[self._pairs.query[first]].decode()!r}, "
+            f"rank {self._ranks[first]}",
+            f"the ranking holds {name!r} with score {float(self._pairs.scores[first])!r}; "
+            + (
+                f"exact arithmetic gives {value} by rule {self._rule}"
+                if value
+                else "the gallery holds no such row"
+            ),
+            counted(len(wrong), len(self), "pairs judged by exact arithmetic"),
+            NOT_EXACT,
+        )
