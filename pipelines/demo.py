@@ -19,6 +19,7 @@ from typing import Any
 from pipelines import augment, embed, evaluate, rank, report, train
 from pipelines.cluster.session import session
 from retrieval.drawn import DrawnGallery, draw_gallery
+from retrieval.format_version import FORMAT_VERSION
 from retrieval.storage import absolute_uri, join, write_bytes
 
 __all__ = ["run"]
@@ -95,7 +96,7 @@ def run(output: str, say: Callable[[str], None]) -> dict[str, Any]:
         gallery=places.of("after", "gallery"),
     )
     figures = {"before": before, "after": after}
-    content = json.dumps(figures, indent=2) + "\n"
+    content = json.dumps({FORMAT_VERSION: 1, **figures}, indent=2) + "\n"
     write_bytes(join(places.folder, "metrics.json"), content.encode())
     for state in figures:
         say(f"     {state:6} training: {_accuracies(figures[state])}")

@@ -3,7 +3,7 @@
 Reads       a ranking; ids and labels of the queries and the gallery (their indexes).
 Writes      nothing; the report is the result.
 Resources   one process, without Ray: it reads far less than it took to make.
-Fails when  there are no labels, or the ranking names images that the indexes do not have.
+Fails when  there are no labels, or no version of an index is the one that was ranked.
 """
 
 from __future__ import annotations

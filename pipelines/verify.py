@@ -17,8 +17,8 @@ Fails when  the ranking differs from brute force, its files are not those of one
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 
 from pipelines.progress import progress_line, status_line
 from retrieval.errors import IndexFormatError, MismatchError, RetrievalError, UsageError
+from retrieval.ranked_sides import open_ranked
 from retrieval.rankings import Ranking, open_ranking
 from retrieval.search.scores import METRICS, minkowski_power, score_rule
 from retrieval.storage import join
-from retrieval.vectors import VectorBlock, VectorColumns, VectorSource, open_source, read_blocks
+from retrieval.vectors import VectorBlock, VectorSource, read_blocks
 from retrieval.vectors import read_ids as read_id_blocks
 from retrieval.verification import (
     BruteForce,
@@ -83,13 +84,22 @@ class _Task:
     sample_ids: NDArray[np.bytes_]  # sorted
 
 
-def run(ranking: str, *, sample: int = 20, seed: int = 0) -> dict[str, Any]:
+def run(
+    ranking: str,
+    *,
+    sample: int = 20,
+    seed: int = 0,
+    queries: str | None = None,
+    gallery: str | None = None,
+) -> dict[str, Any]:
     """Rank some queries again by brute force and compare.
 
     Args:
         ranking: Folder of a finished ranking.
         sample: Queries to draw, each as likely as any other; more than there are means all.
         seed: Of the draw.
+        queries: Where the queries are now; by default where they were ranked.
+        gallery: Likewise of the gallery.
 
     Returns:
         The report: what was ranked; `sample`, the queries compared, and `num_rows_checked`,
@@ -111,7 +121,8 @@ def run(ranking: str, *, sample: int = 20, seed: int = 0) -> dict[str, Any]:
             f"needed."
         )
     start = time.monotonic()
-    task = _prepare(open_ranking(ranking), sample, seed)
+    places = {"queries": queries, "gallery": gallery}
+    task = _prepare(open_ranking(ranking), places, sample, seed)
     with status_line("reading the ranking"):
         listing = read_listing(
             task.ranking,
@@ -146,14 +157,14 @@ def run(ranking: str, *, sample: int = 20, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _prepare(ranking: Ranking, sample: int, seed: int) -> _Task:
+def _prepare(ranking: Ranking, places: Mapping[str, str | None], sample: int, seed: int) -> _Task:
     """Open what was ranked and draw the queries."""
     where, facts = join(ranking.uri, "ranking.json"), ranking.facts
     try:
         metric, top_k = str(facts["metric"]), int(facts["top_k"])
         exclude_self = bool(facts["exclude_self"])
         num_queries, _ = int(facts["num_queries"]), int(facts["num_rows"])
-        sides = [_Side(**{key: facts[side][key] for key in _KEYS}) for side in _SIDES]
+        sides = {side: _Side(**{key: facts[side][key] for key in _KEYS}) for side in _SIDES}
     except (KeyError, TypeError, ValueError) as error:
         raise IndexFormatError(
             f"{where}: does not say what was ranked ({type(error).__name__}: {error}). Rank again."
@@ -164,7 +175,9 @@ def _prepare(ranking: Ranking, sample: int, seed: int) -> _Task:
             f"and at least 1, are needed. Rank again."
         )
     rule = _rule(where, metric, facts.get("score_rule", 1))
-    queries, gallery = map(_open, sides)
+    queries, gallery = (
+        _open(ranking, side, ranked, places[side] or ranked.uri) for side, ranked in sides.items()
+    )
     query_ids = _sorted_ids(queries)
     if num_queries != len(query_ids):
         raise IndexFormatError(
@@ -194,25 +207,25 @@ def _rule(where: str, metric: str, named: object) -> int:
     return named
 
 
-def _open(ranked: _Side) -> VectorSource:
-    """What a ranking was made of, at the version that was ranked.
+def _open(ranking: Ranking, side: str, ranked: _Side, uri: str) -> VectorSource:
+    """What a ranking was made of, as it was ranked.
 
     Raises:
         MismatchError: it is not there any more, or it is not what it was.
     """
-    columns = VectorColumns(ranked.id_column or None, ranked.vector_column or None, ranked.dtype)
     before = _shape(ranked)
     try:
-        source = open_source(ranked.uri, columns, version=ranked.version)
+        source = open_ranked(uri, ranking, side)
+    except MismatchError:
+        raise
     except RetrievalError as error:
         raise MismatchError(
-            f"{ranked.uri}: {before} was ranked, but cannot be opened now: {error} {_CHANGED}"
+            f"{uri}: {before} was ranked, but cannot be opened now: {error} {_CHANGED}"
         ) from error
-    now = _shape(source)
+    # The same shards may be of another number now; see `open_ranked`.
+    now = _shape(replace(source, version=ranked.version))
     if now != before:
-        raise MismatchError(
-            f"{ranked.uri}: {before} was ranked, but {now} is there now. {_CHANGED}"
-        )
+        raise MismatchError(f"{uri}: {before} was ranked, but {now} is there now. {_CHANGED}")
     return source
 
 

@@ -56,11 +56,13 @@ def compare_rankings(
         k: How many nearest of each query are compared; all that are listed by default.
 
     Raises:
-        MismatchError: they are not of the same queries, or there is none.
+        MismatchError: they are not of the same queries, or there is none; their scores are by
+            two rules of one metric.
         IndexFormatError: a part is damaged.
 
     Cost: holds both rankings in memory, some 100 bytes a row: meant for some thousand queries.
     """
+    _check_rules(before, after)
     lists, others = _lists(before, k), _lists(after, k)
     if lists.keys() != others.keys() or not lists:
         strange = min(lists.keys() ^ others.keys(), default="no query")
@@ -77,6 +79,16 @@ def compare_rankings(
         top_1_changed_fraction=num_moved / len(changes),
         worst=tuple(change for change in worst if _differs(change))[:num_worst],
     )
+
+
+def _check_rules(before: Ranking, after: Ranking) -> None:
+    """What only the rule has changed would be told as a change of the images."""
+    metric, rules = after.facts.get("metric"), (before.score_rule, after.score_rule)
+    if before.facts.get("metric") == metric and rules[0] != rules[1]:
+        raise MismatchError(
+            f"{before.uri} and {after.uri}: their scores are by rules {rules[0]} and {rules[1]} of "
+            f"{metric}, which order near neighbours in different ways. Rank the older one again."
+        )
 
 
 def _lists(ranking: Ranking, k: int | None) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
 from retrieval.index import open_index
-from retrieval.index.history import split_version
 from retrieval.index.reading import read_columns
+from retrieval.index.table import newest_version
 from retrieval.metrics import QueryScores, score_queries, summarise
+from retrieval.ranked_sides import ids_sum, misfit, open_ranked
 from retrieval.rankings import Ranking, read_parts
 from retrieval.storage import first_line, open_input
-from retrieval.vectors import VectorColumns, open_source
+from retrieval.vectors import VectorSource
+from retrieval.vectors.columns import id_array
 
 __all__ = ["DEFAULT_KS", "evaluate", "read_photos"]
 
@@ -29,8 +31,8 @@ def read_photos(uri: str, ranking: Ranking, side: str) -> pa.Table:
     """Ids, labels and addresses of the photos of one side of a ranking.
 
     Args:
-        uri: An index (read at the version that was ranked, or at that of INDEX@12), or other
-            tools' Parquet.
+        uri: An index, by any spelling of its place, or other tools' Parquet. Of an index the
+            version that was ranked is read; INDEX@12 must be that one.
         ranking: The ranking.
         side: "queries" or "gallery".
 
@@ -38,23 +40,40 @@ def read_photos(uri: str, ranking: Ranking, side: str) -> pa.Table:
         Columns image_id, label and uri, all string; label and uri null where unknown.
 
     Raises:
+        MismatchError: what is there is not what was ranked.
         StorageError, IndexFormatError: nothing is there, or it cannot be read.
     """
-    uri, version = split_version(uri)
-    ranked = ranking.facts.get(side, {})
-    ranked = ranked if ranked.get("uri") == uri else {}
-    version = ranked.get("version") if version is None else version
-    if version is None:
-        columns = (
-            ranked.get("id_column"),
-            ranked.get("vector_column") or None,
-            ranked.get("dtype"),
-        )
-        source = open_source(uri, VectorColumns(*columns))
-        if source.spec is None:  # no index
-            names = [file.ids_uri or file.uri for file in source.files]
-            return pa.concat_tables([_read_foreign(name, source.id_column) for name in names])
-    return read_columns(open_index(uri, version), ["image_id", "label", "uri"])
+    source = open_ranked(uri, ranking, side)
+    ranked = ranking.facts.get(side) or {}
+    if ranked.get("num_rows") not in (None, source.num_rows):
+        raise misfit(ranking, side, f"{uri} holds {source.num_rows} rows")
+    photos = _read_index(source) if source.spec else _read_files(source)
+    known = (ranking.facts.get("ids_sum") or {}).get(side)
+    if known is not None and known != ids_sum(_as_bytes(photos["image_id"], uri)):
+        raise misfit(ranking, side, f"{uri} holds as many rows of other ids")
+    return photos
+
+
+def _as_bytes(ids: pa.ChunkedArray, where: str) -> Iterator[NDArray[np.bytes_]]:
+    return (id_array(chunk, where, 0) for chunk in ids.chunks)
+
+
+def _read_index(source: VectorSource) -> pa.Table:
+    index = open_index(source.uri, source.version)
+    try:
+        return read_columns(index, ["image_id", "label", "uri"])
+    except IndexFormatError as error:
+        if index.version == newest_version(index.uri):
+            raise
+        raise IndexFormatError(
+            f"{index.uri}: version {index.version}, which was ranked, can no longer be read, as "
+            f"after a vacuum. Rank again."
+        ) from error
+
+
+def _read_files(source: VectorSource) -> pa.Table:
+    names = [file.ids_uri or file.uri for file in source.files]
+    return pa.concat_tables([_read_foreign(name, source.id_column) for name in names])
 
 
 def _read_foreign(uri: str, id_column: str) -> pa.Table:

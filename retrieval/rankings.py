@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError, StorageError
+from retrieval.format_version import check_format_version
 from retrieval.storage import (
     DAMAGED_PARQUET,
     absolute_uri,
@@ -34,9 +35,19 @@ from retrieval.storage import (
     write_bytes,
 )
 
-__all__ = ["RANKING_SCHEMA", "Ranking", "RankingWriter", "open_ranking", "read_parts"]
+__all__ = [
+    "RANKING_FORMAT",
+    "RANKING_SCHEMA",
+    "Ranking",
+    "RankingWriter",
+    "open_ranking",
+    "read_parts",
+]
 
 MANIFEST = "ranking.json"
+# 1 knew a version of an index by the addresses of its shards (shards_sha256), and one rule of
+# scores; 2 knows it by their names and rows (content_sha256), and names the rule (score_rule).
+RANKING_FORMAT = 2
 # Parts as write_part names them: other tools' part-00000-….parquet must never be removed.
 _PART = re.compile(r"part-\d{5,}-[0-9a-f]{12}\.parquet")
 
@@ -57,12 +68,19 @@ class Ranking:
     Attributes:
         uri: Its folder.
         parts: Names of its Parquet files, in the order of the queries.
-        facts: The rest of ranking.json: inputs, metric, k, counts, settings, timings.
+        facts: The rest of ranking.json: format version, inputs, metric, k, counts, settings,
+            timings.
     """
 
     uri: str
     parts: tuple[str, ...]
     facts: Mapping[str, Any]
+
+    @property
+    def score_rule(self) -> int:
+        """The rule that its scores are by; see `retrieval.search.score_rule`."""
+        rule: int = self.facts.get("score_rule", 1)
+        return rule
 
 
 class RankingWriter:
@@ -130,7 +148,10 @@ class RankingWriter:
         self._count(table)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Publish: write ranking.json, then remove what the folder held before."""
+        """Publish: write ranking.json, then remove what the folder held before.
+
+        Facts of the form of RANKING_FORMAT say so, as `format_version`.
+        """
         parts = [self._name(number) for number in range(self.num_parts)]
         manifest = {**facts, "parts": parts}
         write_bytes(join(self.uri, MANIFEST), (json.dumps(manifest, indent=2) + "\n").encode())
@@ -151,12 +172,16 @@ def open_ranking(uri: str) -> Ranking:
 
     Raises:
         StorageError: there is none, or its job has not finished.
-        IndexFormatError: ranking.json is damaged.
+        IndexFormatError: ranking.json is damaged, or written by a newer release.
     """
     uri = absolute_uri(uri)
     try:
         facts = json.loads(read_bytes(join(uri, MANIFEST)))
+        check_format_version(facts, RANKING_FORMAT, join(uri, MANIFEST), IndexFormatError)
         parts = tuple(str(name) for name in facts.pop("parts"))
+        for side in ("queries", "gallery"):
+            if not isinstance(facts.get(side) or {}, dict):
+                raise ValueError(f"{side} is no object")
     except OSError as error:
         raise StorageError(
             f"{uri}: no finished ranking there (no {MANIFEST}). "

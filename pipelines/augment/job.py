@@ -27,6 +27,7 @@ import ray.data
 
 from pipelines.augment.output import (
     REJECTS,
+    check_format,
     check_places,
     finished_parts,
     read_parts,
@@ -43,10 +44,11 @@ from pipelines.scan import Scan, scan_photos
 from pipelines.tally import Tally
 from retrieval.augmentations.contact_sheet import contact_sheet
 from retrieval.augmentations.guard import Verdict
-from retrieval.augmentations.manifest import AUGMENTED, MANIFEST, SETTINGS
+from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST, SETTINGS
 from retrieval.augmentations.multiplying import Method, reduced_picture
 from retrieval.augmentations.recipes import load_recipe
 from retrieval.errors import RetrievalError, StorageError, UsageError
+from retrieval.format_version import FORMAT_VERSION
 from retrieval.storage import (
     absolute_uri,
     check_writable,
@@ -112,6 +114,7 @@ def run(
     laps = Laps()
     photos, output = absolute_uri(photos), absolute_uri(output)
     method = Method(load_recipe(config.recipe), config.seed, config.size, config.quality)
+    check_format(output)
     check_places(photos, output)
     check_writable(output)
     with session(site):
@@ -167,6 +170,7 @@ def run(
 def _write_settings(photos: str, output: str, config: AugmentConfig, method: Method) -> None:
     """Before any other file: it tells that the folder is ours."""
     settings = {"photos": photos, **asdict(config), "method": method.to_json()}
+    settings = {FORMAT_VERSION: AUGMENT_FORMAT, **settings}
     write_bytes(join(output, SETTINGS), (json.dumps(settings, indent=2) + "\n").encode())
 
 

@@ -9,6 +9,7 @@ knows results by their names. A folder with any other file is refused.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -22,9 +23,10 @@ import pyarrow.parquet as pq
 
 from pipelines.augment.plan import source_of
 from pipelines.augment.worker import Part, encode_table, part_path, read_part
-from retrieval.augmentations.manifest import AUGMENTED, MANIFEST, SETTINGS
+from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST, SETTINGS
 from retrieval.catalogue import CONTACT_SHEET, LITTER
 from retrieval.errors import StorageError, UsageError
+from retrieval.format_version import check_format_version
 from retrieval.storage import (
     DAMAGED_PARQUET,
     absolute_uri,
@@ -35,14 +37,17 @@ from retrieval.storage import (
     join,
     open_input,
     open_store,
+    read_bytes,
     remove_file,
     walk,
     write_bytes,
 )
+from retrieval.table_format import check_table_format
 
 __all__ = [
     "REJECTS",
     "SETTINGS",
+    "check_format",
     "check_places",
     "finished_parts",
     "list_everything",
@@ -98,11 +103,24 @@ def _real(uri: str) -> str:
 
 def _read_copied(output: str) -> frozenset[str]:
     """The photos that earlier runs have copied, or were about to; none where no list is."""
+    uri = join(output, _COPIED)
     try:
-        with open_input(join(output, _COPIED)) as stream:
-            return frozenset(pq.read_table(stream)["image_id"].to_pylist())
+        with open_input(uri) as stream:
+            table = pq.read_table(stream)
+        check_table_format(table.schema, AUGMENT_FORMAT, uri, StorageError)
+        return frozenset(table["image_id"].to_pylist())
     except DAMAGED_PARQUET:
         return frozenset()
+
+
+def check_format(output: str) -> None:
+    """Refuse an output that a newer release has written: StorageError."""
+    uri = join(output, SETTINGS)
+    try:
+        found = dict(json.loads(read_bytes(uri)))
+    except (OSError, ValueError, TypeError):
+        return  # none there, or damaged: they are written anew
+    check_format_version(found, AUGMENT_FORMAT, uri, StorageError)
 
 
 def _write_copied(output: str, photos: Iterable[str]) -> None:

@@ -21,12 +21,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.tally import Tally
-from retrieval.augmentations.manifest import AUGMENTED, MANIFEST_SCHEMA
+from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST_SCHEMA
 from retrieval.augmentations.multiplying import Method, Multiplied
 from retrieval.augmentations.shares import Share
 from retrieval.errors import ImageError, StorageError
 from retrieval.fetching import fetch_photos
 from retrieval.storage import DAMAGED_PARQUET, join, join_inside, open_input, write_bytes
+from retrieval.table_format import check_table_format, with_format
 
 __all__ = [
     "UNIT_SCHEMA",
@@ -94,10 +95,16 @@ class Part:
 
 
 def read_part(output: str, unit: str) -> Part | None:
-    """A unit's part, or None if it is not there or cannot be read: the unit is made again then."""
+    """A unit's part, or None if it is not there or cannot be read: the unit is made again then.
+
+    Raises:
+        StorageError: it was written by a newer release.
+    """
+    uri = join(output, part_path(unit))
     try:
-        with open_input(join(output, part_path(unit))) as stream:
+        with open_input(uri) as stream:
             table = pq.read_table(stream)
+        check_table_format(table.schema, AUGMENT_FORMAT, uri, StorageError)
         notes = table.schema.metadata
         dropped, data_bytes = json.loads(notes[_DROPPED]), json.loads(notes[_DATA_BYTES])
         if data_bytes is None:
@@ -200,7 +207,7 @@ def encode_table(table: pa.Table, row_group_rows: int | None = None) -> pa.Buffe
     sink = pa.BufferOutputStream()
     text = [name for name in table.column_names if name != "bytes"]
     pq.write_table(
-        table,
+        with_format(table, AUGMENT_FORMAT),
         sink,
         row_group_size=row_group_rows,
         use_dictionary=text,

@@ -30,8 +30,9 @@ def _parse_ks(
 def evaluate(ranking: str, queries: str, gallery: str, ks: tuple[int, ...] | None) -> None:
     """Measure a ranking: top-k accuracy, mAP, precision, a table of the classes.
 
-    Labels come from the indexes. A query counts for top-k if one of its first k images has
-    its label; gallery images of other or no classes are distractors.
+    Labels come from the indexes, of the versions that were ranked: these are found by what
+    they hold, also where an index has moved. A query counts for top-k if one of its first k
+    images has its label; gallery images of other or no classes are distractors.
 
     \b
     Example:

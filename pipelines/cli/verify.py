@@ -24,14 +24,23 @@ __all__ = ["verify"]
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="Which queries are drawn."
 )
+@click.option("--queries", help="Index of a ranking's queries. [default: where it was ranked]")
+@click.option("--gallery", help="Index of its gallery. [default: where it was ranked]")
 @click.pass_context
-def verify(context: click.Context, path: str, sample: int, seed: int) -> None:
+def verify(
+    context: click.Context,
+    path: str,
+    sample: int,
+    seed: int,
+    queries: str | None,
+    gallery: str | None,
+) -> None:
     """Prove a ranking by brute force, or check all that can be told of an index.
 
     Of a RANKING some queries are compared with every image of the gallery, in float64 and
     without the engine that made it, ids and scores to the last bit. All rows are checked for
     gaps, order and repeated images. The indexes are read at the versions that were ranked,
-    where the ranking says they are.
+    where the ranking says they are; name them where they have moved.
 
     Of an INDEX, or INDEX@VERSION, every byte is read: hashes and checksums of the shards, their
     vectors, ids that occur twice, rejects, counts, and the log.
@@ -50,14 +59,14 @@ def verify(context: click.Context, path: str, sample: int, seed: int) -> None:
 
     uri, version = split_version(path)
     if version is not None or (may_hold_index(uri) and is_index(uri)):
-        for name in ("sample", "seed"):
+        for name in ("sample", "seed", "queries", "gallery"):
             if context.get_parameter_source(name) != ParameterSource.DEFAULT:
                 raise click.UsageError(f"--{name} is for rankings, but {path} is an index.")
         print_report(_verify_index(uri, version))
         return
     from pipelines import verify as job
 
-    print_report(job.run(path, sample=sample, seed=seed))
+    print_report(job.run(path, sample=sample, seed=seed, queries=queries, gallery=gallery))
 
 
 def _verify_index(uri: str, version: int | None) -> dict[str, Any]:

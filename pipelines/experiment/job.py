@@ -50,6 +50,7 @@ from retrieval.experiments import (
     choose_rows,
     record,
 )
+from retrieval.format_version import FORMAT_VERSION
 from retrieval.storage import absolute_uri, check_writable, first_line, join, write_bytes
 
 __all__ = ["run"]
@@ -241,6 +242,7 @@ class _Comparison:
         records = self._records()
         statuses = Counter(entry["status"].partition(":")[0] for entry in records)
         return {
+            FORMAT_VERSION: 1,
             "output": self.output,
             **{kind: self._uri(kind) for kind in ("markdown", "csv", "json")},
             "run": asdict(self.facts),

@@ -21,6 +21,7 @@ from retrieval.augmentations.manifest import SETTINGS
 from retrieval.catalogue import list_photos
 from retrieval.errors import StorageError, UsageError
 from retrieval.experiments import chance_accuracy, choose_queries
+from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.storage import (
     absolute_uri,
     file_exists,
@@ -40,6 +41,7 @@ QUERIES: Final = "queries"
 GALLERY: Final = "gallery"
 _SIDES: Final = (QUERIES, GALLERY)
 _MARKER: Final = "sides.json"  # says that the two folders are ours, and what they hold
+_FORMAT: Final = 1  # of that file
 _AT_ONCE: Final = 16  # photos copied side by side: hides the latency of an object store
 _BATCH: Final = 256  # photos that are waited for when copying is broken off
 
@@ -176,14 +178,15 @@ def copy_photos(sides: Sides, folder: str) -> None:
         folder: In which the folders QUERIES and GALLERY are made.
 
     Raises:
-        StorageError: a photo has changed since it was examined, or cannot be written.
+        StorageError: a photo has changed since it was examined, or cannot be written; a newer
+            release has written the folder.
     """
     if _is_copied(sides, folder):
         return
     # In this order a kill does no harm: the marker never vouches for earlier photos.
     for side in _SIDES:
         remove_folder(join(folder, side))
-    marker = {"sha256": sides.fingerprint()}
+    marker = {FORMAT_VERSION: _FORMAT, "sha256": sides.fingerprint()}
     write_bytes(join(folder, _MARKER), (json.dumps(marker) + "\n").encode())
     rows = sides.photos.to_pylist()
     num_done = 0
@@ -197,14 +200,19 @@ def copy_photos(sides: Sides, folder: str) -> None:
 
 
 def _is_copied(sides: Sides, folder: str) -> bool:
+    where = join(folder, _MARKER)
     try:
-        marker = json.loads(read_bytes(join(folder, _MARKER)))
+        marker = dict(json.loads(read_bytes(where)))
+    except (OSError, ValueError, TypeError):
+        return False
+    check_format_version(marker, _FORMAT, where, StorageError)
+    try:
         found = [(side, image_id) for side in _SIDES for image_id in _ids_in(join(folder, side))]
-    except (OSError, ValueError, StorageError):
+    except (OSError, StorageError):
         return False
     rows = sides.photos.select(["side", "image_id"]).to_pylist()
     wanted = [(row["side"], row["image_id"]) for row in rows]
-    return marker == {"sha256": sides.fingerprint()} and sorted(found) == sorted(wanted)
+    return marker.get("sha256") == sides.fingerprint() and sorted(found) == sorted(wanted)
 
 
 def _ids_in(folder: str) -> list[str]:

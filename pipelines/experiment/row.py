@@ -21,14 +21,18 @@ from pipelines import embed, evaluate, rank
 from pipelines.cluster.site import Site
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import GALLERY, QUERIES, Sides
+from pipelines.later_settings import AUGMENT, TRAIN, comparable
 from pipelines.train import Workers
 from pipelines.train import run as train
-from retrieval.errors import TrainingError
+from retrieval.errors import StorageError, TrainingError
 from retrieval.experiments import Measured, Row, as_json
+from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.model_folder import open_model
 from retrieval.storage import join, read_bytes, remove_file, write_bytes
 
 __all__ = ["RowRun"]
+
+_FORMAT = 1  # of result.json
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,12 @@ class RowRun:
         return self.config.train_config(self.row).backbone_spec().weights == "imagenet"
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the result, as JSON gives it back."""
-        decisive = {
+        """All that decides the result, as JSON gives it back; see `pipelines.later_settings`."""
+        return {
             "photos_sha256": self.sides.fingerprint(),
-            "augment": asdict(self.config.augment_config(self.row)),
-            "train": asdict(self.config.train_config(self.row)),
+            "augment": comparable(asdict(self.config.augment_config(self.row)), AUGMENT),
+            "train": comparable(asdict(self.config.train_config(self.row)), TRAIN),
         }
-        return dict(json.loads(json.dumps(decisive)))
 
     def model(self) -> str:
         """The model's folder."""
@@ -81,11 +84,22 @@ class RowRun:
         return join(self.folder, "result.json")
 
     def finished(self) -> Measured | None:
-        """What an earlier run with the same settings has measured; None if there is none."""
+        """What an earlier run with the same settings has measured; None if there is none.
+
+        Raises:
+            StorageError: it was written by a newer release.
+        """
         try:
-            found = json.loads(read_bytes(self.result()))
-            return Measured(**found["measured"]) if found["settings"] == self.settings() else None
-        except (OSError, ValueError, TypeError, KeyError):
+            found = dict(json.loads(read_bytes(self.result())))
+        except (OSError, ValueError, TypeError):
+            return None
+        check_format_version(found, _FORMAT, self.result(), StorageError)
+        try:
+            before = dict(found["settings"])
+            before["augment"] = comparable(before["augment"], AUGMENT)
+            before["train"] = comparable(before["train"], TRAIN)
+            return Measured(**found["measured"]) if before == self.settings() else None
+        except (ValueError, TypeError, KeyError):
             return None
 
     def run(self, say: Callable[[str], None]) -> Measured:
@@ -115,6 +129,7 @@ class RowRun:
             num_gallery=figures["num_gallery"],
         )
         result = {
+            FORMAT_VERSION: _FORMAT,
             "name": self.row.name,
             "settings": self.settings(),
             "measured": asdict(measured),

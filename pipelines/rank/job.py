@@ -17,12 +17,21 @@ from pipelines.laps import Laps
 from pipelines.progress import announce, progress_line, status_line
 from pipelines.rank.config import RankConfig
 from pipelines.rank.placement import place_scorers
-from pipelines.rank.planning import Plan, describe, make_plan
+from pipelines.rank.planning import Plan, make_plan
 from pipelines.rank.previous import Previous
 from pipelines.rank.queries import Queries
 from pipelines.rank.sharing import Threads, Workers
-from retrieval.rankings import RankingWriter
-from retrieval.search import Candidates, Choice, Neighbours, is_worth_a_sample, warm_up
+from retrieval.format_version import FORMAT_VERSION
+from retrieval.ranked_sides import describe, sum_ids
+from retrieval.rankings import RANKING_FORMAT, RankingWriter
+from retrieval.search import (
+    Candidates,
+    Choice,
+    Neighbours,
+    is_worth_a_sample,
+    score_rule,
+    warm_up,
+)
 from retrieval.storage import absolute_uri
 from retrieval.vectors import Sample, VectorBlock, VectorPart
 
@@ -58,11 +67,14 @@ def run(
         ranked = _Ranking(plan, loaded, previous)
         with _finished_parts_told(writer, plan):
             ranked.write(writer)
+            sums = {"queries": sum_ids(plan.queries), "gallery": sum_ids(plan.gallery)}
             plan.check_unchanged()
         laps.end("rank")
     report = {
+        FORMAT_VERSION: RANKING_FORMAT,
         "ranking": absolute_uri(ranking),
         **_facts(plan),
+        "ids_sum": sums,
         "num_rows": writer.num_rows,
         "created_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "plan": asdict(plan.blocks),
@@ -122,6 +134,7 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "queries": describe(plan.queries),
         "gallery": describe(plan.gallery),
         "metric": config.metric,
+        "score_rule": score_rule(config.metric),
         "top_k": plan.k,
         # With exclude_self only "all" is: a query outside the gallery has one image more.
         "is_complete": config.top_k is None or plan.k == plan.gallery.num_rows,

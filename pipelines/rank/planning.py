@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,14 @@ from pipelines.cluster.site import Site
 from pipelines.rank.config import RankConfig, choose_k
 from pipelines.rank.folding import PRODUCTS, Task, choose_device, this_machine_has_gpu
 from retrieval.errors import IndexFormatError, UsageError
+from retrieval.ranked_sides import content_sha256
 from retrieval.search import (
     BlockPlan,
     Choice,
     available_cpus,
     choose_basis,
     plan_blocks,
+    score_rule,
     whole_product_ns,
 )
 from retrieval.storage import file_stamp, is_local
@@ -37,7 +39,7 @@ from retrieval.vectors import (
     split,
 )
 
-__all__ = ["Plan", "describe", "make_plan", "shards_key"]
+__all__ = ["Plan", "make_plan"]
 
 _PART_ROWS = 64 * 1024  # of the gallery, read by one worker
 _PARTS_PER_WORKER = 8  # cut finer where there is less
@@ -142,7 +144,8 @@ def make_plan(queries: str, gallery: str, config: RankConfig, site: Site) -> Pla
     if not config.allow_duplicates:
         _refuse_duplicates(gallery_source, memory_bytes)
     blocks = plan_blocks(query_source.num_rows, gallery_source, k, memory_bytes, num_threads)
-    settings = [k, config.metric, config.exclude_self, blocks.query_rows]
+    rule = score_rule(config.metric)
+    settings = [k, config.metric, rule, config.exclude_self, blocks.query_rows]
     return Plan(
         queries=query_source,
         gallery=gallery_source,
@@ -224,35 +227,10 @@ def _run_key(
     queries: VectorSource, gallery: VectorSource, stamps: list[Any], settings: list[Any]
 ) -> str:
     sides = [
-        [side.version, side.id_column, side.vector_column, side.dim, side.dtype]
-        + [[file.uri, file.num_rows] for file in side.files]
+        # An index by what it holds, by whatever spelling it was named; other files by their places.
+        [side.version, content_sha256(side)]
+        + [side.id_column, side.vector_column, side.dim, side.dtype]
+        + [[file.uri, file.num_rows] for file in side.files if side.spec is None]
         for side in (queries, gallery)
     ]
     return hashlib.sha256(json.dumps([sides, stamps, settings]).encode()).hexdigest()[:12]
-
-
-def shards_key(source: VectorSource) -> str | None:
-    """Hash of the names of an index's shards, which are drawn by chance; None for other files.
-
-    An index that is made anew has versions of the same numbers, but never the same shards.
-    """
-    if source.spec is None:
-        return None
-    names = [[file.uri, file.num_rows] for file in source.files]
-    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
-
-
-def describe(source: VectorSource) -> dict[str, Any]:
-    """A side, as ranking.json has it."""
-    return {
-        "uri": source.uri,
-        "version": source.version,
-        "num_rows": source.num_rows,
-        "num_files": len(source.files),
-        "shards_sha256": shards_key(source),
-        "dim": source.dim,
-        "dtype": source.dtype,
-        "id_column": source.id_column,
-        "vector_column": source.vector_column,
-        "spec": source.spec and asdict(source.spec),
-    }

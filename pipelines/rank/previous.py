@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from pipelines.rank.config import RankConfig
 from pipelines.rank.lineage import trace
-from pipelines.rank.planning import shards_key
 from retrieval.errors import IndexFormatError, UsageError
+from retrieval.index.table import index_of
+from retrieval.ranked_sides import find_version
 from retrieval.rankings import Ranking, open_ranking, read_parts
-from retrieval.search import Candidates, is_distance
+from retrieval.search import Candidates, is_distance, score_rule
 from retrieval.storage import DAMAGED_PARQUET, join, open_input
 from retrieval.vectors import VectorFile, VectorSource, open_source, read_ids
 
@@ -160,6 +161,12 @@ def _check_settings(ranking: Ranking, k: int, config: RankConfig) -> None:
             f"{config.metric}, --top-k {k}{' and --exclude-self' if config.exclude_self else ''}. "
             f"Use the same, or leave --previous out."
         )
+    if ranking.score_rule != score_rule(config.metric):
+        raise UsageError(
+            f"--previous {ranking.uri}: its scores are by rule {ranking.score_rule} of "
+            f"{config.metric}, those of this run by rule {score_rule(config.metric)}, and the two "
+            f"must not meet in one list. Leave --previous out."
+        )
 
 
 def _earlier(ranking: Ranking, side: str, now: VectorSource) -> VectorSource:
@@ -171,15 +178,17 @@ def _earlier(ranking: Ranking, side: str, now: VectorSource) -> VectorSource:
             f"--previous {ranking.uri}: its {side} or those of this run are no index, so that "
             f"nobody can tell what has changed. Leave --previous out."
         )
-    if (facts["uri"], spec.get("fingerprint")) != (now.uri, now.spec.fingerprint):
+    place, is_same_model = index_of(now.uri), spec.get("fingerprint") == now.spec.fingerprint
+    found = find_version(facts, place) if is_same_model else None
+    if found is None and (not is_same_model or facts["uri"] != now.uri):
         raise UsageError(
             f"--previous {ranking.uri}: its {side} are {facts['uri']} with fingerprint "
             f"{str(spec.get('fingerprint'))[:12]}, those of this run {now.uri} with "
             f"{now.spec.fingerprint[:12]}. Leave --previous out."
         )
     with _old_version_read(ranking, side):
-        before = open_source(now.uri, version=int(facts["version"]))
-    if facts.get("shards_sha256") != shards_key(before):
+        before = open_source(place, version=found.version if found else int(facts["version"]))
+    if found is None:
         raise UsageError(
             f"--previous {ranking.uri}: its {side}, version {before.version} of {now.uri}, held "
             f"other shards than that version has now: the index was made anew. Leave --previous "

@@ -17,7 +17,9 @@ from pipelines.reindex.gate import forget_older, judge, measure
 from pipelines.reindex.sides import as_index
 from retrieval.errors import GateError, RetrievalError, StorageError, UsageError
 from retrieval.index import Candidate, open_index, write_record
+from retrieval.ranked_sides import holds_ranked
 from retrieval.rankings import Ranking, open_ranking
+from retrieval.search import score_rule
 from retrieval.storage import absolute_uri, file_exists, remove_file
 
 __all__ = ["run"]
@@ -164,17 +166,18 @@ def _finished(rankings: str) -> Ranking | None:
 def _is_current(
     ranking: Ranking, queries: str, gallery: str, version: int, settings: rank.RankConfig
 ) -> bool:
-    """Whether a ranking is of these versions, by these settings."""
+    """Whether a ranking is of what these versions hold, by these settings."""
     facts = ranking.facts
-    sides = [(facts[side]["uri"], facts[side]["version"]) for side in ("queries", "gallery")]
-    top_k = facts["num_gallery"] if settings.top_k is None else settings.top_k
-    return sides == [
-        (absolute_uri(queries), open_index(queries).version),
-        (gallery, version),
-    ] and (facts["metric"], facts["top_k"], facts["exclude_self"]) == (
-        settings.metric,
-        top_k,
-        settings.exclude_self,
+    top_k = facts.get("num_gallery") if settings.top_k is None else settings.top_k
+    is_alike = (
+        facts.get("metric"),
+        ranking.score_rule,
+        facts.get("top_k"),
+        facts.get("exclude_self"),
+    ) == (settings.metric, score_rule(settings.metric), top_k, settings.exclude_self)
+    sides = {"queries": open_index(queries), "gallery": open_index(gallery, version)}
+    return is_alike and all(
+        holds_ranked(facts.get(name) or {}, index) for name, index in sides.items()
     )
 
 

@@ -16,24 +16,31 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipelines.later_settings import TRAIN, comparable
 from pipelines.train.config import WorkerPlan
 from pipelines.train.split import Split
 from pipelines.train.trainer import Outcome
 from retrieval.errors import StorageError, TrainingError, UsageError
+from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.index.shards import encode_parquet
 from retrieval.model_folder import ModelFacts, ModelFolder, is_model, open_model, write_model
 from retrieval.storage import (
+    DAMAGED_PARQUET,
     file_exists,
+    first_line,
     join,
     open_input,
     read_bytes,
     remove_folder,
     write_bytes,
 )
+from retrieval.table_format import check_table_format, with_format
 from retrieval.training.checkpoints import Progress
 from retrieval.training.curves import draw_curves
 
 __all__ = ["checkpoints_of", "finished_model", "publish", "resume_split", "start_folder"]
+
+_FORMAT = 1  # of settings.json, split.parquet and rejects.parquet
 
 
 def checkpoints_of(model: str) -> str:
@@ -54,7 +61,7 @@ def finished_model(model: str, settings: Mapping[str, Any]) -> ModelFolder | Non
     if not is_model(model):
         return None
     found = open_model(model)
-    _compare(model, "a finished model", found.training["settings"], settings)
+    _compare(model, "a finished model", found.training.get("settings", {}), settings)
     return found
 
 
@@ -67,28 +74,54 @@ def resume_split(model: str, settings: Mapping[str, Any]) -> Split | None:
     """
     if not file_exists(_settings_of(model)):
         return None
-    _compare(model, "an unfinished training", json.loads(read_bytes(_settings_of(model))), settings)
+    _compare(model, "an unfinished training", _read_settings(_settings_of(model)), settings)
     tables = []
-    for name in ("split.parquet", "rejects.parquet"):
-        with open_input(join(model, name)) as stream:
-            tables.append(pq.read_table(stream))
+    for uri in (join(model, name) for name in ("split.parquet", "rejects.parquet")):
+        try:
+            with open_input(uri) as stream:
+                tables.append(pq.read_table(stream))
+        except DAMAGED_PARQUET as error:
+            raise _damaged(uri, error) from error
+        check_table_format(tables[-1].schema, _FORMAT, uri, StorageError)
     return Split(*tables)
 
 
+def _read_settings(uri: str) -> dict[str, Any]:
+    try:
+        found = dict(json.loads(read_bytes(uri)))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(uri, error) from error
+    check_format_version(found, _FORMAT, uri, StorageError)
+    return {name: value for name, value in found.items() if name != FORMAT_VERSION}
+
+
+def _damaged(uri: str, error: Exception) -> StorageError:
+    return StorageError(
+        f"{uri}: cannot be read ({first_line(error)}), so that the training that was begun there "
+        f"cannot go on. Use another folder."
+    )
+
+
 def _compare(model: str, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for name, value in now.items():
-        if before.get(name) != value:
-            raise UsageError(
-                f"{model}: holds {what} with other settings ({name} {before.get(name)!r}, now "
-                f"{value!r}). Use the same settings, or another folder."
-            )
+    """Refuse settings other than those of now; of other releases, see `later_settings`."""
+    old, new = comparable(before, TRAIN), comparable(now, TRAIN)
+    different = [name for name in {**new, **old} if old.get(name) != new.get(name)]
+    if different:
+        name = different[0]
+        was = old.get(name, TRAIN.get(name))
+        is_now = f"now {now[name]!r}" if name in now else "which this release does not know"
+        raise UsageError(
+            f"{model}: holds {what} with other settings ({name} {was!r}, {is_now}). Use the same "
+            f"settings, or another folder."
+        )
 
 
 def start_folder(model: str, split: Split, settings: Mapping[str, Any]) -> None:
     """Note what is trained on; the settings last, which make it an unfinished training."""
-    write_bytes(join(model, "split.parquet"), encode_parquet(split.photos))
-    write_bytes(join(model, "rejects.parquet"), encode_parquet(split.rejects))
-    write_bytes(_settings_of(model), _as_json(settings))
+    for name, table in (("split", split.photos), ("rejects", split.rejects)):
+        data = encode_parquet(with_format(table, _FORMAT))
+        write_bytes(join(model, f"{name}.parquet"), data)
+    write_bytes(_settings_of(model), _as_json({FORMAT_VERSION: _FORMAT, **settings}))
 
 
 def publish(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipelines.cluster.site import Site
 from pipelines.scan import Scan, scan_photos
 from pipelines.train.config import TrainConfig
-from retrieval.augmentations.manifest import MANIFEST, SETTINGS
+from retrieval.augmentations.manifest import AUGMENT_FORMAT, MANIFEST, SETTINGS
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.storage import (
     DAMAGED_PARQUET,
@@ -24,6 +24,7 @@ from retrieval.storage import (
     join,
     open_input,
 )
+from retrieval.table_format import check_table_format
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION, assign_sides, hold_out
 
 __all__ = ["SPLIT_SCHEMA", "Split", "share_photos", "split_photos"]
@@ -157,6 +158,7 @@ def _with_sources(found: pa.Table, photos: str) -> pa.Table:
                 f"{uri}: cannot be read ({first_line(error)}), so that copies of validation photos "
                 f"cannot be told. Run augment again."
             ) from error
+        check_table_format(rows.schema, AUGMENT_FORMAT, uri, IndexFormatError)
         of_copy = zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True)
         for image_id, source, technique in of_copy:
             sources[image_id] = source

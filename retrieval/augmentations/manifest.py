@@ -11,7 +11,9 @@ from typing import Final
 
 import pyarrow as pa
 
-__all__ = ["AUGMENTED", "MANIFEST", "MANIFEST_SCHEMA", "SETTINGS"]
+__all__ = ["AUGMENTED", "AUGMENT_FORMAT", "MANIFEST", "MANIFEST_SCHEMA", "SETTINGS"]
+
+AUGMENT_FORMAT: Final = 1  # of the files below AUGMENTED and of the tables, each of which says it
 
 AUGMENTED: Final = ".augmented"  # hidden, so that listings of photos pass it over
 SETTINGS: Final = f"{AUGMENTED}/settings.json"  # written first: the folder is ours from then on

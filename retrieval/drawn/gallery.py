@@ -16,9 +16,11 @@ from PIL import ExifTags, Image, ImageEnhance
 from retrieval.drawn.buildings import BUILDINGS
 from retrieval.drawn.photo import draw_distractor, draw_photo
 from retrieval.errors import StorageError, UsageError
+from retrieval.format_version import FORMAT_VERSION, check_format_version
 
 NUM_CLASSES = len(BUILDINGS)
 SETTINGS_FILE = "drawn.json"
+_FORMAT = 1  # of that file
 DRAWING_VERSION = 2  # raise it when the same settings give other pictures
 # Photos 0, 1, 2 ... of a building are the gallery's: more of them never move a query.
 FIRST_QUERY_PHOTO, FIRST_ODD_PHOTO = 1_000_000, 2_000_000
@@ -171,7 +173,8 @@ def _draw(folder: Path, record: Record, files: Files) -> None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(_content(path, building, photo, record["seed"]))
     # Written last: a drawing that was stopped half-way has no such file, and is not reused.
-    (folder / SETTINGS_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    content = json.dumps({FORMAT_VERSION: _FORMAT, **record}, indent=2)
+    (folder / SETTINGS_FILE).write_text(content, encoding="utf-8")
 
 
 def _is_drawn(folder: Path, record: Record, files: Files) -> bool:
@@ -182,6 +185,7 @@ def _is_drawn(folder: Path, record: Record, files: Files) -> bool:
         found = dict(json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         found = {}
+    check_format_version(found, _FORMAT, str(folder / SETTINGS_FILE), StorageError)
     others = [name for name, value in record.items() if found.get(name) != value]
     if not found:
         problem = f"found files but no valid {SETTINGS_FILE}, needed a gallery drawn to its end"

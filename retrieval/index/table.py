@@ -48,6 +48,7 @@ __all__ = [
     "Index",
     "commit_info",
     "entry_uri",
+    "index_of",
     "is_index",
     "is_torn",
     "live_files",
@@ -116,6 +117,12 @@ def table_uri(uri: str) -> str:
             f"Choose another name."
         )
     return uri
+
+
+def index_of(uri: str) -> str:
+    """The index that a candidate is a version of; any other address as it is."""
+    found = _CANDIDATE.fullmatch(uri)
+    return found[1] if found else uri
 
 
 def is_index(uri: str) -> bool:
@@ -206,10 +213,8 @@ def _read_candidate(uri: str) -> Index:
         shards = tuple(Shard(**shard) for shard in found.pop("shards"))
         for shard in shards:
             check_below(shard.path, uri)
-        # Where it lies now: the index may have been moved since.
-        return Index(
-            spec=spec, shards=shards, **{**found, "uri": uri.rpartition("/_candidates/")[0]}
-        )
+        # Not where it was written: the index may have moved since.
+        return Index(**{**found, "uri": index_of(uri)}, spec=spec, shards=shards)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise IndexFormatError(f"{uri}: no candidate of an index ({first_line(error)}).") from error
 

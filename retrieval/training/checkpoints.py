@@ -1,6 +1,7 @@
 """What training needs to go on after an epoch, in one folder.
 
-state.pt      weights and optimizer after the epoch, and the weights of the best epoch so far
+state.pt      weights and optimizer after the epoch, and the weights of the best epoch so far;
+              and the version of the form of both files
 history.json  the figures of every epoch
 
 The best weights travel with the last ones: one checkpoint is enough to go on and to publish.
@@ -16,8 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
+from retrieval.errors import StorageError
+from retrieval.format_version import FORMAT_VERSION, check_format_version
+
 __all__ = ["Progress", "is_better"]
 
+_FORMAT = 1
 Record = dict[str, Any]  # the figures of an epoch; see `pipelines.train_worker`
 
 
@@ -48,6 +53,7 @@ class Progress:
     def save(self, folder: Path, network: nn.Module, optimizer: optim.Optimizer) -> None:
         """Write a checkpoint into an empty folder."""
         state = {
+            FORMAT_VERSION: _FORMAT,
             "network": network.state_dict(),
             "optimizer": optimizer.state_dict(),
             "best": self.best_weights,
@@ -64,11 +70,13 @@ class Progress:
     ) -> Progress:
         """Read a checkpoint, and put network and optimizer where they were.
 
-        Nothing is unpickled but tensors and plain values.
+        Nothing is unpickled but tensors and plain values. Raises StorageError where a newer
+        release has written it.
         """
         progress = cls()
-        progress.history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        check_format_version(state, _FORMAT, str(folder / "state.pt"), StorageError)
+        progress.history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
         progress.best_weights = state["best"]
         for record in progress.history:
             if progress.best is None or is_better(record, progress.best):

@@ -14,7 +14,7 @@ from pipelines.cli import main
 from pipelines.embed import EmbedConfig
 from pipelines.reindex import GateConfig, ReindexConfig, run
 from retrieval.errors import GateError, MismatchError, UsageError
-from retrieval.index import open_index, read_index
+from retrieval.index import commit_index, open_index, read_index
 from retrieval.rankings import open_ranking
 from tests.conftest import draw_photos, photo_bytes
 from tests.pipelines.test_embed_again import age
@@ -84,6 +84,20 @@ def test_a_night_without_a_change_leaves_everything_alone(night):
     assert not record["ranking"]["is_anew"]
     assert (night / "ranking" / "ranking.json").read_bytes() == before
     assert (night / "ranking.html").stat().st_mtime_ns == page
+
+
+def test_a_version_of_the_same_shards_is_not_ranked_again(night):
+    """As a restore of the version before the last commits it."""
+    photos, index, config = str(night / "photos"), str(night / "index"), config_of(night)
+    run(photos, index, config)  # the gallery has moved with the copy
+    before = (night / "ranking" / "ranking.json").read_bytes()
+    now = open_index(index)
+    commit_index(index, now.spec, now.shards, run=now.run, seen_version=now.version)
+    record = run(photos, index, config)
+    assert (record["status"], record["version_after"]) == ("unchanged", now.version + 1)
+    assert not record["ranking"]["is_anew"]
+    assert (night / "ranking" / "ranking.json").read_bytes() == before
+    assert verify.run(str(night / "ranking"))["is_exact"]
 
 
 def test_a_changed_gallery_is_ranked_as_from_nothing(night, tmp_path):
