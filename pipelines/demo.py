@@ -12,15 +12,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines import augment, embed, evaluate, rank, report, train
+from pipelines.augment.output import check_places as check_augmented
 from pipelines.cluster.session import session
+from pipelines.embed.inputs import check_output as check_index
+from pipelines.train.places import check_places as check_model
+from pipelines.train.publishing import finished_model
 from retrieval.drawn import DrawnGallery, draw_gallery
+from retrieval.errors import StorageError
 from retrieval.format_version import FORMAT_VERSION
-from retrieval.storage import absolute_uri, join, write_bytes
+from retrieval.rankings import check_ranking_place
+from retrieval.storage import absolute_uri, entries, entry_at, join, read_bytes, write_bytes
 
 __all__ = ["run"]
 
@@ -52,6 +58,14 @@ class _Places:
     def model(self) -> str:
         return join(self.folder, "model")
 
+    @property
+    def page(self) -> str:
+        return join(self.folder, "report.html")
+
+    @property
+    def metrics(self) -> str:
+        return join(self.folder, "metrics.json")
+
     def of(self, state: str, name: str) -> str:
         """Index or ranking "before" or "after" training."""
         return join(self.folder, state, name)
@@ -69,6 +83,7 @@ def run(output: str, say: Callable[[str], None]) -> dict[str, Any]:
     """
     start = time.monotonic()
     places = _Places(absolute_uri(output))
+    _check_places(places)
     say("1/6  drawing 12 buildings, each seen many times ...")
     drawn = draw_gallery(Path(places.folder, "photos"))
     with session():
@@ -88,7 +103,7 @@ def run(output: str, say: Callable[[str], None]) -> dict[str, Any]:
         say("5/6  embedding, ranking and evaluating with the trained network ...")
         after, _ = _measure(drawn, places, "after", embed.EmbedConfig(model=places.model))
     say("6/6  writing the report ...")
-    page = join(places.folder, "report.html")
+    page = places.page
     report.run(
         places.of("after", "ranking"),
         page,
@@ -97,7 +112,7 @@ def run(output: str, say: Callable[[str], None]) -> dict[str, Any]:
     )
     figures = {"before": before, "after": after}
     content = json.dumps({FORMAT_VERSION: 1, **figures}, indent=2) + "\n"
-    write_bytes(join(places.folder, "metrics.json"), content.encode())
+    write_bytes(places.metrics, content.encode())
     for state in figures:
         say(f"     {state:6} training: {_accuracies(figures[state])}")
     say(f"     {HONEST}")
@@ -118,6 +133,51 @@ def run(output: str, say: Callable[[str], None]) -> dict[str, Any]:
         },
         "seconds": round(time.monotonic() - start, 1),
     }
+
+
+def _check_places(places: _Places) -> None:
+    """Refuse a folder in which a step would replace or remove what it has not written.
+
+    Raises:
+        StorageError: it holds such a file, or a link.
+    """
+    photos = join(places.folder, "photos")
+    sides = {(state, name) for state in ("before", "after") for name in ("queries", "gallery")}
+    rankings = [places.of(state, "ranking") for state in ("before", "after")]
+    indexes = [places.of(state, name) for state, name in sides]
+    states = [join(places.folder, state) for state in ("before", "after")]
+    for folder in (photos, places.augmented, places.model, *states, *indexes, *rankings):
+        entry = entry_at(folder)
+        if entry and entry.kind != "folder":
+            raise _foreign(folder)
+    if any(entries(photos)):
+        draw_gallery(Path(photos))  # draws nothing: tells whether it is this very gallery
+    check_augmented(join(photos, "gallery"), places.augmented)
+    if finished_model(places.model, {"photos": places.augmented, **asdict(_TRAIN)}) is None:
+        check_model(places.augmented, places.model, _TRAIN)
+    for index in indexes:
+        check_index(index)
+    for ranking in rankings:
+        check_ranking_place(ranking)
+    report.check_output(places.page)
+    if entry_at(places.metrics) and not _is_metrics(places.metrics):
+        raise _foreign(places.metrics)
+
+
+def _is_metrics(uri: str) -> bool:
+    entry = entry_at(uri)
+    try:
+        is_file = entry is not None and entry.kind == "file"
+        found = json.loads(read_bytes(uri)) if is_file else None
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"before", "after"} <= found.keys()
+
+
+def _foreign(uri: str) -> StorageError:
+    return StorageError(
+        f"{uri}: is not what demo has written, and would be replaced. Choose a new --output."
+    )
 
 
 def _measure(

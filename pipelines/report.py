@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.progress import progress_line
-from retrieval.errors import ImageError, UsageError
+from retrieval.errors import ImageError, StorageError, UsageError
 from retrieval.evaluation import evaluate, read_photos
 from retrieval.rankings import Ranking, open_ranking, read_parts
 from retrieval.report import (
@@ -33,10 +33,21 @@ from retrieval.report import (
     thumbnail_size,
     write_page,
 )
-from retrieval.storage import absolute_uri, read_bytes, write_bytes
+from retrieval.storage import (
+    absolute_uri,
+    check_apart,
+    entry_at,
+    first_line,
+    open_input,
+    read_bytes,
+    write_bytes,
+)
 
-__all__ = ["run"]
+__all__ = ["check_output", "run"]
 
+_TITLE = "Retrieval report"
+_HEAD_BYTES = 2**16  # of a page, with its title
+_SIDES = ("queries", "gallery")
 MAX_SHOWN = 20  # neighbours of a query on the page
 
 
@@ -61,19 +72,21 @@ def run(
     Returns:
         The report: the page, its size, counts.
     """
-    if not output.endswith((".html", ".htm")):
-        raise UsageError(f"{output}: the page is an HTML file. Give it a name that ends in .html")
+    check_output(output)
     opened = open_ranking(ranking)
+    ranked = {f"the {side}": opened.facts[side]["uri"] for side in _SIDES}
+    named = {"the queries' index": queries, "the gallery's index": gallery}
+    check_apart({"the ranking": ranking, **ranked, **named}, {"the page": output})
     tables = {
         side: read_photos(named or opened.facts[side]["uri"], opened, side)
-        for side, named in (("queries", queries), ("gallery", gallery))
+        for side, named in zip(_SIDES, (queries, gallery), strict=True)
     }
     photos = {side: _Photos(table) for side, table in tables.items()}
     metrics = _metrics(opened, tables)
     results = list(_results(opened, photos, max_queries))
     thumbnails = _thumbnails(results, photos)
     page = Page(
-        title="Retrieval report",
+        title=_TITLE,
         facts=_facts(opened, len(results)),
         metrics=metrics,
         results=results,
@@ -91,6 +104,31 @@ def run(
         "num_photos": len(shown),
         "num_photos_unreadable": len(shown) - len(thumbnails),
     }
+
+
+def check_output(output: str) -> None:
+    """Refuse a place that is not for a page.
+
+    Raises:
+        UsageError: its name is not that of an HTML file.
+        StorageError: something else than an earlier page is there, or a link.
+    """
+    if not output.endswith((".html", ".htm")):
+        raise UsageError(f"{output}: the page is an HTML file. Give it a name that ends in .html")
+    entry = entry_at(output)
+    if entry and not (entry.kind == "file" and _is_page(output)):
+        raise StorageError(
+            f"{absolute_uri(output)}: is no page that report has written, and would be replaced. "
+            f"Choose another name, or move it elsewhere."
+        )
+
+
+def _is_page(uri: str) -> bool:
+    try:
+        with open_input(uri) as stream:
+            return f"<title>{_TITLE}</title>".encode() in stream.read(_HEAD_BYTES)
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be read ({first_line(error)}).") from error
 
 
 class _Photos:

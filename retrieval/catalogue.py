@@ -39,6 +39,7 @@ __all__ = [
     "CONTACT_SHEET",
     "LINK_OUTSIDE_BYTES",
     "LITTER",
+    "is_litter",
     "list_batches",
     "list_photos",
 ]
@@ -112,6 +113,11 @@ def list_batches(gallery: str, *, follow_links: bool = False) -> Iterator[pa.Rec
         yield pa.record_batch(arrays, schema=CATALOGUE_SCHEMA)
     if is_empty:
         raise StorageError(f"{gallery}: no file found. A folder that holds photos is needed.")
+
+
+def is_litter(path: str) -> bool:
+    """Whether a file is what a desktop leaves in each folder that it shows, by its name."""
+    return path.rpartition("/")[2].lower() in {*LITTER, ".ds_store"}
 
 
 def _is_left_out(name: str) -> bool:

@@ -24,15 +24,15 @@ from retrieval.storage import (
     DAMAGED_PARQUET,
     absolute_uri,
     check_writable,
-    file_exists,
+    entries,
+    entry_at,
     first_line,
     join,
-    list_files,
     open_input,
     read_bytes,
-    remove_file,
-    unfinished_files,
+    remove_written,
     write_bytes,
+    written_as,
 )
 
 __all__ = [
@@ -40,8 +40,10 @@ __all__ = [
     "RANKING_SCHEMA",
     "Ranking",
     "RankingWriter",
+    "check_ranking_place",
     "open_ranking",
     "read_parts",
+    "remove_ranking",
 ]
 
 MANIFEST = "ranking.json"
@@ -106,16 +108,8 @@ class RankingWriter:
         self.uri = absolute_uri(uri)
         self.num_parts = self.num_rows = self.num_resumed = 0
         self._run = run_key or uuid.uuid4().hex[:12]
-        advice = "Choose a new folder, or one that holds a ranking to replace."
-        if file_exists(self.uri):
-            raise StorageError(f"{self.uri}: is a file. {advice}")
-        self._before = [file[len(self.uri) + 1 :] for file in list_files(self.uri)]
-        strange = [name for name in self._before if name != MANIFEST and not _PART.fullmatch(name)]
-        if strange:
-            raise StorageError(
-                f"{self.uri}: holds {strange[0]}, which is no part of a ranking. {advice}"
-            )
-        self._unfinished = unfinished_files(self.uri)
+        check_ranking_place(self.uri)
+        self._before = _own_files(self.uri)
         check_writable(self.uri)
 
     def resume(self) -> bool:
@@ -156,8 +150,7 @@ class RankingWriter:
         manifest = {**facts, "parts": parts}
         write_bytes(join(self.uri, MANIFEST), (json.dumps(manifest, indent=2) + "\n").encode())
         old = [name for name in self._before if name != MANIFEST and name not in parts]
-        for uri in [*(join(self.uri, name) for name in old), *self._unfinished]:
-            remove_file(uri)
+        remove_written(self.uri, old)
 
     def _name(self, number: int) -> str:
         return f"part-{number:05d}-{self._run}.parquet"
@@ -165,6 +158,62 @@ class RankingWriter:
     def _count(self, table: pa.Table) -> None:
         self.num_parts += 1
         self.num_rows += table.num_rows
+
+
+def check_ranking_place(uri: str) -> None:
+    """Refuse a folder that a ranking would be mixed up with; hidden files of others stay there.
+
+    Raises:
+        StorageError: it holds something that is no part of a ranking, or a link, or is a file.
+    """
+    uri = absolute_uri(uri)
+    advice = "Choose a new folder, or one that holds a ranking to replace."
+    entry = entry_at(uri)
+    if entry and entry.kind in ("file", "other"):
+        raise StorageError(f"{uri}: is a file. {advice}")
+    for entry in entries(uri):
+        is_hidden = any(name.startswith((".", "_")) for name in entry.path.split("/"))
+        is_fit = {"file": _is_own(entry.path), "folder": not _is_own(entry.path)}
+        if not (is_hidden or is_fit.get(entry.kind, False)):
+            raise StorageError(
+                f"{uri}: holds {entry.path}, which is no part of a ranking. {advice}"
+            )
+    if not _is_ranking_or_none(uri):
+        raise StorageError(f"{uri}: holds {MANIFEST}, which is no part of a ranking. {advice}")
+
+
+def _is_ranking_or_none(uri: str) -> bool:
+    """Whether a manifest is of a ranking, by its content; a damaged one by the parts beside it."""
+    try:
+        found = json.loads(read_bytes(join(uri, MANIFEST)))
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        found = None
+    has_parts = isinstance(found, dict) and isinstance(found.get("parts"), list)
+    return has_parts or any(_PART.fullmatch(name) for name in _own_files(uri))
+
+
+def _own_files(uri: str) -> list[str]:
+    """The files of a ranking, and what a killed run has left of some."""
+    files = (entry.path for entry in entries(uri) if entry.kind == "file")
+    return [name for name in files if _is_own(written_as(name))]
+
+
+def _is_own(name: str) -> bool:
+    return name == MANIFEST or _PART.fullmatch(name) is not None
+
+
+def remove_ranking(uri: str) -> None:
+    """Remove the files of a ranking, its manifest first; what else lies there stays.
+
+    Raises:
+        StorageError: a file cannot be removed.
+    """
+    uri = absolute_uri(uri)
+    names = _own_files(uri)
+    remove_written(uri, [MANIFEST])
+    remove_written(uri, names)
 
 
 def open_ranking(uri: str) -> Ranking:
@@ -191,6 +240,11 @@ def open_ranking(uri: str) -> Ranking:
         raise IndexFormatError(
             f"{join(uri, MANIFEST)}: cannot be read ({first_line(error)}). Rank again."
         ) from error
+    if strange := [name for name in parts if not _PART.fullmatch(name)]:
+        raise IndexFormatError(
+            f"{join(uri, MANIFEST)}: names {strange[0]!r}, which is no part of a ranking. Rank "
+            f"again."
+        )
     return Ranking(uri, parts, facts)
 
 

@@ -55,7 +55,7 @@ from retrieval.storage import (
     first_line,
     join,
     read_bytes,
-    remove_file,
+    remove_written,
     write_bytes,
 )
 
@@ -192,7 +192,7 @@ def _make_all(
         units = {name: unit for plan in plans for name, unit in plan.units().items()}
         missing = {name: unit for name, unit in units.items() if name not in kept}
         if missing:
-            remove_file(join(output, MANIFEST))  # it vouches for the whole
+            remove_written(output, [MANIFEST])  # it vouches for the whole
             _make(list(missing.values()), augment, site)
         made = {**kept, **_parts_of(output, missing)}
         given: Counter[str] = Counter()
@@ -253,7 +253,7 @@ def _write_sheet(output: str, photo: Mapping[str, Any], config: AugmentConfig) -
 def _write_rejects(output: str, scan: Scan) -> str | None:
     uri = join(output, REJECTS)
     if not scan.rejects.num_rows:
-        remove_file(uri)
+        remove_written(output, [REJECTS])
         return None
     write_bytes(uri, encode_table(scan.rejects))
     return uri

@@ -4,21 +4,20 @@ In the end the folder holds what the settings say and nothing else. So files of 
 go, in an order in which a kill does no harm: first the manifest, which vouches for all of
 them, then the parts, which vouch for some, then the files themselves. Nothing goes that the job
 has not written: it keeps a list of the photos that it copies, made before it copies any, and
-knows results by their names. A folder with any other file is refused.
+knows results by their names. A folder with any other file, or with a link, is refused before
+anything is written; hidden files outside `.augmented` are nobody's business and stay.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipelines.augment.plan import source_of
@@ -29,18 +28,17 @@ from retrieval.errors import StorageError, UsageError
 from retrieval.format_version import check_format_version
 from retrieval.storage import (
     DAMAGED_PARQUET,
-    absolute_uri,
-    as_utf8,
+    Entry,
+    check_apart,
+    entries,
     file_exists,
-    first_line,
-    is_local,
+    is_path_below,
     join,
     open_input,
-    open_store,
     read_bytes,
-    remove_file,
-    walk,
+    remove_written,
     write_bytes,
+    written_as,
 )
 from retrieval.table_format import check_table_format
 
@@ -50,7 +48,6 @@ __all__ = [
     "check_format",
     "check_places",
     "finished_parts",
-    "list_everything",
     "read_parts",
     "remove_others",
     "sheet_path",
@@ -59,9 +56,10 @@ __all__ = [
 REJECTS: Final = f"{AUGMENTED}/rejects.parquet"
 _PARTS: Final = f"{AUGMENTED}/parts/"
 _COPIED: Final = f"{AUGMENTED}/copied.parquet"
-_TABLE: Final = re.compile(r"part-[0-9a-f]{24}-[0-9]+-[0-9]+\.parquet")
-_UNFINISHED: Final = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # as storage.write_bytes names it
-_AT_ONCE: Final = 16  # files read or removed side by side: hides the latency of an object store
+_UNIT: Final = "[0-9a-f]{24}-[0-9]+-[0-9]+"
+_TABLE: Final = re.compile(rf"part-{_UNIT}\.parquet")
+_PART: Final = re.compile(rf"{re.escape(_PARTS)}{_UNIT}\.parquet")
+_AT_ONCE: Final = 16  # files read side by side: hides the latency of an object store
 
 
 def sheet_path(kind: str) -> str:
@@ -76,29 +74,39 @@ def check_places(photos: str, output: str) -> None:
         UsageError: one folder lies in the other, or the photos have been augmented already.
         StorageError: the output holds files of somebody else.
     """
-    source, target = (f"{_real(uri)}/" for uri in (photos, output))
-    if target.startswith(source) or source.startswith(target):
-        where = "is" if source == target else "lies inside" if target > source else "holds"
-        raise UsageError(
-            f"{output}: {where} the photos' folder {photos}, so that photos and results would be "
-            f"mixed up. Choose a folder elsewhere."
-        )
+    check_apart({"the photos' folder": photos}, {"the output": output})
     if file_exists(join(photos, SETTINGS)):
         raise UsageError(
             f"{photos}: has been written by augment, and copies of copies are not made. Give the "
             f"folder of the original photos."
         )
-    copied, is_known = _read_copied(output), file_exists(join(output, SETTINGS))
-    for path in list_everything(output):
-        if not _is_hidden(path) and not (is_known and _is_ours(path, copied)):
+    copied, is_known = _read_copied(output), _is_known(output)
+    for entry in entries(output):
+        if not _may_lie_there(entry, copied, is_known=is_known):
             raise StorageError(
-                f"{output}: holds files that augment has not written, such as {path}. Choose a "
-                f"new folder, or move them elsewhere."
+                f"{output}: holds files that augment has not written, such as {entry.path}. "
+                f"Choose a new folder, or move them elsewhere."
             )
 
 
-def _real(uri: str) -> str:
-    return os.path.realpath(absolute_uri(uri)) if is_local(uri) else uri
+def _is_known(output: str) -> bool:
+    """Whether an earlier run of augment has begun there."""
+    try:
+        found = json.loads(read_bytes(join(output, SETTINGS)))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"photos", "recipe"} <= found.keys()
+
+
+def _may_lie_there(entry: Entry, copied: Collection[str], *, is_known: bool) -> bool:
+    top = entry.path.partition("/")[0]
+    if top != AUGMENTED and _is_hidden(entry.path):
+        return True
+    if entry.kind == "folder":
+        return top != AUGMENTED or f"{entry.path}/" in (f"{AUGMENTED}/", _PARTS)
+    path = written_as(entry.path)
+    is_left_of_a_start = path == SETTINGS != entry.path
+    return entry.kind == "file" and (is_left_of_a_start or (is_known and _is_ours(path, copied)))
 
 
 def _read_copied(output: str) -> frozenset[str]:
@@ -108,7 +116,7 @@ def _read_copied(output: str) -> frozenset[str]:
         with open_input(uri) as stream:
             table = pq.read_table(stream)
         check_table_format(table.schema, AUGMENT_FORMAT, uri, StorageError)
-        return frozenset(table["image_id"].to_pylist())
+        return frozenset(filter(is_path_below, table["image_id"].to_pylist()))
     except DAMAGED_PARQUET:
         return frozenset()
 
@@ -129,40 +137,19 @@ def _write_copied(output: str, photos: Iterable[str]) -> None:
 
 
 def _is_ours(path: str, copied: Collection[str]) -> bool:
-    """Whether a file is a copied photo, a result of one, a table of them or the contact sheet."""
-    is_table = _TABLE.fullmatch(path) is not None
-    return is_table or path == CONTACT_SHEET or path in copied or source_of(path) in copied
+    """Whether a file is a copied photo, a result of one, a table of them, or one beside them."""
+    own = {SETTINGS, MANIFEST, REJECTS, _COPIED, *map(sheet_path, ("jpeg", "parquet"))}
+    is_table = _TABLE.fullmatch(path) or _PART.fullmatch(path)
+    return is_table is not None or path in own or path in copied or source_of(path) in copied
 
 
 def _is_hidden(path: str) -> bool:
     return any(name.startswith(".") or name.lower() in LITTER for name in path.split("/"))
 
 
-def list_everything(output: str) -> dict[str, int]:
-    """Size in bytes of each file of a folder, hidden ones too, by its path; {} of none.
-
-    Raises:
-        StorageError: the folder cannot be listed.
-    """
-    if is_local(output):
-        root = absolute_uri(output)
-        files = walk(root, lambda name: False) if Path(root).is_dir() else ()
-        return {as_utf8(path): _size(entry) for path, entry in files}
-    filesystem, root = open_store(output)
-    selector = pafs.FileSelector(root, recursive=True, allow_not_found=True)
-    try:
-        found = filesystem.get_file_info(selector)
-    except OSError as error:
-        raise StorageError(f"{output}: cannot be listed ({first_line(error)}).") from error
-    start = len(root.rstrip("/")) + 1
-    return {info.path[start:]: info.size for info in found if info.type == pafs.FileType.File}
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return -1  # a worker of a run just killed may still have been writing it
+def _file_sizes(output: str) -> dict[str, int]:
+    """Size in bytes of each file of a folder, hidden ones too, by its path; no link followed."""
+    return {entry.path: entry.size_bytes for entry in entries(output) if entry.kind == "file"}
 
 
 def read_parts(output: str, units: Iterable[str]) -> dict[str, Part | None]:
@@ -183,7 +170,7 @@ def finished_parts(output: str, keys: Collection[str]) -> dict[str, Part]:
     Returns:
         The parts, by unit, whose files are all there in the size in which they were written.
     """
-    listing = list_everything(output)
+    listing = _file_sizes(output)
     names = [
         path.removeprefix(_PARTS).removesuffix(".parquet")
         for path in listing
@@ -218,34 +205,17 @@ def remove_others(
     needed = {SETTINGS, MANIFEST, REJECTS, _COPIED, sheet_path(kind), *map(part_path, kept)}
     needed.update(path for part in kept.values() for path in part.files)
     others = [
-        path for path in list_everything(output) if path not in needed and _is_to_go(path, copied)
+        path
+        for path in _file_sizes(output)
+        if path not in needed and _is_ours(written_as(path), copied)
     ]
     if others:
-        remove_file(join(output, MANIFEST))
-    _remove(output, [path for path in others if path.startswith(_PARTS)])
-    _remove(output, [path for path in others if not path.startswith(_PARTS)])
-    if is_local(output):
-        _remove_empty_folders(absolute_uri(output))
+        remove_written(output, [MANIFEST])
+    remove_written(output, [path for path in others if path.startswith(_PARTS)])
+    # An empty class folder would be taken for a class without photos.
+    folders = {str(parent) for path in copied for parent in PurePosixPath(path).parents}
+    remove_written(
+        output, [path for path in others if not path.startswith(_PARTS)], folders=folders - {"."}
+    )
     if copied != now:
         _write_copied(output, now)
-
-
-def _is_to_go(path: str, copied: Collection[str]) -> bool:
-    is_unfinished = _UNFINISHED.fullmatch(path.rpartition("/")[2]) is not None
-    return is_unfinished or path.startswith(f"{AUGMENTED}/") or _is_ours(path, copied)
-
-
-def _remove(output: str, paths: Iterable[str]) -> None:
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        for _ in threads.map(lambda path: remove_file(join(output, path)), paths):
-            pass
-
-
-def _remove_empty_folders(root: str) -> None:
-    """An empty class folder would be taken for a class without photos."""
-    for folder, _, _ in os.walk(root, topdown=False):
-        if folder != root:
-            try:
-                Path(folder).rmdir()
-            except OSError:  # not empty, in nearly all cases
-                continue

@@ -16,6 +16,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipelines.augment.worker import UNIT_SCHEMA
+from retrieval.augmentations.catalogue import CATALOGUE
 from retrieval.augmentations.multiplying import Method
 from retrieval.augmentations.shares import Share, share_out, share_rest
 from retrieval.catalogue import LITTER
@@ -29,7 +30,8 @@ __all__ = ["ClassPlan", "plan_classes", "source_of"]
 _UNIT_IMAGES: Final = 150
 _UNIT_PHOTOS: Final = 16  # their files are in memory together
 _PLAN_VERSION: Final = 1  # raised with every change of shares, units, names or files
-_RESULT_NAME: Final = re.compile(r"(?s)(.+)\.[a-z_]+-[0-9]+\.jpg")
+_TECHNIQUES: Final = "|".join([*CATALOGUE, "chain"])
+_RESULT_NAME: Final = re.compile(rf"(?s)(.+)\.(?:{_TECHNIQUES})-[0-9]+\.jpg")
 # ".gaussian_noise-600.jpg", and what a file is called while it is written, in the 255 bytes
 # that file systems allow.
 _MAX_NAME_BYTES: Final = 255 - 64

@@ -132,6 +132,6 @@ def rank(
     is_dry = settings.pop("dry_run")
     config = job.RankConfig(columns=columns, memory_bytes=memory_bytes, **settings)
     if is_dry:
-        print_report(job.estimate(queries, gallery, config, site=site))
+        print_report(job.estimate(queries, gallery, config, ranking=ranking, site=site))
     else:
         print_report(job.run(queries, gallery, ranking, config, site=site))

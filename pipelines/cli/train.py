@@ -207,11 +207,12 @@ def train(photos: str, model: str, site: Site, dry_run: bool, **settings: Any) -
         retrieval-cli train s3://bucket/photos s3://bucket/model --num-workers 2-8
     """
     from pipelines.train import TrainConfig, Workers, estimate, run
-    from pipelines.train.tensorboard import event_writer
+    from pipelines.train.tensorboard import check_folder, event_writer
 
     workers = Workers(**{name: settings.pop(name) for name in ("num_workers", "max_failures")})
     tensorboard = settings.pop("tensorboard")
     config = TrainConfig(**settings)
+    check_folder(tensorboard, photos, model, config)
     if dry_run:
         print_report(estimate(photos, model, config, workers, site=site))
         return

@@ -8,7 +8,14 @@ from typing import Any
 
 from pipelines.cluster.site import Site
 from pipelines.embed.config import EmbedConfig
-from pipelines.embed.inputs import Listing, check_output, labelled, load_model, plan_night
+from pipelines.embed.inputs import (
+    Listing,
+    check_output,
+    check_places,
+    labelled,
+    load_model,
+    plan_night,
+)
 from pipelines.embed.placement import ACTOR_BYTES, BLOCK_ROWS, DECODE_BYTES, place_actors
 from pipelines.forecast import Crew, Ground, look_around
 from pipelines.progress import status_line
@@ -38,7 +45,8 @@ def estimate(
         RetrievalError: as `run` does before it starts Ray.
     """
     photos, index = absolute_uri(photos), absolute_uri(index)
-    seen = check_output(photos, index)
+    check_places(photos, index, config)
+    seen = check_output(index)
     label, listing = labeller(config.labels), Listing(photos, follow_links=config.follow_links)
     with status_line(f"loading {config.model or config.backbone}"):
         settings, spec = load_model(config)

@@ -13,24 +13,30 @@ import pyarrow as pa
 from pipelines.embed.config import EmbedConfig
 from pipelines.progress import status_line
 from retrieval.catalogue import list_batches
-from retrieval.errors import StorageError, UsageError
+from retrieval.errors import StorageError
 from retrieval.images import Preprocessing
 from retrieval.index import EmbeddingSpec, Index, Night, is_index, last_check_us, open_index
 from retrieval.labels import check_labels
-from retrieval.storage import join, list_files
+from retrieval.storage import check_apart, join, list_files
 
-__all__ = ["Listing", "check_output", "labelled", "load_model", "plan_night"]
+__all__ = ["Listing", "check_output", "check_places", "labelled", "load_model", "plan_night"]
 
 _SHARD_BYTES = 64 * 2**20  # of embeddings; scans at full speed, and little is redone
 
 
-def check_output(photos: str, index: str) -> Index | None:
+def check_places(photos: str, index: str, config: EmbedConfig) -> None:
+    """Refuse an index that does not lie apart from what it is made of: UsageError."""
+    weights = None if config.weights in ("imagenet", "none") else config.weights
+    inputs = {
+        "the photos' folder": photos,
+        "the model's folder": config.model,
+        "the file of weights": weights,
+    }
+    check_apart(inputs, {"the index": index})
+
+
+def check_output(index: str) -> Index | None:
     """The version that is there now, None for a new index; refuses what is no place for one."""
-    if f"{index}/".startswith(f"{photos}/"):
-        raise UsageError(
-            f"{index}: lies inside the photos' folder {photos}, so that its shards would be "
-            f"taken for photos. Choose a folder elsewhere."
-        )
     if is_index(index):
         return open_index(index)
     # What a killed first run leaves behind (shards without a log) is no obstacle.

@@ -9,7 +9,14 @@ from typing import Any
 from pipelines.cluster.site import Site
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.hands import RayHands
-from pipelines.embed.inputs import Listing, check_output, labelled, load_model, plan_night
+from pipelines.embed.inputs import (
+    Listing,
+    check_output,
+    check_places,
+    labelled,
+    load_model,
+    plan_night,
+)
 from pipelines.laps import Laps
 from pipelines.progress import announce, status_line
 from retrieval.errors import MismatchError, StorageError, VacuumedError
@@ -61,6 +68,7 @@ def run(
         RetrievalError: see the head of this module.
     """
     photos, index = absolute_uri(photos), absolute_uri(index)
+    check_places(photos, index, config)
     facts = {"photos": photos, "settings": config.recorded()}
     with failures_recorded(index, facts, announce):
         return _run(photos, index, config, site, gate)
@@ -70,7 +78,7 @@ def _run(
     photos: str, index: str, config: EmbedConfig, site: Site, gate: Gate | None
 ) -> dict[str, Any]:
     laps = Laps()
-    seen = check_output(photos, index)
+    seen = check_output(index)
     check_writable(index)
     label, listing = labeller(config.labels), Listing(photos, follow_links=config.follow_links)
     laps.end("list")
@@ -92,7 +100,7 @@ def _run(
             if not (config.rebase and _is_overtaken(index, seen)):
                 raise
             announce(f"{error} Going on from there, as --rebase asks.")
-        seen = check_output(photos, index)
+        seen = check_output(index)
         listing = Listing(photos, follow_links=config.follow_links)
 
 

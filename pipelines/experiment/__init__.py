@@ -3,6 +3,7 @@
 job         the whole of it: start reading here
 config      settings, and what they mean for a row
 estimating  what a run would do, for --dry-run
+places      what may lie in OUTPUT before
 photos      the protocol: which photos are queries; both sides copied
 row         one row: train, embed, rank, evaluate, and the result that says so
 """

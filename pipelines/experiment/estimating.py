@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from pipelines.cluster.site import Site
 from pipelines.experiment.config import ExperimentConfig
-from pipelines.experiment.photos import GALLERY, QUERIES, Sides, check_places, find_sides
+from pipelines.experiment.photos import Sides, find_sides
+from pipelines.experiment.places import GALLERY, QUERIES, check_places
 from pipelines.forecast import Crew, look_around
 from pipelines.scan import presume_photos
 from pipelines.train import TrainConfig

@@ -22,14 +22,8 @@ from pipelines import augment
 from pipelines.cluster.session import session
 from pipelines.cluster.site import Site
 from pipelines.experiment.config import ExperimentConfig
-from pipelines.experiment.photos import (
-    GALLERY,
-    QUERIES,
-    Sides,
-    check_places,
-    copy_photos,
-    find_sides,
-)
+from pipelines.experiment.photos import Sides, copy_photos, find_sides
+from pipelines.experiment.places import GALLERY, QUERIES, check_places
 from pipelines.experiment.row import RowRun
 from pipelines.progress import status_line
 from pipelines.scan import scan_photos

@@ -4,44 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.experiment.places import (
+    GALLERY,
+    MARKER,
+    QUERIES,
+    SIDES,
+    read_marker,
+    written_files,
+)
 from pipelines.progress import progress_line
 from pipelines.scan import Scan
-from retrieval.augmentations.manifest import SETTINGS
 from retrieval.catalogue import list_photos
 from retrieval.errors import StorageError, UsageError
 from retrieval.experiments import chance_accuracy, choose_queries
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.storage import (
-    absolute_uri,
-    file_exists,
+    entries,
     first_line,
-    is_local,
     join,
     join_inside,
-    list_files,
     read_bytes,
-    remove_folder,
+    remove_written,
     write_bytes,
 )
 
-__all__ = ["GALLERY", "QUERIES", "Sides", "check_places", "copy_photos", "find_sides"]
+__all__ = ["Sides", "copy_photos", "find_sides"]
 
-QUERIES: Final = "queries"
-GALLERY: Final = "gallery"
-_SIDES: Final = (QUERIES, GALLERY)
-_MARKER: Final = "sides.json"  # says that the two folders are ours, and what they hold
-_FORMAT: Final = 1  # of that file
+_FORMAT: Final = 1  # of the marker
 _AT_ONCE: Final = 16  # photos copied side by side: hides the latency of an object store
 _BATCH: Final = 256  # photos that are waited for when copying is broken off
 
@@ -138,38 +138,6 @@ def _say_left_out(photos: str, scan: Scan, num_copies: int, say: Callable[[str],
         say(f"{photos}: class {label!r} has no readable photo and is left out")
 
 
-def check_places(photos: str, output: str) -> None:
-    """Refuse an output whose photos would be mixed up with the originals.
-
-    Raises:
-        UsageError: one lies in the other, or the photos have been augmented already.
-        StorageError: the copies' folders hold files of somebody else.
-    """
-    copies = join(output, "photos")
-    source = _real(photos)
-    if _real(output).startswith(source) or source.startswith(_real(copies)):
-        raise UsageError(
-            f"{output}: its copies of photos would be mixed up with those in {photos}. Choose a "
-            f"folder elsewhere."
-        )
-    if file_exists(join(photos, SETTINGS)):
-        raise UsageError(
-            f"{photos}: has been written by augment, so that the gallery would hold copies of the "
-            f"queries. Give the folder of the original photos."
-        )
-    if not file_exists(join(copies, _MARKER)):
-        strange = [file for side in _SIDES for file in list_files(join(copies, side))]
-        if strange:
-            raise StorageError(
-                f"{copies}: holds photos that experiment has not written, such as {strange[0]}. "
-                f"Choose a new folder."
-            )
-
-
-def _real(uri: str) -> str:
-    return f"{os.path.realpath(absolute_uri(uri)) if is_local(uri) else uri}/"
-
-
 def copy_photos(sides: Sides, folder: str) -> None:
     """Bring the folders of both sides to hold these photos, to the byte, and no others.
 
@@ -184,10 +152,12 @@ def copy_photos(sides: Sides, folder: str) -> None:
     if _is_copied(sides, folder):
         return
     # In this order a kill does no harm: the marker never vouches for earlier photos.
-    for side in _SIDES:
-        remove_folder(join(folder, side))
-    marker = {FORMAT_VERSION: _FORMAT, "sha256": sides.fingerprint()}
-    write_bytes(join(folder, _MARKER), (json.dumps(marker) + "\n").encode())
+    before = _copied_before(sides, folder)
+    folders = {str(parent) for name in before for parent in PurePosixPath(name).parents}
+    remove_written(folder, before, folders=folders - {".", *SIDES})
+    files = [f"{side}/{image_id}" for side, image_id in _wanted(sides)]
+    marker = {FORMAT_VERSION: _FORMAT, "sha256": sides.fingerprint(), "files": files}
+    write_bytes(join(folder, MARKER), (json.dumps(marker) + "\n").encode())
     rows = sides.photos.to_pylist()
     num_done = 0
     with (
@@ -199,23 +169,45 @@ def copy_photos(sides: Sides, folder: str) -> None:
                 num_done += 1
 
 
-def _is_copied(sides: Sides, folder: str) -> bool:
-    where = join(folder, _MARKER)
-    try:
-        marker = dict(json.loads(read_bytes(where)))
-    except (OSError, ValueError, TypeError):
-        return False
-    check_format_version(marker, _FORMAT, where, StorageError)
-    try:
-        found = [(side, image_id) for side in _SIDES for image_id in _ids_in(join(folder, side))]
-    except (OSError, StorageError):
-        return False
+def _wanted(sides: Sides) -> list[tuple[str, str]]:
     rows = sides.photos.select(["side", "image_id"]).to_pylist()
-    wanted = [(row["side"], row["image_id"]) for row in rows]
-    return marker.get("sha256") == sides.fingerprint() and sorted(found) == sorted(wanted)
+    return sorted((row["side"], row["image_id"]) for row in rows)
+
+
+def _is_copied(sides: Sides, folder: str) -> bool:
+    marker = read_marker(folder)
+    check_format_version(marker or {}, _FORMAT, join(folder, MARKER), StorageError)
+    try:
+        found = [(side, image_id) for side in SIDES for image_id in _ids_in(join(folder, side))]
+    except StorageError:
+        return False
+    is_of_these = marker is not None and marker["sha256"] == sides.fingerprint()
+    return is_of_these and sorted(found) == _wanted(sides)
+
+
+def _copied_before(sides: Sides, folder: str) -> list[str]:
+    """What an earlier run has copied, relative to the folder.
+
+    Release 0.1.0 kept no list: then it is what has the content of a photo of now.
+    """
+    marker = read_marker(folder)
+    if marker is None or "files" in marker:
+        return written_files(marker)
+    contents = {row["image_id"]: row["content_sha256"] for row in sides.photos.to_pylist()}
+    found = [(side, image_id) for side in SIDES for image_id in _ids_in(join(folder, side))]
+    for side, image_id in found:
+        content = read_bytes(join(folder, side, image_id))
+        if hashlib.sha256(content).hexdigest() != contents.get(image_id):
+            raise StorageError(
+                f"{folder}: holds photos of which cannot be told whether an earlier release of "
+                f"experiment has copied them, such as {side}/{image_id}. Choose a new folder."
+            )
+    return [f"{side}/{image_id}" for side, image_id in found]
 
 
 def _ids_in(folder: str) -> list[str]:
+    if not any(entry.kind == "file" for entry in entries(folder)):
+        return []
     return list_photos(folder)["image_id"].to_pylist()
 
 

@@ -20,7 +20,8 @@ from typing import Any
 from pipelines import embed, evaluate, rank
 from pipelines.cluster.site import Site
 from pipelines.experiment.config import ExperimentConfig
-from pipelines.experiment.photos import GALLERY, QUERIES, Sides
+from pipelines.experiment.photos import Sides
+from pipelines.experiment.places import GALLERY, QUERIES
 from pipelines.later_settings import AUGMENT, TRAIN, comparable
 from pipelines.train import Workers
 from pipelines.train import run as train
@@ -28,11 +29,12 @@ from retrieval.errors import StorageError, TrainingError
 from retrieval.experiments import Measured, Row, as_json
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.model_folder import open_model
-from retrieval.storage import join, read_bytes, remove_file, write_bytes
+from retrieval.storage import join, read_bytes, remove_written, write_bytes
 
 __all__ = ["RowRun"]
 
-_FORMAT = 1  # of result.json
+_RESULT = "result.json"
+_FORMAT = 1  # of that file
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class RowRun:
 
     def result(self) -> str:
         """The file that says that the row is done."""
-        return join(self.folder, "result.json")
+        return join(self.folder, _RESULT)
 
     def finished(self) -> Measured | None:
         """What an earlier run with the same settings has measured; None if there is none.
@@ -111,7 +113,9 @@ class RowRun:
         say("training ...")
         model, epochs, training_s = self._train(say)
         say("embedding queries and gallery, ranking ...")
-        remove_file(self.result())  # the indexes that it speaks of are replaced from here on
+        remove_written(
+            self.folder, ["result.json"]
+        )  # the indexes that it speaks of are replaced from here on
         paths = {name: join(self.folder, name) for name in (QUERIES, GALLERY, "ranking")}
         for side in (QUERIES, GALLERY):
             config = embed.EmbedConfig(model=model)

@@ -12,6 +12,7 @@ Fails when  the two sides are of different models or dimensions, a vector is NaN
             the gallery's size.
 
 config      settings
+places      where a ranking may lie
 queries     ids and vectors of the queries
 planning    how the work is cut, and what it will take
 folding     ranking some parts of the gallery, in one process

@@ -17,13 +17,14 @@ from pipelines.laps import Laps
 from pipelines.progress import announce, progress_line, status_line
 from pipelines.rank.config import RankConfig
 from pipelines.rank.placement import place_scorers
+from pipelines.rank.places import check_places
 from pipelines.rank.planning import Plan, make_plan
 from pipelines.rank.previous import Previous
 from pipelines.rank.queries import Queries
 from pipelines.rank.sharing import Threads, Workers
 from retrieval.format_version import FORMAT_VERSION
 from retrieval.ranked_sides import describe, sum_ids
-from retrieval.rankings import RANKING_FORMAT, RankingWriter
+from retrieval.rankings import RANKING_FORMAT, RankingWriter, check_ranking_place
 from retrieval.search import (
     Candidates,
     Choice,
@@ -39,7 +40,13 @@ __all__ = ["estimate", "run"]
 
 
 def run(
-    queries: str, gallery: str, ranking: str, config: RankConfig, *, site: Site = Site()
+    queries: str,
+    gallery: str,
+    ranking: str,
+    config: RankConfig,
+    *,
+    site: Site = Site(),
+    is_kept_inside: bool = False,
 ) -> dict[str, Any]:
     """Rank the gallery for each query and write the ranking.
 
@@ -51,11 +58,15 @@ def run(
         config: Settings.
         site: Where it runs. Without an address or a wish for nodes, and without a Ray that is
             already running here, this process ranks alone.
+        is_kept_inside: Whether the ranking may lie inside the gallery's index, which then knows
+            its place.
 
     Returns:
         The report, which is also in ranking.json.
     """
     laps = Laps()
+    if not is_kept_inside:
+        check_places(queries, gallery, ranking, config.previous)
     with status_line("opening the two sides"):
         plan = make_plan(queries, gallery, config, site)
         writer = RankingWriter(ranking, plan.run_key)
@@ -96,13 +107,21 @@ def _session(site: Site) -> AbstractContextManager[None]:
 
 
 def estimate(
-    queries: str, gallery: str, config: RankConfig, *, site: Site = Site()
+    queries: str,
+    gallery: str,
+    config: RankConfig,
+    *,
+    ranking: str | None = None,
+    site: Site = Site(),
 ) -> dict[str, Any]:
     """What a run would read and write, and about how long it would take; writes nothing.
 
     The time is that of the arithmetic, from a sample of the gallery, on the CPUs of this
     machine; reading from a slow store comes on top.
     """
+    if ranking is not None:
+        check_places(queries, gallery, ranking, config.previous)
+        check_ranking_place(ranking)
     plan = make_plan(queries, gallery, config, site)
     loaded = Queries(plan.queries, config.memory_for(plan.num_threads) // 4)
     first = loaded.block(0, plan.blocks.query_rows)

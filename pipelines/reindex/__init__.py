@@ -10,6 +10,7 @@ Resume      run again: finished work of a killed night is kept, step by step, an
 Fails when  `embed` or `rank` do, or the gate refuses the version: then the one before stays.
 
 config      settings
+places      where a night writes, looked at before it begins
 sides       queries and probe, as indexes
 estimating  what a night would do, for --dry-run
 gate        figures of a version before it is committed, and whether they will do

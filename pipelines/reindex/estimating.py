@@ -9,6 +9,7 @@ from pipelines import embed
 from pipelines.cluster.site import Site
 from pipelines.forecast import connected
 from pipelines.reindex.config import ReindexConfig
+from pipelines.reindex.places import check_places
 from pipelines.reindex.sides import index_at, index_for
 from retrieval.index import EmbeddingSpec
 from retrieval.storage import absolute_uri, file_exists, join
@@ -28,6 +29,7 @@ def estimate(
     Raises:
         RetrievalError: as `run` does before it starts Ray.
     """
+    check_places(photos, index, config)
     with connected(site):
         plan = embed.estimate(photos, index, config.embed, site=site)
         spec = EmbeddingSpec(**plan["model"])

@@ -9,11 +9,12 @@ from pipelines import evaluate, rank
 from pipelines.cluster.site import Site
 from pipelines.rank import RankConfig
 from pipelines.reindex.config import GateConfig
+from pipelines.reindex.places import PROBE_RANKINGS
 from retrieval.churn import compare_rankings
 from retrieval.errors import GateError, MismatchError, StorageError
 from retrieval.index import Candidate, Index, open_index, save_candidate
-from retrieval.rankings import open_ranking
-from retrieval.storage import join, list_files, remove_folder
+from retrieval.rankings import open_ranking, remove_ranking
+from retrieval.storage import entries, entry_at, join, remove_written
 
 __all__ = ["forget_older", "judge", "measure"]
 
@@ -62,7 +63,7 @@ def measure(
 
 
 def _ranking_of(index: Index) -> str:
-    return join(index.uri, "_probe_rankings", _maker(index))
+    return join(index.uri, PROBE_RANKINGS, _maker(index))
 
 
 def _maker(index: Index) -> str:
@@ -83,7 +84,8 @@ def _overlap(candidate: Candidate, probe: str, metric: str, k: int, site: Site) 
         if not seen.spec.makes_same(candidate.index.spec):
             return None
     settings = RankConfig(top_k=min(k, seen.num_rows), metric=metric)
-    rank.run(probe, f"{seen.uri}@{seen.version}", kept, settings, site=site)
+    address = f"{seen.uri}@{seen.version}"
+    rank.run(probe, address, kept, settings, site=site, is_kept_inside=True)
     return compare_rankings(open_ranking(kept), ours, k=k).mean_overlap
 
 
@@ -118,7 +120,11 @@ def judge(candidate: Candidate, figures: Mapping[str, Any], config: GateConfig) 
 
 def forget_older(index: Index) -> None:
     """Remove rankings of the probe that no next night compares with; see `measure`."""
-    folder = join(index.uri, "_probe_rankings")
-    names = {uri[len(folder) + 1 :].partition("/")[0] for uri in list_files(folder)}
-    for name in names - {_maker(index)}:
-        remove_folder(join(folder, name))
+    folder = join(index.uri, PROBE_RANKINGS)
+    place = entry_at(folder)
+    if place is None or place.kind != "folder":
+        return
+    within = [entry.path.partition("/")[0] for entry in entries(folder) if "/" in entry.path]
+    for name in {*within} - {_maker(index)}:
+        remove_ranking(join(folder, name))
+        remove_written(index.uri, [], folders=[f"{PROBE_RANKINGS}/{name}"])

@@ -14,13 +14,14 @@ from pipelines.laps import Laps
 from pipelines.progress import announce
 from pipelines.reindex.config import ReindexConfig
 from pipelines.reindex.gate import forget_older, judge, measure
+from pipelines.reindex.places import check_places
 from pipelines.reindex.sides import as_index
 from retrieval.errors import GateError, RetrievalError, StorageError, UsageError
 from retrieval.index import Candidate, open_index, write_record
 from retrieval.ranked_sides import holds_ranked
 from retrieval.rankings import Ranking, open_ranking
 from retrieval.search import score_rule
-from retrieval.storage import absolute_uri, file_exists, remove_file
+from retrieval.storage import absolute_uri, file_exists, remove_written
 
 __all__ = ["run"]
 
@@ -43,7 +44,9 @@ def run(photos: str, index: str, config: ReindexConfig, *, site: Site = Site()) 
         RetrievalError: see the head of this module.
     """
     start, laps = time.monotonic(), Laps()
-    night = _Night(absolute_uri(index), config, site)
+    photos, index = absolute_uri(photos), absolute_uri(index)
+    check_places(photos, index, config)
+    night = _Night(index, config, site)
     record = embed.run(photos, index, config.embed, site=site, gate=night.check)
     laps.end("index")
     record["settings"] |= {"rank": asdict(config.rank), "gate": asdict(config.gate)}
@@ -52,7 +55,8 @@ def run(photos: str, index: str, config: ReindexConfig, *, site: Site = Site()) 
             record["ranking"] = night.rank(record["version_after"], laps)
     with suppress(StorageError):  # tidying up: the night has succeeded, and `vacuum` comes by
         if "gate" in record:
-            remove_file(record["gate"].pop("candidate"))  # is a version now
+            kept = record["gate"].pop("candidate").removeprefix(f"{night.index}/")
+            remove_written(night.index, [kept])  # is a version now
         if config.gate.probe is not None:
             forget_older(open_index(night.index))
     seconds = {**record["seconds"], **laps.seconds, "total": round(time.monotonic() - start, 3)}

@@ -10,6 +10,7 @@ worker      what each worker does: epochs, validation, checkpoints
 photos      the photos of a worker as streams of decoded batches, by Ray Data
 ahead       these streams, each started before it is asked for
 decoding    the tasks of these streams
+places      what may lie in the model's folder, and what of it is the training's own
 publishing  what an earlier run left in the folder; the model folder
 """
 

@@ -71,6 +71,16 @@ class TrainConfig:
     channels_last: bool = True
     seed: int = 0
 
+    @property
+    def validation_folder(self) -> str | None:
+        """The folder of validation photos; None where a share is held out."""
+        return self.validation if isinstance(self.validation, str) else None
+
+    @property
+    def weights_file(self) -> str | None:
+        """The file of starting weights, where one is named."""
+        return None if self.weights in (None, "imagenet", "none") else self.weights
+
     def backbone_spec(self) -> BackboneSpec:
         """Network and starting weights."""
         weights = self.weights or ("none" if self.mode == "from-scratch" else "imagenet")

@@ -16,6 +16,7 @@ from pipelines.scan import Scan, presume_photos
 from pipelines.train.config import TrainConfig, Workers
 from pipelines.train.job import check_batches
 from pipelines.train.placement import DECODE_CPUS, Placement, place_workers
+from pipelines.train.places import check_places
 from pipelines.train.publishing import finished_model, resume_split
 from pipelines.train.split import Split, share_photos
 from retrieval.augmentations import load_recipe
@@ -55,6 +56,7 @@ def estimate(
     report = {"dry_run": True, "photos": photos, "model": model, "backbone": config.backbone}
     if finished_model(model, settings):
         return {**report, "already_trained": True}
+    check_places(photos, model, config)
     begun = resume_split(model, settings)
     load_recipe(config.recipe)
     with status_line(f"loading {config.backbone}"):

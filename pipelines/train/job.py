@@ -29,13 +29,8 @@ from pipelines.laps import Laps
 from pipelines.progress import status_line
 from pipelines.train.config import TrainConfig, WorkerPlan, Workers
 from pipelines.train.placement import Placement, place_workers
-from pipelines.train.publishing import (
-    checkpoints_of,
-    finished_model,
-    publish,
-    resume_split,
-    start_folder,
-)
+from pipelines.train.places import check_places, checkpoints_of
+from pipelines.train.publishing import finished_model, publish, resume_split, start_folder
 from pipelines.train.split import Split, split_photos
 from pipelines.train.trainer import run_trainer
 from retrieval.augmentations import load_recipe
@@ -80,6 +75,7 @@ def run(  # noqa: PLR0913 - every job has `site`
     settings = {"photos": photos, **asdict(config)}
     if found := finished_model(model, settings):
         return {**_report(found), "already_trained": True, "seconds": _since(start)}
+    check_places(photos, model, config)
     check_writable(model)
     split = resume_split(model, settings)
     recipe = load_recipe(config.recipe)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipelines.later_settings import TRAIN, comparable
 from pipelines.train.config import WorkerPlan
+from pipelines.train.places import checkpoints_of, remove_checkpoints
 from pipelines.train.split import Split
 from pipelines.train.trainer import Outcome
 from retrieval.errors import StorageError, TrainingError, UsageError
@@ -31,21 +32,15 @@ from retrieval.storage import (
     join,
     open_input,
     read_bytes,
-    remove_folder,
     write_bytes,
 )
 from retrieval.table_format import check_table_format, with_format
 from retrieval.training.checkpoints import Progress
 from retrieval.training.curves import draw_curves
 
-__all__ = ["checkpoints_of", "finished_model", "publish", "resume_split", "start_folder"]
+__all__ = ["finished_model", "publish", "resume_split", "start_folder"]
 
 _FORMAT = 1  # of settings.json, split.parquet and rejects.parquet
-
-
-def checkpoints_of(model: str) -> str:
-    """Where the checkpoints of a training are."""
-    return join(model, "training")
 
 
 def _settings_of(model: str) -> str:
@@ -135,7 +130,7 @@ def publish(
         StorageError: the folder cannot be written.
     """
     if outcome.checkpoint is None:
-        remove_folder(checkpoints_of(model))
+        remove_checkpoints(model)
         raise TrainingError(
             f"{model}: {outcome.diverged}, so there is no good epoch to keep. Use a smaller "
             f"--learning-rate, or --warmup-epochs 1."
@@ -162,7 +157,7 @@ def publish(
     title = f"{plan.config.backbone}, {plan.config.mode}: {len(plan.classes)} classes"
     write_bytes(join(model, "learning-curve.png"), draw_curves(progress.history, title))
     written = write_model(model, network.body, network.objective.linear_head(), facts)
-    remove_folder(checkpoints_of(model))
+    remove_checkpoints(model)
     if outcome.diverged:
         raise TrainingError(
             f"{model}: {outcome.diverged}. The best epoch before, {best['epoch']} with retrieval "

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-__all__ = ["event_writer"]
+from pipelines.train.config import TrainConfig
+from pipelines.train.places import checkpoints_of
+from retrieval.storage import check_apart
+
+__all__ = ["check_folder", "event_writer"]
 
 _TAGS = {
     "loss": "loss/training",
@@ -20,9 +24,19 @@ _TAGS = {
 }
 
 
+def check_folder(folder: str | None, photos: str, model: str, config: TrainConfig) -> None:
+    """Refuse a folder of event files among photos or checkpoints; UsageError."""
+    inputs = {
+        "the photos' folder": photos,
+        "the validation photos' folder": config.validation_folder,
+        "the checkpoints' folder": checkpoints_of(model),
+    }
+    check_apart(inputs, {"the event files": folder})
+
+
 @contextmanager
 def event_writer(folder: str | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Open a folder of event files.
+    """Write into a folder of event files, which is made with the first record.
 
     Args:
         folder: Local folder; None for nothing.
@@ -35,11 +49,14 @@ def event_writer(folder: str | None) -> Iterator[Callable[[Mapping[str, Any]], N
         return
     from tensorboardX import SummaryWriter
 
-    with SummaryWriter(folder) as writer:
+    with ExitStack() as stack:
+        writers: list[SummaryWriter] = []
 
         def write(record: Mapping[str, Any]) -> None:
+            if not writers:
+                writers.append(stack.enter_context(SummaryWriter(folder)))
             for name, tag in _TAGS.items():
-                writer.add_scalar(tag, record[name], record["epoch"])
-            writer.flush()
+                writers[0].add_scalar(tag, record[name], record["epoch"])
+            writers[0].flush()
 
         yield write

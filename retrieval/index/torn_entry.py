@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 from retrieval.errors import StorageError, UsageError
 from retrieval.index import local_log
 from retrieval.index.folder import is_behind_link
 from retrieval.index.table import entry_uri, is_torn, newest_version, table_uri
-from retrieval.storage import first_line, is_local, open_store
+from retrieval.storage import entry_at, first_line, is_local, open_store
 
 __all__ = ["set_torn_entry_aside"]
 
@@ -16,7 +17,8 @@ __all__ = ["set_torn_entry_aside"]
 def set_torn_entry_aside(uri: str) -> int | None:
     """Go back to the version before one whose entry a loss of power has torn.
 
-    The entry is kept beside the log as N.json.torn; no shard is removed.
+    The entry is kept beside the log as N.json.torn; no shard is removed. What had that name before
+    is kept as N.json.torn.2, and so on.
 
     Returns:
         The version that is current now; None if the only one was torn.
@@ -33,13 +35,25 @@ def set_torn_entry_aside(uri: str) -> int | None:
     if is_behind_link(uri, entry[len(uri) + 1 :]):
         raise StorageError(f"{entry}: leads through a link, and is left alone. Rename it yourself.")
     try:
+        if entry_at(f"{entry}.torn"):
+            _rename(f"{entry}.torn", _free_name(entry))
+        _rename(entry, f"{entry}.torn")
         if is_local(uri):
-            Path(entry).rename(f"{entry}.torn")
             local_log.sync_log(uri)
-        else:
-            filesystem, path = open_store(entry)
-            filesystem.copy_file(path, f"{path}.torn")
-            filesystem.delete_file(path)
     except OSError as error:
         raise StorageError(f"{entry}: cannot be renamed ({first_line(error)}).") from error
     return newest_version(uri)
+
+
+def _free_name(entry: str) -> str:
+    names = (f"{entry}.torn.{number}" for number in count(2))
+    return next(name for name in names if entry_at(name) is None)
+
+
+def _rename(uri: str, name: str) -> None:
+    if is_local(uri):
+        Path(uri).rename(name)
+        return
+    filesystem, path = open_store(uri)
+    filesystem.copy_file(path, open_store(name)[1])
+    filesystem.delete_file(path)

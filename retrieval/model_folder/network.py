@@ -25,7 +25,14 @@ from retrieval.model_folder.manifest import (
     format_manifest,
     parse_manifest,
 )
-from retrieval.storage import absolute_uri, first_line, join, read_bytes, remove_file, write_bytes
+from retrieval.storage import (
+    absolute_uri,
+    first_line,
+    join,
+    read_bytes,
+    remove_written,
+    write_bytes,
+)
 
 __all__ = ["load_network", "write_model"]
 
@@ -67,7 +74,7 @@ def write_model(uri: str, body: nn.Module, head: nn.Linear, facts: ModelFacts) -
     )
     model = parse_manifest(uri, written)
     _check_head(model, head.weight.shape)
-    remove_file(join(uri, MANIFEST))  # until the end the folder is no model
+    remove_written(uri, [MANIFEST])  # until the end the folder is no model
     write_bytes(model.weights_uri, weights)
     write_bytes(join(uri, MANIFEST), written)
     return model

@@ -22,21 +22,39 @@ from retrieval.storage.files import (
     remove_folder,
     unfinished_files,
     write_bytes,
+    written_as,
 )
-from retrieval.storage.listing import expand, leads_out, list_files, walk
-from retrieval.storage.removal import remove_written
+from retrieval.storage.listing import (
+    Entry,
+    entries,
+    entry_at,
+    expand,
+    first_stranger,
+    leads_out,
+    list_files,
+    walk,
+)
+from retrieval.storage.places import check_apart, is_same_place
+from retrieval.storage.removal import is_path_below, remove_written
 
 __all__ = [
     "DAMAGED_PARQUET",
+    "Entry",
     "absolute_uri",
     "as_utf8",
+    "check_apart",
     "check_writable",
     "delta_options",
+    "entries",
+    "entry_at",
     "expand",
     "file_exists",
     "file_stamp",
     "first_line",
+    "first_stranger",
     "is_local",
+    "is_path_below",
+    "is_same_place",
     "join",
     "join_inside",
     "leads_out",
@@ -51,4 +69,5 @@ __all__ = [
     "unfinished_files",
     "walk",
     "write_bytes",
+    "written_as",
 ]

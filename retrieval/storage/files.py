@@ -31,6 +31,7 @@ __all__ = [
     "storage_error",
     "unfinished_files",
     "write_bytes",
+    "written_as",
 ]
 
 # What pyarrow raises for a Parquet file that is missing, torn, or lacks a column.
@@ -38,7 +39,8 @@ DAMAGED_PARQUET = (OSError, pa.ArrowException, UnicodeDecodeError, KeyError)
 _SMALL_BYTES = 2**20
 CHECK_ADDRESS = "Check the address and the credentials of this machine."
 
-_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # as write_bytes names what it renames then
+# As write_bytes names what it renames then.
+_UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp", re.DOTALL)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -195,3 +197,10 @@ def unfinished_files(folder: str) -> list[str]:
     """What a killed process left of `write_bytes` in a local folder; a store keeps nothing."""
     found = Path(absolute_uri(folder)).glob(".*.tmp") if is_local(folder) else ()
     return [join(folder, path.name) for path in found if _UNFINISHED.fullmatch(path.name)]
+
+
+def written_as(path: str) -> str:
+    """The path that a file has got, or would have got from `write_bytes` if that was killed."""
+    folder, slash, name = path.rpartition("/")
+    found = _UNFINISHED.fullmatch(name)
+    return f"{folder}{slash}{found[1]}" if found else path

@@ -1,10 +1,12 @@
-"""What lies in a folder: listings, globs, and where links lead."""
+"""What lies in a folder: listings, globs, where links lead, and what a job has not written."""
 
 from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -14,7 +16,16 @@ from retrieval.storage.addresses import absolute_uri, as_utf8, is_local, join
 from retrieval.storage.clients import open_store
 from retrieval.storage.files import CHECK_ADDRESS, file_exists, storage_error
 
-__all__ = ["expand", "leads_out", "list_files", "walk"]
+__all__ = [
+    "Entry",
+    "entries",
+    "entry_at",
+    "expand",
+    "first_stranger",
+    "leads_out",
+    "list_files",
+    "walk",
+]
 
 _CHECK_FOLDER = "Its files would be taken for deleted; allow reading it, or move it elsewhere."
 
@@ -74,6 +85,112 @@ def walk(
                 yield prefix + entry.name, entry
             elif (real := os.path.realpath(entry)) not in parents:
                 pending.append((entry.path, f"{prefix}{entry.name}/", parents | {real}))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What lies below a folder.
+
+    Attributes:
+        path: Relative to the folder, with "/" between its parts; "" of the folder itself.
+        kind: "file", "folder", "link" (to whatever it may lead) or "other" (a pipe, a device).
+        size_bytes: Of a file; 0 of all else.
+    """
+
+    path: str
+    kind: str
+    size_bytes: int = 0
+
+
+def entries(folder: str) -> Iterator[Entry]:
+    """All that lies below a folder, hidden or not, no link followed; nothing of a missing one.
+
+    The folder itself may be a link. A folder comes before what lies in it; names of one folder
+    come in their order. Bytes of a name that are not UTF-8 are written as %XX.
+
+    Raises:
+        StorageError: a folder cannot be listed.
+
+    Cost: two system calls a file, or a request per 1,000 keys.
+    """
+    if not is_local(folder):
+        yield from _store_entries(folder)
+        return
+    pending = [""] if Path(absolute_uri(folder)).is_dir() else []
+    while pending:
+        prefix = pending.pop()
+        where = join(absolute_uri(folder), prefix)
+        with (
+            storage_error(as_utf8(where), "listed", "Allow reading it."),
+            os.scandir(where) as scan,
+        ):
+            found = sorted(scan, key=lambda entry: entry.name)
+        for entry in found:
+            kind = _kind(entry)
+            yield Entry(as_utf8(prefix + entry.name), kind, _size(entry) if kind == "file" else 0)
+        inside = [f"{prefix}{entry.name}/" for entry in found if _kind(entry) == "folder"]
+        pending += reversed(inside)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return "link"
+    if entry.is_dir(follow_symlinks=False):
+        return "folder"
+    return "file" if entry.is_file(follow_symlinks=False) else "other"
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return -1  # a worker of a run just killed may still have been writing it
+
+
+def _store_entries(folder: str) -> Iterator[Entry]:
+    filesystem, path = open_store(folder)
+    selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
+    with storage_error(folder, "listed", CHECK_ADDRESS):
+        infos = filesystem.get_file_info(selector)
+    start = len(path.rstrip("/")) + 1
+    for info in sorted(infos, key=lambda info: info.path):
+        is_file = info.type == pafs.FileType.File
+        yield Entry(info.path[start:], "file" if is_file else "folder", info.size or 0)
+
+
+def entry_at(uri: str) -> Entry | None:
+    """What lies at one place, a link not followed; None where nothing is.
+
+    Raises:
+        StorageError: the store or the file system does not say.
+    """
+    with storage_error(uri, "looked up", CHECK_ADDRESS):
+        if not is_local(uri):
+            filesystem, path = open_store(uri)
+            kinds = {pafs.FileType.File: "file", pafs.FileType.Directory: "folder"}
+            info = filesystem.get_file_info(path)
+            kind = kinds.get(info.type)
+            return Entry("", kind, info.size or 0) if kind else None
+        try:
+            status = Path(absolute_uri(uri)).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    tests = {"link": stat.S_ISLNK, "folder": stat.S_ISDIR, "file": stat.S_ISREG}
+    kind = next((kind for kind, test in tests.items() if test(status.st_mode)), "other")
+    return Entry("", kind, status.st_size if kind == "file" else 0)
+
+
+def first_stranger(folder: str, is_ours: Callable[[Entry], bool]) -> str | None:
+    """The path of something below a folder that a job has not written; None if all is its own.
+
+    Args:
+        folder: Folder or address.
+        is_ours: Tells it of a file or a folder. Links, pipes and devices no job has written.
+    """
+    for entry in entries(folder):
+        if entry.kind not in ("file", "folder") or not is_ours(entry):
+            return entry.path
+    return None
 
 
 def leads_out(entry: os.DirEntry[str], real_root: str) -> bool:

@@ -22,7 +22,7 @@ from retrieval.storage.addresses import absolute_uri, is_local, join
 from retrieval.storage.clients import open_store
 from retrieval.storage.files import storage_error
 
-__all__ = ["remove_written"]
+__all__ = ["is_path_below", "remove_written"]
 
 _ADVICE = "Allow removing files there."
 _AT_ONCE = 16  # keys removed side by side: hides the latency of an object store
@@ -85,14 +85,18 @@ def _remove_folders(folder: str, empty: Iterable[list[str]]) -> None:
                 _remove_empty(descriptor, name, join(folder, *parents, name))
 
 
+def is_path_below(name: str) -> bool:
+    """Whether a name is a relative path that leads nowhere but down, as "a/b.jpg"."""
+    return "\0" not in name and not {"", ".", ".."} & set(name.split("/"))
+
+
 def _parts(folder: str, name: str) -> list[str]:
-    parts = name.split("/")
-    if "\0" in name or {"", ".", ".."} & set(parts):
+    if not is_path_below(name):
         raise StorageError(
             f"{folder}: {name!r} is no path of a file below it, so nothing is removed. A file that "
             f"lists names of files has been changed or damaged."
         )
-    return parts
+    return name.split("/")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import pytest
 
 from pipelines.augment import output, run
 from retrieval.errors import StorageError
-from retrieval.storage import remove_file
+from retrieval.storage import remove_written
 from tests.pipelines.classes import (
     SHEET,
     augment,
@@ -127,11 +127,11 @@ def test_only_what_changed_is_made_again_and_what_belongs_to_nothing_is_removed(
     (folder / "b" / f".0.jpg.{'0' * 32}.tmp").write_text("half")
     removed = []
 
-    def remove(uri):
-        removed.append(uri.removeprefix(f"{folder}/"))
-        remove_file(uri)
+    def remove(where, names, **settings):
+        removed.extend(names)
+        remove_written(where, names, **settings)
 
-    monkeypatch.setattr(output, "remove_file", remove)
+    monkeypatch.setattr(output, "remove_written", remove)
     report = augment(photos, folder)
     assert report["num_reused"] == 12
     after = marks_of(folder)

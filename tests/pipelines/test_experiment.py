@@ -221,9 +221,9 @@ def test_places_and_photos_that_do_not_do_are_refused(photos, tmp_path):
             run(str(source), str(output), replace(CONFIG, **settings), print, table=TABLE)
         return str(caught.value)
 
-    mixed = f"would be mixed up with those in {photos}. Choose a folder elsewhere."
-    assert failure(photos, photos).endswith(mixed)
-    assert failure(photos, photos / "results").endswith(mixed)
+    mixed = "so that photos and results would be mixed up. Choose a folder elsewhere."
+    assert failure(photos, photos) == f"{photos}: is the photos' folder {photos}, {mixed}"
+    assert failure(photos, photos / "results").endswith(f"folder {photos}, {mixed}")
     inside = tmp_path / "photos"
     inside.symlink_to(photos)
     assert "would be mixed up" in failure(inside, tmp_path)

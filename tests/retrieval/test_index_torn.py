@@ -62,6 +62,9 @@ def test_a_torn_entry_is_refused_and_can_be_set_aside(tmp_path, change):
         assert entry.with_name(f"{entry.name}.torn").read_bytes() == part
         assert commit(tmp_path, [shards[0]], 1) == 2
         assert open_index(str(tmp_path)).shards == shards[:1]
+    kept = [path.read_bytes() for path in entry.parent.glob("*.torn*")]
+    parts = parts_of(whole) if change != "nothing" else [b"", whole[:9], whole[:-2]]
+    assert sorted(kept) == sorted(parts)  # none of an earlier accident is lost
     entry.write_bytes(whole)
     assert state_of(tmp_path) == new
 

@@ -13,7 +13,7 @@ import pytest
 from retrieval import rankings
 from retrieval.errors import IndexFormatError, StorageError
 from retrieval.rankings import RANKING_SCHEMA, RankingWriter, open_ranking, read_parts
-from retrieval.storage import list_files, write_bytes
+from retrieval.storage import list_files, remove_written, write_bytes
 
 FACTS = {
     "metric": "cosine",
@@ -102,15 +102,16 @@ def test_until_the_new_ranking_is_finished_the_old_one_is_whole(tmp_path, monkey
 
     steps = []
 
-    def spy(step, real):
-        def call(uri, *rest):
-            steps.append((step, uri.rsplit("/", 1)[-1][:5], queries_of(tmp_path)))
-            return real(uri, *rest)
+    def write_and_tell(uri, data):
+        steps.append(("write", uri.rsplit("/", 1)[-1][:5], queries_of(tmp_path)))
+        write_bytes(uri, data)
 
-        return call
+    def remove_and_tell(folder, names):
+        steps.extend(("remove", name[:5], queries_of(tmp_path)) for name in names)
+        remove_written(folder, names)
 
-    monkeypatch.setattr(rankings, "write_bytes", spy("write", rankings.write_bytes))
-    monkeypatch.setattr(rankings, "remove_file", spy("remove", rankings.remove_file))
+    monkeypatch.setattr(rankings, "write_bytes", write_and_tell)
+    monkeypatch.setattr(rankings, "remove_written", remove_and_tell)
     write(tmp_path, ["x"])
     assert steps == [
         ("write", "part-", ["a", "b"]),

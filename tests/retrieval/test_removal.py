@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import retrieval
 from retrieval.errors import StorageError
 from retrieval.storage import list_files, read_bytes, removal, remove_written, write_bytes
 
@@ -178,3 +180,39 @@ def test_keys_of_a_store_go_below_the_prefix_alone(s3):
     names = [file.removeprefix(f"{uri}/") for file in list_files(uri)]
     assert names == ["other/a", "place/beside", "place/sub/kept"]
     assert read_bytes(f"{uri}/other/a") == b"precious"
+
+
+# Who may remove or rename by other means, and what: files of this very process, under random names.
+OWN_MEANS = {
+    "retrieval/storage/removal.py": {"unlink", "rmdir", "delete_file"},
+    # What `write_bytes` has not finished, the probe of `check_writable`, and `remove_file`.
+    "retrieval/storage/files.py": {"unlink", "rmdir", "delete_file", "delete_dir", "replace"},
+    # An entry that was not committed, and the folder in which a checkpoint is made.
+    "retrieval/index/local_log.py": {"unlink", "rmtree", "replace"},
+    "retrieval/index/torn_entry.py": {"rename", "delete_file"},
+}
+MEANS = {
+    *("unlink", "rmdir", "rmtree", "os.remove", "removedirs", "rename", "renames", "move"),
+    *("delete_file", "delete_dir", "delete_dir_contents", "delete_root_dir_contents"),
+}
+
+
+def means_of(path):
+    """Names of functions that remove or rename, called in a file; `replace` with one argument."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    for call in calls:
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        if name == "remove" and ast.unparse(call.func) == "os.remove":
+            name = "os.remove"
+        if name in MEANS or (name == "replace" and len(call.args) == 1 and not call.keywords):
+            yield name
+
+
+def test_nothing_else_removes_files():
+    root = Path(retrieval.__file__).parents[1]
+    found = {
+        str(path.relative_to(root)): set(means_of(path))
+        for folder in ("retrieval", "pipelines")
+        for path in (root / folder).rglob("*.py")
+    }
+    assert {name: means for name, means in found.items() if means} == OWN_MEANS
