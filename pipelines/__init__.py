@@ -23,3 +23,16 @@ experiment  the paper's table, trained and measured
 submit      any verb as a job of Ray's job server
 cli         the commands, one file each
 """
+
+import sys
+
+# `python -m pipelines.cli` has put the current folder before all else. It stays where this very
+# package comes from there, as in a checkout; otherwise nobody has named it. What this needs must
+# be loaded by now: an import would look there.
+if (
+    sys.argv[:1] == ["-m"]
+    and any(word.removeprefix("-m").split(".")[0] == "pipelines" for word in sys.orig_argv)
+    and not sys.flags.safe_path
+    and not __file__.startswith(f"{sys.path[0]}/pipelines/")
+):
+    del sys.path[0]

@@ -19,7 +19,8 @@ __all__ = ["AUGMENT", "TRAIN", "Later", "comparable"]
 
 Later: TypeAlias = Mapping[str, Any]  # name of an option → what all did before it
 
-TRAIN: Final[Later] = {}
+# None: the usual mean and deviation of ImageNet, as all networks had.
+TRAIN: Final[Later] = {"mean": None, "std": None}
 AUGMENT: Final[Later] = {}
 
 

@@ -9,6 +9,7 @@ Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `p
     fetching     listed photos: their content, their pixels, or the reason why not
     augmentations  the catalogue, recipes, the guard, the contact sheet
     backbones    networks without their head, weights, fingerprint
+    own_networks whose word has a network's code run, and what it says of its input
     training     losses, split, sampling, one epoch, validation by retrieval
     model_folder what training writes and embedding reads
     embedding    Embedder: a batch of uint8 images → embeddings

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from retrieval.errors import ModelError, UsageError
 from retrieval.images import Preprocessing
+from retrieval.own_networks import default_weights, is_own
 from retrieval.storage import absolute_uri, first_line, read_bytes
 
 __all__ = [
@@ -59,13 +60,16 @@ class BackboneSpec:
             (B, 3, S, S) float32 to (B, D), or to (B, D, H, W), which is then averaged.
         weights: "imagenet" (torchvision's, from its cache or downloaded), "none" (random,
             from `seed`; for one's own function: as it returns it), or the path or address
-            of a state dict as .safetensors or .pth.
+            of a state dict as .safetensors or .pth. "" for imagenet, or none for a function.
         seed: Seed of the random weights.
     """
 
     name: str = "resnet18"
-    weights: str = "imagenet"
+    weights: str = ""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", self.weights or default_weights(self.name))
 
 
 def build_backbone(spec: BackboneSpec) -> nn.Module:
@@ -81,7 +85,7 @@ def build_backbone(spec: BackboneSpec) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        network = _own_network(spec.name) if ":" in spec.name else _torchvision_network(spec.name)
+        network = _own_network(spec.name) if is_own(spec.name) else _torchvision_network(spec.name)
     advice = "These weights are of another network; name the right --backbone."
     if spec.weights == "imagenet":
         state = _read_weights(str(fetch_imagenet_weights(spec.name)))

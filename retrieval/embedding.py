@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from retrieval.backbones import BackboneSpec, build_backbone, fingerprint
+from retrieval.backbones import BackboneSpec, build_backbone, fingerprint, inner_network
 from retrieval.errors import MismatchError, ModelError, RetrievalError, UsageError
 from retrieval.images import Preprocessing
 from retrieval.index.schema import EmbeddingSpec
 from retrieval.inference import QuickNetwork
 from retrieval.model_folder import ModelFolder, load_network
 from retrieval.network_input import as_network_input
+from retrieval.own_networks import choose_preprocessing, is_own, stated_preprocessing
 from retrieval.storage import first_line
 
 __all__ = ["Embedder"]
@@ -32,13 +35,15 @@ class Embedder:
 
     Attributes:
         spec: What the embeddings are; goes into the index.
+        preprocessing: How the pixels must be made.
     """
 
     def __init__(  # noqa: PLR0913 - which network, and how it is run, by name
         self,
         backbone: BackboneSpec | ModelFolder,
-        preprocessing: Preprocessing,
+        preprocessing: Preprocessing | Mapping[str, Any] | None = None,
         *,
+        model_backbone: str | None = None,
         batch_size: int | None = None,
         dtype: str = "float16",
         precision: str = "auto",
@@ -49,7 +54,11 @@ class Embedder:
 
         Args:
             backbone: The network and its weights, or a model that was trained.
-            preprocessing: How the pixels were made; for a model its own.
+            preprocessing: How the pixels are made; a model has its own. Of a network, some
+                values of it by name are enough: the others are what one's own network states
+                (`stated_preprocessing`), or the defaults.
+            model_backbone: The name of a model's network where that is a function of one's own;
+                see `load_network`.
             batch_size: Photos in one forward pass; by default 8, on a GPU 256. It is halved
                 when a GPU has not enough memory for it.
             dtype: Stored type of a component, "float16" or "float32".
@@ -63,7 +72,7 @@ class Embedder:
                 no photos of this size.
             MismatchError: the fingerprint, or a model's preprocessing, is another one.
         """
-        network, made = _load(backbone, preprocessing)
+        network, preprocessing, made = _load(backbone, preprocessing, model_backbone)
         if expect not in (None, made["fingerprint"]):
             raise MismatchError(
                 f"--backbone {made['backbone']} --weights {made['weights']}: this worker has "
@@ -75,17 +84,17 @@ class Embedder:
         self._batch_size = batch_size or _BATCH_SIZE[self._device.type]
         self._halving = threading.Lock()
         self._of_thread = threading.local()
-        self._preprocessing = preprocessing
+        self.preprocessing = preprocessing
         self._dim = self._probe(network, made["backbone"])
         self._network = QuickNetwork(
-            network, precision=precision, is_own=":" in made["backbone"], num_photos=num_photos
+            network, precision=precision, is_own=is_own(made["backbone"]), num_photos=num_photos
         )
         self.spec = EmbeddingSpec(**made, dim=self._dim, dtype=dtype, normalised=True)
 
     @torch.inference_mode()
     def _probe(self, network: nn.Module, name: str) -> int:
         """Dimensions D of the features, from a black photo."""
-        side = self._preprocessing.size
+        side = self.preprocessing.size
         photo = self._as_input(np.zeros((1, side, side, 3), np.uint8))
         try:
             return int(network(photo).shape[1])
@@ -163,7 +172,7 @@ class Embedder:
         if size == 1:
             raise UsageError(
                 f"{self.spec.backbone}: the GPU's memory does not suffice for one photo of "
-                f"{self._preprocessing.size} × {self._preprocessing.size} pixels "
+                f"{self.preprocessing.size} × {self.preprocessing.size} pixels "
                 f"({first_line(error)}). Choose a smaller --image-size, or fewer --num-actors."
             ) from error
         with self._halving:
@@ -172,7 +181,7 @@ class Embedder:
         torch.cuda.empty_cache()  # blocks of the larger batch are of no use now
 
     def _as_input(self, batch: NDArray[np.uint8]) -> Tensor:
-        return as_network_input(batch, self._preprocessing, self._device)
+        return as_network_input(batch, self.preprocessing, self._device)
 
 
 def _filled_up(some: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -185,24 +194,37 @@ def _filled_up(some: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def _load(
-    backbone: BackboneSpec | ModelFolder, preprocessing: Preprocessing
-) -> tuple[nn.Module, dict[str, str]]:
-    """The network, and what the spec says of it: fingerprint, backbone, weights."""
+    backbone: BackboneSpec | ModelFolder,
+    preprocessing: Preprocessing | Mapping[str, Any] | None,
+    model_backbone: str | None,
+) -> tuple[nn.Module, Preprocessing, dict[str, str]]:
+    """The network, its input, and what the spec says of it: fingerprint, backbone, weights."""
     if isinstance(backbone, BackboneSpec):
         network = build_backbone(backbone)
+        if not isinstance(preprocessing, Preprocessing):
+            stated = {}
+            if is_own(backbone.name):
+                stated = stated_preprocessing(inner_network(network), backbone.name)
+            preprocessing = choose_preprocessing(preprocessing or {}, stated)
         found = fingerprint(backbone, network, preprocessing)
-        return network, {
-            "fingerprint": found,
-            "backbone": backbone.name,
-            "weights": backbone.weights,
-        }
+        return (
+            network,
+            preprocessing,
+            {"fingerprint": found, "backbone": backbone.name, "weights": backbone.weights},
+        )
+    if not isinstance(preprocessing, Preprocessing):
+        preprocessing = replace(backbone.preprocessing, **(preprocessing or {}))
     if preprocessing != backbone.preprocessing:
         raise MismatchError(
             f"{backbone.uri}: was trained with {backbone.preprocessing}, not with "
             f"{preprocessing}. Make the pixels as the model wants them."
         )
-    return load_network(backbone), {
-        "fingerprint": backbone.fingerprint,
-        "backbone": backbone.backbone,
-        "weights": backbone.uri,
-    }
+    return (
+        load_network(backbone, model_backbone),
+        preprocessing,
+        {
+            "fingerprint": backbone.fingerprint,
+            "backbone": backbone.backbone,
+            "weights": backbone.uri,
+        },
+    )

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
@@ -18,7 +17,7 @@ from retrieval.index.table import newest_version
 from retrieval.metrics import QueryScores, score_queries, summarise
 from retrieval.ranked_sides import ids_sum, misfit, open_ranked
 from retrieval.rankings import Ranking, read_parts
-from retrieval.storage import first_line, open_input
+from retrieval.storage import first_line, open_input, parquet_file
 from retrieval.vectors import VectorSource
 from retrieval.vectors.columns import id_array
 
@@ -78,7 +77,7 @@ def _read_files(source: VectorSource) -> pa.Table:
 
 def _read_foreign(uri: str, id_column: str) -> pa.Table:
     try:
-        with open_input(uri) as stream, pq.ParquetFile(stream) as file:
+        with open_input(uri) as stream, parquet_file(stream) as file:
             there = [name for name in ("label", "uri") if name in file.schema_arrow.names]
             table = file.read(columns=[id_column, *there])
         nothing = pa.nulls(table.num_rows, pa.string())

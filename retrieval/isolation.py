@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Final, TypeAlias
@@ -31,6 +34,7 @@ _START_S: Final = 120.0  # a second is usual; imports from a slow network drive 
 _SLACK_S: Final = 600.0
 _DYING_S: Final = 10.0  # a core dump may be written first
 _READY: Final = "ready"
+_starting: Final = threading.Lock()  # the environment is of the whole process
 
 
 class IsolatedOpener:
@@ -107,7 +111,8 @@ class _Child:
         arguments = (theirs, opener, timeout_s)
         self.process: SpawnProcess = _SPAWN.Process(target=_serve, args=arguments, daemon=True)
         try:
-            self.process.start()
+            with _safe_path():
+                self.process.start()
         finally:
             theirs.close()  # with the child's own copy the last one goes, and we read its end
         # Waited for, or else a child that cannot even start would cost one photo after another.
@@ -147,6 +152,25 @@ class _Child:
         self.process.close()
         self._pipe.close()
         return exit_code
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Keep the current folder from the path of a child that begins in here.
+
+    It begins by `python -c`, which would look there first for all that multiprocessing imports:
+    a random.py beside somebody's photos would be run.
+    """
+    with _starting:
+        before = os.environ.get("PYTHONSAFEPATH")
+        os.environ["PYTHONSAFEPATH"] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["PYTHONSAFEPATH"]
+            else:
+                os.environ["PYTHONSAFEPATH"] = before
 
 
 def _serve(pipe: Connection, opener: Opener, timeout_s: float) -> None:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError, StorageError, UsageError
-from retrieval.storage import absolute_uri, first_line, read_buffer
+from retrieval.storage import absolute_uri, first_line, parquet_table, read_buffer
 
 __all__ = ["assign_labels", "check_labels", "labeller"]
 
@@ -134,7 +133,7 @@ def _read_table(rule: str) -> dict[str, str]:
 def _parse_table(data: pa.Buffer) -> pa.Table:
     source = pa.BufferReader(data)
     if data[:4].to_pybytes() == b"PAR1":
-        return pq.read_table(source)
+        return parquet_table(source)
     # As text: "007" is a label, not the number 7.
     as_text = pacsv.ConvertOptions(column_types={"image_id": pa.string(), "label": pa.string()})
     return pacsv.read_csv(source, convert_options=as_text)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError
 from retrieval.secrets import holds_secret
@@ -20,6 +19,7 @@ from retrieval.storage import (
     first_line,
     join,
     open_input,
+    parquet_file,
 )
 
 __all__ = ["CATALOGUE_SCHEMA", "read_manifest"]
@@ -53,7 +53,7 @@ def read_manifest(uri: str) -> Iterator[pa.RecordBatch]:
     folder = absolute_uri(uri).rpartition("/")[0]
     is_empty = True
     try:
-        with open_input(uri) as stream, pq.ParquetFile(stream) as file:
+        with open_input(uri) as stream, parquet_file(stream) as file:
             missing = set(CATALOGUE_SCHEMA.names) - set(file.schema_arrow.names)
             if missing:
                 raise IndexFormatError(

@@ -29,6 +29,7 @@ from retrieval.storage import (
     first_line,
     join,
     open_input,
+    parquet_table,
     read_bytes,
     remove_written,
     write_bytes,
@@ -119,7 +120,7 @@ class RankingWriter:
             return False
         try:
             with open_input(join(self.uri, name)) as stream:
-                table = pq.read_table(stream, page_checksum_verification=True)
+                table = parquet_table(stream, page_checksum_verification=True)
         except DAMAGED_PARQUET:
             return False
         if table.schema != RANKING_SCHEMA:
@@ -265,7 +266,7 @@ def read_parts(
         uri = join(ranking.uri, name)
         try:
             with open_input(uri) as stream:
-                yield pq.read_table(stream, columns=columns, page_checksum_verification=True)
+                yield parquet_table(stream, columns=columns, page_checksum_verification=True)
         except DAMAGED_PARQUET as error:
             raise IndexFormatError(
                 f"{uri}: this part cannot be read ({first_line(error)}). Rank again."

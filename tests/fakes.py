@@ -21,6 +21,13 @@ def mean_colour():
     return MeanColour()
 
 
+def stating():
+    """It wants bytes on the scale [0, 1], 16 × 16, and says so."""
+    network = MeanColour()
+    network.preprocessing = {"size": 16, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    return network
+
+
 class OneWeight(nn.Module):
     """A convolution, so that there are weights; gives a feature map, not a vector."""
 

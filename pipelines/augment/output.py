@@ -18,7 +18,6 @@ from pathlib import PurePosixPath
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.augment.plan import source_of
 from pipelines.augment.worker import Part, encode_table, part_path, read_part
@@ -35,6 +34,7 @@ from retrieval.storage import (
     is_path_below,
     join,
     open_input,
+    parquet_table,
     read_bytes,
     remove_written,
     write_bytes,
@@ -114,7 +114,7 @@ def _read_copied(output: str) -> frozenset[str]:
     uri = join(output, _COPIED)
     try:
         with open_input(uri) as stream:
-            table = pq.read_table(stream)
+            table = parquet_table(stream)
         check_table_format(table.schema, AUGMENT_FORMAT, uri, StorageError)
         return frozenset(filter(is_path_below, table["image_id"].to_pylist()))
     except DAMAGED_PARQUET:

@@ -26,7 +26,14 @@ from retrieval.augmentations.multiplying import Method, Multiplied
 from retrieval.augmentations.shares import Share
 from retrieval.errors import ImageError, StorageError
 from retrieval.fetching import fetch_photos
-from retrieval.storage import DAMAGED_PARQUET, join, join_inside, open_input, write_bytes
+from retrieval.storage import (
+    DAMAGED_PARQUET,
+    join,
+    join_inside,
+    open_input,
+    parquet_table,
+    write_bytes,
+)
 from retrieval.table_format import check_table_format, with_format
 
 __all__ = [
@@ -103,7 +110,7 @@ def read_part(output: str, unit: str) -> Part | None:
     uri = join(output, part_path(unit))
     try:
         with open_input(uri) as stream:
-            table = pq.read_table(stream)
+            table = parquet_table(stream)
         check_table_format(table.schema, AUGMENT_FORMAT, uri, StorageError)
         notes = table.schema.metadata
         dropped, data_bytes = json.loads(notes[_DROPPED]), json.loads(notes[_DATA_BYTES])

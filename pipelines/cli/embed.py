@@ -39,12 +39,16 @@ def embed(
     was. With another network all photos are embedded.
 
     The network is one of --backbone with --weights, or the trained one of --model, a folder that
-    `retrieval-cli train` has made; its weights must be those that the folder describes.
+    `retrieval-cli train` has made; its weights must be those that the folder describes. If it is
+    one of your own, name its function too: no folder has code run by what it says.
 
     \b
     Example:
         retrieval-cli embed photos/gallery index/gallery --backbone resnet50
         retrieval-cli embed photos/gallery index/gallery --model models/buildings
+        retrieval-cli embed photos/gallery index/gallery --backbone networks:mine --std 1,1,1
+        retrieval-cli embed photos/gallery index/gallery --model models/mine \\
+            --backbone networks:mine
         retrieval-cli embed s3://bucket/photos s3://bucket/index \\
             --labels 'pattern:class_([0-9]+)_'
     """

@@ -7,37 +7,40 @@ from collections.abc import Callable
 import click
 from click.core import ParameterSource
 
+from pipelines.cli.shared import normalising_options
+
 __all__ = ["check_model", "embed_options"]
 
 _Command = Callable[..., None]
 
-_OPTIONS = [
+_OPTIONS: list[Callable[[_Command], _Command]] = [
     click.option(
         "--model",
-        help="Folder that `retrieval-cli train` has made: its network, weights and image size.",
+        help="Folder that `retrieval-cli train` has made: its network, weights and preprocessing. "
+        "A network of your own is named too, by --backbone: no folder has its code run alone.",
     ),
     click.option(
         "--backbone",
-        default="resnet18",
-        show_default=True,
+        show_default="resnet18, or the model's",
         help="resnet18, resnet50, resnet101, resnet152, resnext101_32x8d, wide_resnet101_2, "
-        "googlenet, or package.module:function for a network of your own.",
+        "googlenet, or package.module:function for a network of your own, which Python finds by "
+        "PYTHONPATH. The network may state the preprocessing that it needs, in a dict "
+        "`preprocessing` with size, mean, std.",
     ),
     click.option(
         "--weights",
-        default="imagenet",
-        show_default=True,
+        show_default="imagenet; of your own network what the function returns",
         help="imagenet (from torchvision's cache, or downloaded), none (random), or a .safetensors "
         "or .pth state dict.",
     ),
     click.option("--seed", default=0, show_default=True, help="Seed of random weights."),
     click.option(
         "--image-size",
-        default=224,
-        show_default="224, or the model's",
+        show_default="the model's or the network's, or 224",
         type=click.IntRange(1),
         help="Side in pixels of the square to which a photo is stretched.",
     ),
+    normalising_options,
     click.option(
         "--labels",
         default="folder",

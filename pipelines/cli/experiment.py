@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from pipelines.cli.shared import dry_run_option, print_report, say, site_options
+from pipelines.cli.shared import (
+    dry_run_option,
+    normalising_options,
+    print_report,
+    say,
+    site_options,
+)
 from pipelines.cluster.site import Site
 from retrieval.errors import UsageError
 from retrieval.experiments import ROWS, choose_rows  # light: neither torch nor NumPy
@@ -52,6 +58,7 @@ def _parse_rows(
     type=click.IntRange(32),
     help="Side of the networks' input in pixels. [default: 224; small: 64]",
 )
+@normalising_options
 @click.option(
     "--per-class",
     type=click.IntRange(1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,14 @@ from pipelines.cluster.site import Site
 from pipelines.progress import announce as say
 from retrieval.errors import UsageError
 
-__all__ = ["dry_run_option", "parse_labels", "print_report", "say", "site_options"]
+__all__ = [
+    "dry_run_option",
+    "normalising_options",
+    "parse_labels",
+    "print_report",
+    "say",
+    "site_options",
+]
 
 
 def parse_labels(
@@ -30,6 +38,51 @@ def parse_labels(
         return dict(Site(labels=labels).labels)
     except UsageError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _parse_channels(
+    ctx: click.Context, option: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    """Three numbers, of red, green and blue."""
+    if value is None:
+        return None
+    try:
+        found = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != 3 or not all(map(math.isfinite, found)):
+        raise click.BadParameter(f"{value!r} is not three numbers R,G,B, as in 0.5,0.5,0.5.")
+    if option.name == "std" and min(found) <= 0:
+        raise click.BadParameter(
+            f"{value!r} has one that is not above 0; the input is divided by it."
+        )
+    return found
+
+
+_NORMALISING = (
+    click.option(
+        "--mean",
+        metavar="R,G,B",
+        callback=_parse_channels,
+        show_default="the model's or the network's, or ImageNet's",
+        help="Mean of red, green and blue, on the scale from 0 to 1, that is taken off the "
+        "network's input.",
+    ),
+    click.option(
+        "--std",
+        metavar="R,G,B",
+        callback=_parse_channels,
+        show_default="the model's or the network's, or ImageNet's",
+        help="Deviation, by which it is divided then.",
+    ),
+)
+
+
+def normalising_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of every command that names a network."""
+    for option in reversed(_NORMALISING):
+        command = option(command)
+    return command
 
 
 _SITE = (

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from pipelines.cli.shared import dry_run_option, print_report, say, site_options
+from pipelines.cli.shared import (
+    dry_run_option,
+    normalising_options,
+    print_report,
+    say,
+    site_options,
+)
 from pipelines.cluster.site import Site
 
 __all__ = ["train"]
@@ -46,7 +52,9 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     default="resnet18",
     show_default=True,
     help="resnet18, resnet50, resnet101, resnet152, resnext101_32x8d, wide_resnet101_2, "
-    "googlenet, or package.module:function for a network of your own.",
+    "googlenet, or package.module:function for a network of your own, which Python finds by "
+    "PYTHONPATH. It may state the preprocessing that it needs, in a dict `preprocessing` with "
+    "size, mean, std.",
 )
 @click.option(
     "--mode",
@@ -58,7 +66,8 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
 @click.option(
     "--weights",
     help="Where training starts: imagenet (from torchvision's cache, or downloaded), none "
-    "(random), or a .safetensors or .pth state dict. [default: imagenet; none from scratch]",
+    "(random), or a .safetensors or .pth state dict. [default: imagenet; none from scratch, and "
+    "of your own network what the function returns]",
 )
 @click.option("--epochs", default=10, show_default=True, type=click.IntRange(1))
 @click.option(
@@ -81,7 +90,13 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     callback=_parse_validation,
     help="Share of each class to hold out, or a folder of validation photos.",
 )
-@click.option("--image-size", default=224, show_default=True, type=click.IntRange(32))
+@click.option(
+    "--image-size",
+    show_default="the network's, or 224",
+    type=click.IntRange(32),
+    help="Side of the network's input in pixels.",
+)
+@normalising_options
 @click.option(
     "--loss",
     type=click.Choice(["cross-entropy", "arcface", "multi-similarity"]),
@@ -205,6 +220,7 @@ def train(photos: str, model: str, site: Site, dry_run: bool, **settings: Any) -
         retrieval-cli train photos/gallery model --mode last-layer --batch-norm frozen
         retrieval-cli train photos/gallery model --loss multi-similarity --sampler balanced
         retrieval-cli train s3://bucket/photos s3://bucket/model --num-workers 2-8
+        retrieval-cli train photos/gallery model --backbone networks:mine --mean 0.5,0.5,0.5
     """
     from pipelines.train import TrainConfig, Workers, estimate, run
     from pipelines.train.tensorboard import check_folder, event_writer

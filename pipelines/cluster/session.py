@@ -12,10 +12,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from pipelines.cluster.code_paths import (
+    WorkersImportAsTheDriver,
+    no_folder_of_uv,
+    starting_here,
+)
 from pipelines.cluster.nodes import LOCAL_CPUS, local_store_bytes, resources
 from pipelines.cluster.site import Site
 from pipelines.cluster.tokens import admit
@@ -95,11 +101,12 @@ def _connect(address: str | None) -> None:
 
 
 def _start(address: str | None) -> None:
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     # Its errors are raised as well, without the pages of stack that it logs.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    no_folder_of_uv()
     if address:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, job_config=WorkersImportAsTheDriver(), **quiet)
         return
     # Ray protects a local cluster by a token. One of its own for this process needs no
     # writable HOME. (The mode itself must be left to ray.init: set here it comes too late.)
@@ -107,13 +114,15 @@ def _start(address: str | None) -> None:
     os.environ.pop("RAY_AUTH_MODE", None)
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    ray.init(
-        address="local",
-        num_cpus=LOCAL_CPUS,
-        object_store_memory=local_store_bytes(),
-        include_dashboard=False,
-        **quiet,
-    )
+    with starting_here():
+        ray.init(
+            address="local",
+            num_cpus=LOCAL_CPUS,
+            object_store_memory=local_store_bytes(),
+            include_dashboard=False,
+            job_config=WorkersImportAsTheDriver(),
+            **quiet,
+        )
 
 
 class _RayMessages(io.TextIOBase):

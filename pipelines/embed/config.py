@@ -7,10 +7,12 @@ from typing import Any
 
 from retrieval.errors import UsageError
 from retrieval.images import Preprocessing
+from retrieval.own_networks import choose_preprocessing, default_weights
 
 __all__ = ["DECIDED_BY_MODEL", "EmbedConfig"]
 
-DECIDED_BY_MODEL = ("backbone", "weights", "seed", "image_size")  # its folder says them
+DECIDED_BY_MODEL = ("weights", "seed", "image_size", "mean", "std")  # its folder says them
+_OF_NETWORK = ("backbone", *DECIDED_BY_MODEL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +20,14 @@ class EmbedConfig:
     """Settings of the job.
 
     Attributes:
-        backbone: Name of the network, or "package.module:function".
-        weights: "imagenet", "none" or a file.
+        backbone: Name of the network, or "package.module:function"; by default resnet18. Beside a
+            model it must be the model's, and is needed where that is a function.
+        weights: "imagenet", "none" or a file; by default imagenet, or what a function returns.
         seed: Seed of random weights.
-        image_size: Side in pixels of the square to which a photo is stretched.
+        image_size: Side in pixels of the square to which a photo is stretched; by default what
+            the network states (`retrieval.own_networks.stated_preprocessing`), or 224.
+        mean, std: Of red, green and blue on the scale [0, 1], by which the network's input is
+            normalised; by default what the network states, or ImageNet's.
         model: A trained model's folder, which decides all of DECIDED_BY_MODEL.
         labels: Rule of `retrieval.labels`.
         follow_links: Whether links out of the gallery are followed.
@@ -39,10 +45,12 @@ class EmbedConfig:
         rebase: Where another run has committed meanwhile, go on from its version.
     """
 
-    backbone: str = "resnet18"
-    weights: str = "imagenet"
+    backbone: str | None = None
+    weights: str | None = None
     seed: int = 0
-    image_size: int = Preprocessing.size
+    image_size: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     model: str | None = None
     labels: str = "folder"
     follow_links: bool = False
@@ -61,7 +69,38 @@ class EmbedConfig:
         if self.model is not None and given:
             raise UsageError(f"model={self.model!r}: decides {', '.join(given)} too; leave it out.")
 
-    def recorded(self) -> dict[str, Any]:
-        """The settings that had a say."""
-        without = () if self.model is None else DECIDED_BY_MODEL
-        return {name: value for name, value in asdict(self).items() if name not in without}
+    @property
+    def network(self) -> str:
+        """Name of the network; a model has its own."""
+        return "resnet18" if self.backbone is None else self.backbone
+
+    @property
+    def start_weights(self) -> str:
+        """Weights of the network; a model has its own."""
+        return self.weights or default_weights(self.network)
+
+    @property
+    def given_preprocessing(self) -> dict[str, Any]:
+        """What is said of the network's input, by the names of `Preprocessing`."""
+        return {"size": self.image_size, "mean": self.mean, "std": self.std}
+
+    def recorded(self, preprocessing: Preprocessing | None = None) -> dict[str, Any]:
+        """The settings that had a say.
+
+        Args:
+            preprocessing: What came of them, once the network is known. Mean and deviation are
+                recorded where they are not the usual ones.
+        """
+        if self.model is not None:
+            return {name: value for name, value in asdict(self).items() if name not in _OF_NETWORK}
+        found = preprocessing or choose_preprocessing(self.given_preprocessing)
+        unusual = {
+            name: list(getattr(found, name))
+            for name in ("mean", "std")
+            if getattr(found, name) != getattr(Preprocessing, name)
+        }
+        settings = asdict(self) | {
+            "backbone": self.network, "weights": self.start_weights, "image_size": found.size
+        }  # fmt: skip
+        kept = {name: settings[name] for name in settings if name not in ("mean", "std")}
+        return kept | unusual

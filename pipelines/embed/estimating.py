@@ -21,6 +21,7 @@ from pipelines.forecast import Crew, Ground, look_around
 from pipelines.progress import status_line
 from retrieval.index import EmbeddingSpec, Night, Outlook, foresee, read_records
 from retrieval.labels import labeller
+from retrieval.own_networks import describe_preprocessing
 from retrieval.storage import absolute_uri
 
 __all__ = ["estimate"]
@@ -48,13 +49,14 @@ def estimate(
     check_places(photos, index, config)
     seen = check_output(index)
     label, listing = labeller(config.labels), Listing(photos, follow_links=config.follow_links)
-    with status_line(f"loading {config.model or config.backbone}"):
+    with status_line(f"loading {config.model or config.network}"):
         settings, spec = load_model(config)
-    night = plan_night(listing, seen, spec, config)
+    preprocessing = settings["preprocessing"]
+    night = plan_night(listing, seen, spec, config, preprocessing)
     with status_line("comparing the gallery with what is embedded"):
         listed = labelled(listing.batches, config.labels, label)
         outlook = foresee(index, seen, spec, listed, night)
-    side = settings["preprocessing"].size
+    given = config.given_preprocessing
     ground = look_around(site)
     return {
         "dry_run": True,
@@ -62,6 +64,7 @@ def estimate(
         "index": index,
         "version_before": None if seen is None else seen.version,
         "model": asdict(spec),
+        "preprocessing": describe_preprocessing(preprocessing, given, model=config.model),
         "is_embedded_anew": seen is not None and not seen.spec.makes_same(spec),
         **_counts(outlook),
         "read_bytes": {
@@ -73,7 +76,7 @@ def estimate(
             "shards": outlook.rewritten_bytes,
         },
         **_output(outlook, spec, night),
-        **_work(outlook, config, ground, side),
+        **_work(outlook, config, ground, preprocessing.size),
         **_expected(index, outlook),
     }
 

@@ -60,16 +60,18 @@ def load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
     from retrieval.model_folder import open_model
 
     model = None if config.model is None else open_model(config.model)
-    spec = BackboneSpec(name=config.backbone, weights=config.weights, seed=config.seed)
+    spec = BackboneSpec(name=config.network, weights=config.start_weights, seed=config.seed)
     settings: dict[str, Any] = {
         "backbone": model or spec,
-        "preprocessing": model.preprocessing if model else Preprocessing(size=config.image_size),
+        "model_backbone": config.backbone,
+        "preprocessing": model.preprocessing if model else config.given_preprocessing,
         "batch_size": config.batch_size,
         "dtype": config.dtype,
         "precision": config.precision,
     }
-    made = Embedder(**settings).spec
-    return {**settings, "expect": made.fingerprint}, made
+    embedder = Embedder(**settings)
+    settings["preprocessing"] = embedder.preprocessing  # as the driver's network has stated it
+    return {**settings, "expect": embedder.spec.fingerprint}, embedder.spec
 
 
 class Listing:
@@ -91,7 +93,11 @@ class Listing:
 
 
 def plan_night(
-    listing: Listing, seen: Index | None, spec: EmbeddingSpec, config: EmbedConfig
+    listing: Listing,
+    seen: Index | None,
+    spec: EmbeddingSpec,
+    config: EmbedConfig,
+    preprocessing: Preprocessing,
 ) -> Night:
     """The settings of a night that begins with this listing."""
     begun_at = listing.begun_at
@@ -106,7 +112,7 @@ def plan_night(
         recorded={
             "created_at": f"{begun_at:%Y-%m-%dT%H:%M:%SZ}",
             "photos": listing.photos,
-            "settings": config.recorded(),
+            "settings": config.recorded(preprocessing),
         },
     )
 

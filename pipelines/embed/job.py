@@ -33,6 +33,7 @@ from retrieval.index import (
     write_record,
 )
 from retrieval.labels import labeller
+from retrieval.own_networks import describe_preprocessing
 from retrieval.storage import absolute_uri, check_writable, join
 
 __all__ = ["Gate", "run"]
@@ -82,7 +83,7 @@ def _run(
     check_writable(index)
     label, listing = labeller(config.labels), Listing(photos, follow_links=config.follow_links)
     laps.end("list")
-    with status_line(f"loading {config.model or config.backbone}"):
+    with status_line(f"loading {config.model or config.network}"):
         model = load_model(config)
     laps.end("load_model")
     attempt = _Attempt(index, model, label, config, site, gate, laps)
@@ -119,7 +120,8 @@ class _Attempt:
     def run(self, seen: Index | None, listing: Listing) -> dict[str, Any]:
         """Gives the report."""
         config, laps, (settings, spec) = self.config, self.laps, self.model
-        night = plan_night(listing, seen, spec, config)
+        preprocessing = settings["preprocessing"]
+        night = plan_night(listing, seen, spec, config, preprocessing)
         with RayHands(self.index, settings, spec, config, laps, self.site) as hands:
             listed = labelled(listing.batches, config.labels, self.label)
             with status_line("comparing the gallery with what is embedded"):
@@ -129,7 +131,12 @@ class _Attempt:
         verdict = _judge(candidate, self.gate, laps)
         version = publish(candidate)
         laps.end("commit")
-        return _report(listing.photos, candidate, version, hands, laps) | verdict
+        given = config.given_preprocessing
+        return {
+            **_report(listing.photos, candidate, version, hands, laps),
+            "preprocessing": describe_preprocessing(preprocessing, given, model=config.model),
+            **verdict,
+        }
 
 
 def _is_overtaken(index: str, seen: Index | None) -> bool:

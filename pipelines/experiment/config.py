@@ -9,11 +9,12 @@ from typing import Any, Final
 from pipelines.augment import AugmentConfig
 from pipelines.train import TrainConfig
 from retrieval.experiments import Row
+from retrieval.images import Preprocessing
 
 __all__ = ["SCALES", "ExperimentConfig"]
 
 SCALES: Final[Mapping[str, Mapping[str, int]]] = {
-    "full": {"epochs": TrainConfig.epochs, "image_size": TrainConfig.image_size, "per_class": 600},
+    "full": {"epochs": TrainConfig.epochs, "image_size": Preprocessing.size, "per_class": 600},
     "small": {"epochs": 2, "image_size": 64, "per_class": 24},
 }
 
@@ -26,6 +27,8 @@ class ExperimentConfig:
         rows: Names of the rows to run, in this order; None for the whole table.
         scale: One of SCALES, from which the others were taken that were not given.
         epochs, image_size, batch_size: Of every training.
+        mean, std: Of red, green and blue on the scale [0, 1], by which every network's input is
+            normalised; None for ImageNet's.
         per_class: Images of a class in the augmented data sets.
         queries_per_class: Photos of a class that are held out as queries.
         num_workers: Workers that train together; None for one a GPU, or one a node.
@@ -36,6 +39,8 @@ class ExperimentConfig:
     scale: str = "full"
     epochs: int = SCALES["full"]["epochs"]
     image_size: int = SCALES["full"]["image_size"]
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     per_class: int = SCALES["full"]["per_class"]
     queries_per_class: int = 3
     batch_size: int = TrainConfig.batch_size
@@ -64,6 +69,8 @@ class ExperimentConfig:
             epochs=self.epochs,
             batch_size=self.batch_size,
             image_size=self.image_size,
+            mean=self.mean,
+            std=self.std,
             photos_per_class=row.photos_per_class,
             seed=self.seed,
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from pipelines.cluster.site import Site
 from retrieval.augmentations import Recipe
-from retrieval.backbones import BackboneSpec
+from retrieval.backbones import BackboneSpec, build_backbone, inner_network
 from retrieval.images import Preprocessing
+from retrieval.own_networks import choose_preprocessing, is_own, stated_preprocessing
 from retrieval.training.network import TrainingNetwork, build_network
 from retrieval.training.objectives import HeadSettings
 from retrieval.training.optimisation import Schedule
@@ -22,7 +25,8 @@ class TrainConfig:
     Attributes:
         backbone: Name of the network, or "package.module:function".
         mode: "full", "last-layer" or "from-scratch".
-        weights: "imagenet", "none" or a file; None for imagenet, or none from scratch.
+        weights: "imagenet", "none" or a file; None for imagenet, or none from scratch and for
+            what a function returns.
         batch_norm: "train" or "frozen": whether its statistics are updated; see
             `retrieval.training.network` on what that means for last-layer.
         loss: "cross-entropy", "arcface" or "multi-similarity".
@@ -36,7 +40,10 @@ class TrainConfig:
         batch_size: Photos of a step, over all workers together.
         sampler: "shuffled" or "balanced".
         recipe: Augmentation on the fly: "none", "light", "paper" or a YAML file.
-        image_size: Side of the network's input in pixels.
+        image_size: Side of the network's input in pixels; None for what the network states
+            (`retrieval.own_networks.stated_preprocessing`), or 224.
+        mean, std: Of red, green and blue on the scale [0, 1], by which the network's input is
+            normalised; None for what the network states, or ImageNet's.
         validation: Folder of validation photos, or the share of each class to hold out.
         photos_per_class: Original photos to train on in a class; None for all.
         labels: Rule of `retrieval.labels`.
@@ -62,7 +69,9 @@ class TrainConfig:
     batch_size: int = 32
     sampler: str = "shuffled"
     recipe: str = "none"
-    image_size: int = 224
+    image_size: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     validation: str | float = 0.2
     photos_per_class: int | None = None
     labels: str = "folder"
@@ -83,12 +92,43 @@ class TrainConfig:
 
     def backbone_spec(self) -> BackboneSpec:
         """Network and starting weights."""
-        weights = self.weights or ("none" if self.mode == "from-scratch" else "imagenet")
+        weights = self.weights or ("none" if self.mode == "from-scratch" else "")
         return BackboneSpec(name=self.backbone, weights=weights, seed=self.seed)
 
+    @property
+    def given_preprocessing(self) -> dict[str, Any]:
+        """What is said of the network's input, by the names of `Preprocessing`."""
+        return {"size": self.image_size, "mean": self.mean, "std": self.std}
+
     def preprocessing(self) -> Preprocessing:
-        """How photos become the network's input."""
-        return Preprocessing(size=self.image_size)
+        """How photos become the network's input; of one's own network, see `settled`."""
+        return choose_preprocessing(self.given_preprocessing)
+
+    def settled(self) -> TrainConfig:
+        """The same with what the network states of its input, for all that is not said here.
+
+        Mean and deviation stay None where they are the usual ones.
+
+        Raises:
+            UsageError: the network cannot be built, or states what cannot be.
+
+        Cost: builds a network of one's own, without weights from a file.
+        """
+        stated = {}
+        if is_own(self.backbone):
+            network = build_backbone(BackboneSpec(name=self.backbone, weights="none"))
+            stated = stated_preprocessing(inner_network(network), self.backbone)
+        found = choose_preprocessing(self.given_preprocessing, stated)
+        return replace(
+            self,
+            image_size=found.size,
+            mean=None if found.mean == Preprocessing.mean else found.mean,
+            std=None if found.std == Preprocessing.std else found.std,
+        )
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings as JSON gives them back."""
+        return dict(json.loads(json.dumps(asdict(self))))
 
     def schedule(self) -> Schedule:
         """Learning rate over time."""
@@ -110,7 +150,7 @@ class TrainConfig:
             ),
             mode=self.mode,
             batch_norm=self.batch_norm,
-            size=self.image_size,
+            size=self.preprocessing().size,
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from pipelines.train.places import check_places
 from pipelines.train.publishing import finished_model, resume_split
 from pipelines.train.split import Split, share_photos
 from retrieval.augmentations import load_recipe
+from retrieval.own_networks import describe_preprocessing
 from retrieval.storage import absolute_uri
 from retrieval.training.network import TrainingNetwork
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION
@@ -52,8 +52,16 @@ def estimate(
         RetrievalError: as `run` does before it opens the first photo.
     """
     photos, model = absolute_uri(photos), absolute_uri(model)
-    settings = {"photos": photos, **asdict(config)}
-    report = {"dry_run": True, "photos": photos, "model": model, "backbone": config.backbone}
+    given = config.given_preprocessing
+    config = config.settled()
+    settings = {"photos": photos, **config.recorded()}
+    report = {
+        "dry_run": True,
+        "photos": photos,
+        "model": model,
+        "backbone": config.backbone,
+        "preprocessing": describe_preprocessing(config.preprocessing(), given),
+    }
     if finished_model(model, settings):
         return {**report, "already_trained": True}
     check_places(photos, model, config)
@@ -107,7 +115,7 @@ def _work(
     network: TrainingNetwork, config: TrainConfig, place: Placement, ground: Ground
 ) -> dict[str, Any]:
     num = place.num_workers if isinstance(place.num_workers, int) else place.num_workers[1]
-    pixels = math.ceil(config.batch_size / num) * config.image_size**2 * 3 * 4
+    pixels = math.ceil(config.batch_size / num) * config.preprocessing().size ** 2 * 3 * 4
     worker_bytes = _TORCH_BYTES + _COPIES * _size(network) + pixels
     decoders = place.num_decoders
     plan = ground.plan(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from pipelines.train.trainer import run_trainer
 from retrieval.augmentations import load_recipe
 from retrieval.errors import UsageError
 from retrieval.model_folder import ModelFolder
+from retrieval.own_networks import describe_preprocessing
 from retrieval.storage import absolute_uri, check_writable, join
 from retrieval.training.sampling import epoch_batches
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION
@@ -72,9 +72,10 @@ def run(  # noqa: PLR0913 - every job has `site`
     """
     start, laps = time.monotonic(), Laps()
     photos, model = absolute_uri(photos), absolute_uri(model)
-    settings = {"photos": photos, **asdict(config)}
+    given, config = config.given_preprocessing, config.settled()
+    settings = {"photos": photos, **config.recorded()}
     if found := finished_model(model, settings):
-        return {**_report(found), "already_trained": True, "seconds": _since(start)}
+        return {**_report(found, given), "already_trained": True, "seconds": _since(start)}
     check_places(photos, model, config)
     check_writable(model)
     split = resume_split(model, settings)
@@ -114,7 +115,7 @@ def run(  # noqa: PLR0913 - every job has `site`
         laps.end("train")
         published = publish(model, plan, settings, outcome)
     return {
-        **_report(published),
+        **_report(published, given),
         "already_trained": False,
         "num_training": split.count(TRAINING),
         "num_validation": split.count(VALIDATION),
@@ -142,13 +143,14 @@ def check_batches(split: Split, config: TrainConfig, place: Placement) -> None:
     )
 
 
-def _report(model: ModelFolder) -> dict[str, Any]:
+def _report(model: ModelFolder, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": model.uri,
         "fingerprint": model.fingerprint,
         "backbone": model.backbone,
         "mode": model.mode,
         "dim": model.dim,
+        "preprocessing": describe_preprocessing(model.preprocessing, given),
         "num_classes": len(model.classes),
         "epochs": model.training["epochs_done"],
         "best": dict(model.metrics),

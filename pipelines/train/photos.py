@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray.data
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from pipelines.train.placement import DECODE_CPUS
 from retrieval.augmentations import Recipe, load_recipe
 from retrieval.fetching import FETCH_AT_ONCE
 from retrieval.index.reading import vectors_of
-from retrieval.storage import open_input
+from retrieval.storage import open_input, parquet_table
 from retrieval.training.epochs import PhotoBatch
 from retrieval.training.sampling import epoch_batches
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION
@@ -36,7 +35,7 @@ class TrainingPhotos:
 
     def __init__(self, plan: WorkerPlan, rank: int, num_workers: int) -> None:
         with open_input(plan.split_uri) as stream:
-            table = pq.read_table(stream)
+            table = parquet_table(stream)
         table = table.filter(pc.not_equal(table["side"], LEFT_OUT))  # may have classes of its own
         codes = {label: code for code, label in enumerate(plan.classes)}
         labels = pa.array([codes[label] for label in table["label"].to_pylist()], pa.int64())
@@ -106,7 +105,7 @@ class TrainingPhotos:
                 self._num_decoders and max(1, min(self._num_decoders, len(starts)))
             ),
         )
-        side = self._config.image_size
+        side = self._config.preprocessing().size
         for table in dataset.iter_batches(
             batch_size=share, batch_format="pyarrow", prefetch_batches=2
         ):

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pipelines.later_settings import TRAIN, comparable
 from pipelines.train.config import WorkerPlan
 from pipelines.train.places import checkpoints_of, remove_checkpoints
@@ -31,11 +29,12 @@ from retrieval.storage import (
     first_line,
     join,
     open_input,
+    parquet_table,
     read_bytes,
     write_bytes,
 )
 from retrieval.table_format import check_table_format, with_format
-from retrieval.training.checkpoints import Progress
+from retrieval.training.checkpoints import load_checkpoint
 from retrieval.training.curves import draw_curves
 
 __all__ = ["finished_model", "publish", "resume_split", "start_folder"]
@@ -74,7 +73,7 @@ def resume_split(model: str, settings: Mapping[str, Any]) -> Split | None:
     for uri in (join(model, name) for name in ("split.parquet", "rejects.parquet")):
         try:
             with open_input(uri) as stream:
-                tables.append(pq.read_table(stream))
+                tables.append(parquet_table(stream))
         except DAMAGED_PARQUET as error:
             raise _damaged(uri, error) from error
         check_table_format(tables[-1].schema, _FORMAT, uri, StorageError)
@@ -136,7 +135,7 @@ def publish(
             f"--learning-rate, or --warmup-epochs 1."
         )
     with outcome.checkpoint.as_directory() as folder:
-        progress = Progress.load(Path(folder))
+        progress = load_checkpoint(Path(folder))
     best = progress.best
     if best is None:
         raise StorageError(f"{checkpoints_of(model)}: its checkpoint holds no epoch. Remove it.")

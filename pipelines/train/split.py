@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.cluster.site import Site
@@ -23,6 +22,7 @@ from retrieval.storage import (
     first_line,
     join,
     open_input,
+    parquet_table,
 )
 from retrieval.table_format import check_table_format
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION, assign_sides, hold_out
@@ -80,7 +80,7 @@ def split_photos(photos: str, config: TrainConfig, say: Callable[[str], None], s
         return scan_photos(
             folder,
             config.labels,
-            size=config.image_size,
+            size=config.preprocessing().size,
             site=site,
             follow_links=config.follow_links,
         )
@@ -152,7 +152,7 @@ def _with_sources(found: pa.Table, photos: str) -> pa.Table:
     if file_exists(uri):
         try:
             with open_input(uri) as stream:
-                rows = pq.read_table(stream, columns=["image_id", "source_sha256", "technique"])
+                rows = parquet_table(stream, columns=["image_id", "source_sha256", "technique"])
         except DAMAGED_PARQUET as error:
             raise IndexFormatError(
                 f"{uri}: cannot be read ({first_line(error)}), so that copies of validation photos "

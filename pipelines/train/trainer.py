@@ -36,7 +36,7 @@ _ENVIRONMENT = {
     # Waiting for room, not for torch. Then an elastic training looks anew what there is: a node
     # that has just gone is counted for some seconds more, and nobody would ever fill its place.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # networks of one's own are imported from where one stands
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a network of one's own may read files beside where one stands
 }
 
 

@@ -26,7 +26,7 @@ from pipelines.train.config import WorkerPlan
 from pipelines.train.photos import TrainingPhotos
 from retrieval.errors import TrainingError
 from retrieval.storage import write_bytes
-from retrieval.training.checkpoints import Progress, is_better
+from retrieval.training.checkpoints import Progress, is_better, load_checkpoint
 from retrieval.training.epochs import (
     Device,
     JudgedPhotos,
@@ -125,7 +125,7 @@ class _Worker:
         if checkpoint is None:
             return Progress()
         with checkpoint.as_directory() as folder:
-            return Progress.load(Path(folder), self.network, self.optimizer)
+            return load_checkpoint(Path(folder), self.network, self.optimizer)
 
     def run_epoch(self, epoch: int, streams: StreamsAhead[PhotoBatch]) -> dict[str, Any]:
         """Train and validate on the next two streams; the same record on every worker."""

@@ -24,7 +24,7 @@ from retrieval.index.rejects import reject_tables
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.table import Index
-from retrieval.storage import DAMAGED_PARQUET, first_line, join, read_buffer
+from retrieval.storage import DAMAGED_PARQUET, first_line, join, parquet_file, read_buffer
 from retrieval.vectors import VectorFile, VectorSource
 from retrieval.vectors.checks import check_vectors
 from retrieval.vectors.duplicates import find_duplicate
@@ -102,7 +102,7 @@ def _check_shard(index: Index, shard: Shard, rejected: pa.Array) -> list[str]:
     if shard.sha256 and hashlib.sha256(data).hexdigest() != shard.sha256:
         return [f"{where}: not the bytes that were committed: their SHA-256 is another."]
     try:
-        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+        with parquet_file(pa.BufferReader(data), page_checksum_verification=True) as file:
             _check_make(index.spec, file, where)
             if file.metadata.num_rows != shard.num_rows:
                 found = f"{file.metadata.num_rows} rows, but {shard.num_rows} were committed"

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError, VacuumedError
 from retrieval.images import Reason
@@ -21,7 +20,7 @@ from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard, is_intact
 from retrieval.index.staging import Receipt, read_receipts, read_rejects
 from retrieval.index.table import Index
-from retrieval.storage import file_stamp, first_line, join, open_input
+from retrieval.storage import file_stamp, first_line, join, open_input, parquet_file
 
 __all__ = ["Comparison", "Night", "compare"]
 
@@ -169,7 +168,7 @@ def _described(uri: str, spec: EmbeddingSpec, shard: Shard) -> Iterator[pa.Recor
     try:
         with (
             open_input(address) as stream,
-            pq.ParquetFile(stream, page_checksum_verification=True) as file,
+            parquet_file(stream, page_checksum_verification=True) as file,
         ):
             if any(file.schema_arrow.get_field_index(name) < 0 for name in schema.names):
                 raise strange_shard(uri, shard)

@@ -24,7 +24,14 @@ from retrieval.errors import IndexFormatError
 from retrieval.index.schema import index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.table import Index, open_index
-from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input, read_buffer
+from retrieval.storage import (
+    DAMAGED_PARQUET,
+    first_line,
+    join,
+    open_input,
+    parquet_file,
+    read_buffer,
+)
 
 __all__ = [
     "DAMAGED_SHARD",
@@ -194,7 +201,7 @@ def read_whole_shard(index_uri: str, shard: Shard, schema: pa.Schema) -> pa.Tabl
                 f"{uri}: not the bytes that were written: their SHA-256 is {found[:12]}…, but "
                 f"{shard.sha256[:12]}… was recorded. Embed the photos again with --heal."
             )
-        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+        with parquet_file(pa.BufferReader(data), page_checksum_verification=True) as file:
             table = file.read(columns=schema.names).select(schema.names)
         table.validate(full=True)
     except DAMAGED_SHARD as error:
@@ -210,7 +217,7 @@ def _open_shard(index_uri: str, shard: Shard) -> Iterator[pq.ParquetFile]:
     try:
         with (
             open_input(uri) as source,
-            pq.ParquetFile(
+            parquet_file(
                 source,
                 page_checksum_verification=True,
                 # A page that is read through a small buffer is decoded while in the cache.

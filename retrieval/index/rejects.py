@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError
 from retrieval.index.folder import is_behind_link, parquet_names
 from retrieval.index.names import REJECTS, REJECTS_FOLDER
 from retrieval.index.table import Index
-from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input
+from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input, parquet_table
 
 __all__ = ["reject_tables", "rejects_path"]
 
@@ -60,7 +59,7 @@ def reject_tables(index: Index, columns: Sequence[str]) -> Iterator[pa.Table]:
         where = join(index.uri, name)
         try:
             with open_input(where) as stream:
-                yield pq.read_table(stream, columns=list(columns), page_checksum_verification=True)
+                yield parquet_table(stream, columns=list(columns), page_checksum_verification=True)
         except DAMAGED_PARQUET as error:
             raise IndexFormatError(
                 f"{where}: these rejects cannot be read ({first_line(error)}). Restore "

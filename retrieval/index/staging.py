@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from retrieval.breakpoints import reached
 from retrieval.errors import IndexFormatError, StorageError, VacuumedError
@@ -31,6 +30,7 @@ from retrieval.storage import (
     first_line,
     join,
     open_input,
+    parquet_table,
     read_bytes,
     write_bytes,
 )
@@ -266,5 +266,5 @@ def read_own_rejects(index_uri: str, receipts: Iterable[Receipt]) -> pa.Table:
 
 def _read_rejects(index_uri: str, path: str) -> pa.Table:
     with open_input(join(index_uri, path)) as stream:
-        table = pq.read_table(stream, page_checksum_verification=True)
+        table = parquet_table(stream, page_checksum_verification=True)
     return table.select(INDEX_REJECT_SCHEMA.names).cast(INDEX_REJECT_SCHEMA)

@@ -5,9 +5,9 @@
     model.json            network, classes, preprocessing, fingerprint, settings, metrics
 
 model.json is written last and says the hash of the weights: a folder without it is no model,
-and weights that were swapped or cut are noticed. Nothing in a folder is ever unpickled. But a
-network of one's own is named as package.module:function, which loading imports and calls: use
-such folders only of people whose code you would run.
+and weights that were swapped or cut are noticed. Nothing in a folder is ever unpickled, and no code
+is run because a folder names it: the package.module:function of a network of one's own is imported
+and called only where the caller names it, too.
 """
 
 from retrieval.model_folder.manifest import (

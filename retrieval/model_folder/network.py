@@ -25,6 +25,7 @@ from retrieval.model_folder.manifest import (
     format_manifest,
     parse_manifest,
 )
+from retrieval.own_networks import check_named
 from retrieval.storage import (
     absolute_uri,
     first_line,
@@ -105,13 +106,21 @@ def _head_prefix(names: Iterable[str]) -> str:
     return prefix
 
 
-def load_network(model: ModelFolder) -> nn.Module:
+def load_network(model: ModelFolder, backbone: str | None = None) -> nn.Module:
     """The network without its head, as `build_backbone` gives it, with the model's weights.
 
+    Args:
+        model: As `open_model` gives it.
+        backbone: The network's name as the caller knows it. A function, "package.module:function",
+            must be named here: it is imported and called, which a folder alone must not bring
+            about. Otherwise it may be left out.
+
     Raises:
+        UsageError: the folder's network is a function that is not named, or another one is.
         ModelError: the weights cannot be read, or are not what model.json describes: every
             byte of the file, the head's shape and the fingerprint are checked.
     """
+    check_named(model.uri, model.backbone, backbone)
     spec = BackboneSpec(name=model.backbone, weights="none")
     state = _read_weights(model)
     try:

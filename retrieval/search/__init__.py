@@ -16,11 +16,15 @@ cpu            the engine on the CPU, made of
   passes         first passes: by product, by sums of differences, all pairs
   exact_pairs    canonical scores in compiled loops
   neighbours     the k nearest so far
+numba_settings where compiled loops are kept
 tuning         how short the first product should be
 guessing       what the k nearest will very likely reach
 gpu/           the engine on the GPU
 """
 
+from retrieval.search import numba_settings  # noqa: F401 - before any function is compiled
+
+# isort: split
 from retrieval.search.candidates import Candidates, best
 from retrieval.search.cpu import CpuSearch, warm_up
 from retrieval.search.guessing import guess_floors

@@ -34,6 +34,7 @@ from retrieval.storage.listing import (
     list_files,
     walk,
 )
+from retrieval.storage.parquet import parquet_file, parquet_table
 from retrieval.storage.places import check_apart, is_same_place
 from retrieval.storage.removal import is_path_below, remove_written
 
@@ -61,6 +62,8 @@ __all__ = [
     "list_files",
     "open_input",
     "open_store",
+    "parquet_file",
+    "parquet_table",
     "read_buffer",
     "read_bytes",
     "remove_file",

@@ -20,7 +20,7 @@ from torch import Tensor, nn, optim
 from retrieval.errors import StorageError
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 
-__all__ = ["Progress", "is_better"]
+__all__ = ["Progress", "is_better", "load_checkpoint"]
 
 _FORMAT = 1
 Record = dict[str, Any]  # the figures of an epoch; see `pipelines.train_worker`
@@ -70,8 +70,9 @@ class Progress:
     ) -> Progress:
         """Read a checkpoint, and put network and optimizer where they were.
 
-        Nothing is unpickled but tensors and plain values. Raises StorageError where a newer
-        release has written it.
+        Nothing is unpickled but tensors and plain values. Of a damaged checkpoint whatever torch
+        raises comes through; `load_checkpoint` says it in our words. Raises StorageError where a
+        newer release has written it.
         """
         progress = cls()
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
@@ -86,6 +87,25 @@ class Progress:
         if optimizer is not None:
             optimizer.load_state_dict(state["optimizer"])
         return progress
+
+
+def load_checkpoint(
+    folder: Path, network: nn.Module | None = None, optimizer: optim.Optimizer | None = None
+) -> Progress:
+    """As `Progress.load`, of a folder that may be somebody else's.
+
+    Raises:
+        StorageError: it is damaged, does not fit, or holds more than tensors and plain values.
+    """
+    try:
+        return Progress.load(folder, network, optimizer)
+    except Exception as error:  # torch raises a dozen types for broken bytes
+        # Not what torch says: it recommends to load the file without its safeguard.
+        raise StorageError(
+            f"{folder}: this checkpoint of a training cannot be loaded safely "
+            f"({type(error).__name__}): it is damaged, of another network, or holds more than "
+            f"tensors. Remove the folder `training` of the model, and train anew."
+        ) from error
 
 
 def is_better(record: Mapping[str, Any], than: Mapping[str, Any]) -> bool:

@@ -28,7 +28,15 @@ def draw_curves(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
     Returns:
         A PNG file.
     """
-    from matplotlib.figure import Figure  # takes half a second to load
+    import matplotlib as mpl  # takes half a second to load
+
+    with mpl.rc_context():
+        mpl.rcdefaults()  # not what a matplotlibrc says that lies in the current folder
+        return _draw(history, title)
+
+
+def _draw(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=11)

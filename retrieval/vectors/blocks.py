@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, RetrievalError
-from retrieval.storage import DAMAGED_PARQUET, first_line, is_local, open_input
+from retrieval.storage import DAMAGED_PARQUET, first_line, is_local, open_input, parquet_file
 from retrieval.vectors.checks import check_vectors
 from retrieval.vectors.columns import id_array, vector_array
 from retrieval.vectors.npy import npy_header
@@ -124,7 +123,7 @@ def _batches(
     is_ours = source.spec is not None  # other tools' checksums, if any, are not known to be right
     with (
         open_input(uri) as stream,
-        pq.ParquetFile(
+        parquet_file(
             stream,
             page_checksum_verification=is_ours,
             # pyarrow's defaults, and reading row group by row group, keep a whole column chunk

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError
-from retrieval.storage import DAMAGED_PARQUET, first_line, open_input
+from retrieval.storage import DAMAGED_PARQUET, first_line, open_input, parquet_file
 from retrieval.vectors.columns import FLOATS, VectorColumns, find_id_column
 from retrieval.vectors.source import VectorFile, VectorSource
 
@@ -108,7 +107,7 @@ def _number(name: str) -> str:
 
 def _inspect_ids(uri: str, wanted: VectorColumns) -> tuple[str, int]:
     try:
-        with open_input(uri) as stream, pq.ParquetFile(stream) as file:
+        with open_input(uri) as stream, parquet_file(stream) as file:
             id_column = find_id_column(file.schema_arrow, wanted.id_column, uri)
             return id_column, file.metadata.num_rows
     except DAMAGED_PARQUET as error:

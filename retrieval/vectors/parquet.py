@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import pyarrow.parquet as pq
-
 from retrieval.errors import IndexFormatError, StorageError
-from retrieval.storage import DAMAGED_PARQUET, first_line, open_input
-from retrieval.vectors.columns import (
-    VectorColumns,
-    find_id_column,
-    find_vector_column,
-    vector_dim,
-)
+from retrieval.storage import DAMAGED_PARQUET, first_line, open_input, parquet_file
+from retrieval.vectors.columns import VectorColumns, find_id_column, find_vector_column, vector_dim
 from retrieval.vectors.parts import row_group_rows
 from retrieval.vectors.source import VectorFile, VectorSource
 
@@ -48,7 +41,7 @@ def _inspect_parquet(name: str, wanted: VectorColumns) -> VectorSource:
         # Buffered, so that one page is read; pyarrow's default is the whole column chunk.
         with (
             open_input(name) as stream,
-            pq.ParquetFile(stream, buffer_size=2**16, pre_buffer=False) as file,
+            parquet_file(stream, buffer_size=2**16, pre_buffer=False) as file,
         ):
             schema = file.schema_arrow
             id_column = find_id_column(schema, wanted.id_column, name)

@@ -43,11 +43,11 @@ KINDS = {"augmented": "jpeg", "augmented-parquet": "parquet"}
 
 
 def network_of(model):
-    return load_network(model)
+    return load_network(model, OWN)  # no folder alone has code run
 
 
 def embedder_of(model):
-    return Embedder(model, model.preprocessing, precision="float32")
+    return Embedder(model, model.preprocessing, precision="float32", model_backbone=OWN)
 
 
 @pytest.mark.parametrize("name", HASHES["preprocessing"])

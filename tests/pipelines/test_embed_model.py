@@ -10,17 +10,26 @@ from click.testing import CliRunner
 
 from pipelines.cli import main
 from pipelines.embed import EmbedConfig, run
+from pipelines.train import TrainConfig
 from retrieval.backbones import BackboneSpec
 from retrieval.embedding import Embedder
 from retrieval.errors import ModelError, UsageError
 from retrieval.images import Preprocessing, decode_image
 from retrieval.index import is_index, open_index, read_index
 from retrieval.model_folder import write_model
+from tests.conftest import draw_photos
 from tests.retrieval.models import ONE_WEIGHT, SMALL, a_body, a_head, edit, facts, make_model
 
 
 def invoke(*arguments):
     return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+OWN = ("--backbone", ONE_WEIGHT)  # named as well: no folder has its code run
+
+
+def config_of(model):
+    return EmbedConfig(model=str(model), backbone=ONE_WEIGHT)
 
 
 def embed_in_a_loop(photos, ids, embedder, preprocessing):
@@ -32,9 +41,12 @@ def embed_in_a_loop(photos, ids, embedder, preprocessing):
 
 def test_embeddings_are_the_model_s_at_its_image_size(photos, tmp_path, ray_session):
     model = make_model(tmp_path / "model")
-    result = invoke("embed", photos, tmp_path / "index", "--model", tmp_path / "model")
+    result = invoke("embed", photos, tmp_path / "index", "--model", tmp_path / "model", *OWN)
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
+    assert report["preprocessing"] == {
+        **SMALL.to_json(), "from": dict.fromkeys(SMALL.to_json(), "model"),
+    }  # fmt: skip
     assert report["model"] == {
         "fingerprint": model.fingerprint,
         "backbone": ONE_WEIGHT,
@@ -70,7 +82,7 @@ def test_an_untrained_network_can_be_given_the_same_image_size(photos, tmp_path,
 
 def test_photos_and_model_on_an_object_store(photos, tmp_path, s3, ray_session):
     model = write_model(f"{s3}/embed/model", a_body(), a_head(), facts())
-    run(str(photos), str(tmp_path / "index"), EmbedConfig(model=f"{s3}/embed/model"))
+    run(str(photos), str(tmp_path / "index"), config_of(f"{s3}/embed/model"))
     spec = open_index(str(tmp_path / "index")).spec
     assert (spec.fingerprint, spec.weights) == (model.fingerprint, f"{s3}/embed/model")
 
@@ -93,7 +105,7 @@ def resize(folder):
 def test_weights_other_than_described_are_exit_code_1_and_one_line(photos, tmp_path, damage):
     make_model(tmp_path / "model")
     damage(tmp_path / "model")
-    result = invoke("embed", photos, tmp_path / "index", "--model", tmp_path / "model")
+    result = invoke("embed", photos, tmp_path / "index", "--model", tmp_path / "model", *OWN)
     assert result.exit_code == 1
     assert result.stderr.startswith(
         f"Error: {tmp_path}/model: weights.safetensors is not what model.json describes: "
@@ -125,7 +137,7 @@ def test_workers_whose_weights_are_others_than_the_driver_s_stop_the_job(
 
     monkeypatch.setitem(run.__globals__, "load_model", load_then_damage)
     with pytest.raises(ModelError) as caught:
-        run(str(photos), str(tmp_path / "index"), EmbedConfig(model=str(tmp_path / "model")))
+        run(str(photos), str(tmp_path / "index"), config_of(tmp_path / "model"))
     assert str(caught.value).startswith(
         f"{tmp_path}/model: weights.safetensors is not what model.json describes: its "
     )
@@ -146,18 +158,18 @@ def test_workers_take_the_driver_s_word_for_what_the_model_is(
 
     monkeypatch.setitem(run.__globals__, "load_model", load_then_replace)
     with pytest.raises(ModelError, match=r"weights\.safetensors is not what model\.json describes"):
-        run(str(photos), str(tmp_path / "index"), EmbedConfig(model=str(tmp_path / "model")))
+        run(str(photos), str(tmp_path / "index"), config_of(tmp_path / "model"))
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("--backbone", "resnet18"),  # also where it is the default's value
-        ("--backbone", "resnet50"),
-        ("--weights", "imagenet"),
+        ("--weights", "imagenet"),  # also where it is the default's value
         ("--seed", "0"),
         ("--image-size", "224"),
         ("--image-size", "96"),
+        ("--mean", "0.485,0.456,0.406"),
+        ("--std", "1,1,1"),
     ],
 )
 def test_a_model_with_what_it_decides_is_wrong_usage(tmp_path, option, value):
@@ -166,12 +178,82 @@ def test_a_model_with_what_it_decides_is_wrong_usage(tmp_path, option, value):
     assert result.stderr.endswith(f"Error: --model decides {option} too: give one of them.\n")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        ("--mean", "0.5", "'0.5' is not three numbers R,G,B, as in 0.5,0.5,0.5."),
+        ("--mean", "0.5,0.5,x", "'0.5,0.5,x' is not three numbers R,G,B, as in 0.5,0.5,0.5."),
+        ("--mean", "1,1,nan", "'1,1,nan' is not three numbers R,G,B, as in 0.5,0.5,0.5."),
+        ("--std", "1,1,1,1", "'1,1,1,1' is not three numbers R,G,B, as in 0.5,0.5,0.5."),
+        ("--std", "1,1,0", "'1,1,0' has one that is not above 0; the input is divided by it."),
+    ],
+)
+@pytest.mark.parametrize("verb", ["embed", "train", "reindex", "retry-rejects", "experiment"])
+def test_a_mean_and_a_deviation_are_three_numbers(verb, option, value, complaint):
+    result = invoke(verb, "photos", "output", option, value)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Error: Invalid value for '{option}': {complaint}\n")
+
+
+def plan(*arguments):
+    result = invoke(*arguments, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_what_a_network_states_of_its_input_and_what_the_options_say(photos, tmp_path):
+    """tests.fakes:stating wants its input as bytes on the scale [0, 1]."""
+    places = (photos, tmp_path / "index")
+    own, silent = ("--backbone", "tests.fakes:stating"), ("--backbone", "tests.fakes:mean_colour")
+    plain = {"size": 16, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+    stated = plan("embed", *places, *own)
+    origins = dict.fromkeys(plain, "network")
+    assert stated["preprocessing"] == {**plain, "from": origins}
+    assert stated["model"]["weights"] == "none"
+    said = plan("embed", *places, *own, "--image-size", 16, "--mean", "0,0,0", "--std", "1,1,1")
+    assert said["model"] == stated["model"]
+    assert set(said["preprocessing"]["from"].values()) == {"option"}
+    other = plan("reindex", *places, *own, "--mean", "0.5,0.5,0.5")
+    assert other["preprocessing"] == {
+        **plain, "mean": [0.5, 0.5, 0.5], "from": {**origins, "mean": "option"},
+    }  # fmt: skip
+    assert other["model"]["fingerprint"] != stated["model"]["fingerprint"]
+    usual = plan("embed", *places, *silent)["preprocessing"]
+    assert usual == {**Preprocessing().to_json(), "from": dict.fromkeys(usual["from"], "default")}
+
+
+def test_training_takes_the_network_s_word_and_a_night_the_folder_s(tmp_path):
+    photos = draw_photos(tmp_path / "photos")
+    stated = TrainConfig(backbone="tests.fakes:stating").settled()
+    assert stated.preprocessing() == Preprocessing(size=16, mean=(0, 0, 0), std=(1, 1, 1))
+    given = TrainConfig(backbone="tests.fakes:stating", image_size=32, std=(2, 2, 2)).settled()
+    assert given.preprocessing() == Preprocessing(size=32, mean=(0, 0, 0), std=(2, 2, 2))
+    found = plan("train", photos, tmp_path / "model", "--backbone", "tests.fakes:stating")
+    assert found["preprocessing"]["mean"] == [0.0, 0.0, 0.0]
+    assert found["preprocessing"]["from"]["mean"] == "network"
+    # The settings of trainings that were begun before there were these options.
+    assert TrainConfig().settled().recorded() | {"mean": None, "std": None} == (
+        TrainConfig(image_size=224).recorded()
+    )
+
+
+def test_settings_are_recorded_as_before_unless_they_are_unusual():
+    assert (
+        EmbedConfig().recorded()
+        == EmbedConfig(backbone="resnet18", weights="imagenet", image_size=224).recorded()
+    )
+    assert not {"mean", "std"} & EmbedConfig(mean=Preprocessing.mean).recorded().keys()
+    own = EmbedConfig(backbone="a:b").recorded(Preprocessing(size=16, mean=(0, 0, 0)))
+    assert (own["weights"], own["image_size"], own["mean"]) == ("none", 16, [0.0, 0.0, 0.0])
+    assert "std" not in own
+
+
 def test_an_image_size_of_no_pixels_is_wrong_usage():
     assert invoke("embed", "photos", "index", "--image-size", "0").exit_code == 2
 
 
 def test_a_config_with_a_model_and_what_it_decides_is_refused():
     with pytest.raises(UsageError) as caught:
-        EmbedConfig(model="m", backbone="resnet50", image_size=96)
-    assert str(caught.value) == "model='m': decides backbone, image_size too; leave it out."
+        EmbedConfig(model="m", backbone="resnet50", weights="none", image_size=96)
+    assert str(caught.value) == "model='m': decides weights, image_size too; leave it out."
     assert EmbedConfig(model="m", dtype="float32").model == "m"

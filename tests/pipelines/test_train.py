@@ -101,9 +101,14 @@ def test_every_photo_is_trained_on_or_measured_or_named(trained):
     ]
 
 
+def config_of(model):
+    """To embed with what was trained: a function of one's own is named again."""
+    return embed.EmbedConfig(model=str(model), backbone=SMALL.backbone)
+
+
 def test_embed_takes_the_model_and_its_network_has_learnt(trained, photos, tmp_path):
     _, model, report, _, _ = trained
-    embed.run(str(photos), str(tmp_path / "index"), embed.EmbedConfig(model=str(model)))
+    embed.run(str(photos), str(tmp_path / "index"), config_of(model))
     rows = read_index(str(tmp_path / "index"))
     assert rows.index.spec.fingerprint == report["fingerprint"]
     assert rows.index.spec.dim == 8

@@ -214,7 +214,7 @@ def test_a_worker_with_other_weights_is_refused():
 
 def test_a_model_embeds_as_its_network_with_its_weights_and_preprocessing(tmp_path):
     model = make_model(tmp_path)
-    embedder = Embedder(model, model.preprocessing, dtype="float32")
+    embedder = Embedder(model, model.preprocessing, dtype="float32", model_backbone=model.backbone)
     backbone = BackboneSpec(name=ONE_WEIGHT.name, weights=model.weights_uri)
     plain = Embedder(backbone, model.preprocessing, dtype="float32")
     assert embedder.spec == dataclasses.replace(plain.spec, weights=str(tmp_path))

@@ -16,8 +16,17 @@ from torch import nn
 from retrieval.backbones import BACKBONES, BackboneSpec, build_backbone, fingerprint, inner_network
 from retrieval.errors import ModelError, StorageError
 from retrieval.images import Preprocessing
-from retrieval.model_folder import is_model, load_network, open_model, write_model
-from tests.retrieval.models import ONE_WEIGHT, SMALL, a_body, a_head, facts, make_model, refusal
+from retrieval.model_folder import is_model, open_model, write_model
+from tests.retrieval.models import (
+    ONE_WEIGHT,
+    SMALL,
+    a_body,
+    a_head,
+    facts,
+    load_trusted,
+    make_model,
+    refusal,
+)
 
 HERE = "tests.retrieval.test_model_folder"
 ANEW = "Copy the folder anew as a whole, or train again: retrieval-cli train PHOTOS MODEL"
@@ -40,7 +49,7 @@ def test_a_model_comes_back_as_it_was_written(tmp_path, name, dim):
     assert model.dim == dim
     assert model.fingerprint == fingerprint(BackboneSpec(name=name), body, SMALL)
 
-    loaded = load_network(model)
+    loaded = load_trusted(model)
     assert states_equal(loaded.state_dict(), body.state_dict())
     assert not any(layer.training for layer in loaded.modules())
     assert not any(weight.requires_grad for weight in loaded.parameters())
@@ -121,7 +130,7 @@ def test_a_head_never_takes_the_name_of_a_layer(tmp_path):
     state = safetensors.torch.load_file(model.weights_uri)
     assert torch.equal(state["fc.fc.fc.weight"], head.weight)
     assert torch.equal(state["fc.weight"], body.network.fc.weight)
-    assert states_equal(load_network(model).state_dict(), body.state_dict())
+    assert states_equal(load_trusted(model).state_dict(), body.state_dict())
     spec = BackboneSpec(name=name, weights=model.weights_uri)
     assert states_equal(build_backbone(spec).state_dict(), body.state_dict())
 
@@ -148,7 +157,7 @@ def test_a_half_written_model_is_no_model(tmp_path, monkeypatch, fails_at, was_t
         f"no finished model there (no model.json). Train one: retrieval-cli train PHOTOS {folder}"
     )
     assert refusal(open_model, str(folder)) == f"{folder}: {message}"
-    assert load_network(make_model(folder, seed=2)) is not None
+    assert load_trusted(make_model(folder, seed=2)) is not None
     assert is_model(str(folder))
 
 
@@ -188,7 +197,7 @@ def test_facts_that_make_no_model_are_refused_before_anything_is_written(
     before = make_model(tmp_path / "model", seed=1)
     arguments = (str(tmp_path / "model"), a_body(), a_head(), facts(**changes))
     assert complaint in refusal(write_model, *arguments, kind=kind)
-    assert load_network(open_model(str(tmp_path / "model"))) is not None
+    assert load_trusted(open_model(str(tmp_path / "model"))) is not None
     assert open_model(str(tmp_path / "model")) == before
 
 
@@ -210,11 +219,11 @@ def test_a_model_on_an_object_store(s3):
     model = open_model(uri)
     assert model == written
     assert model.weights_uri == f"{uri}/weights.safetensors"
-    assert states_equal(load_network(model).state_dict(), a_body().state_dict())
+    assert states_equal(load_trusted(model).state_dict(), a_body().state_dict())
     spec = BackboneSpec(name=ONE_WEIGHT, weights=model.weights_uri)
     assert fingerprint(spec, build_backbone(spec), SMALL) == model.fingerprint
     write_model(uri, a_body(seed=8), a_head(), facts())
-    assert refusal(load_network, model).startswith(
+    assert refusal(load_trusted, model).startswith(
         f"{uri}: weights.safetensors is not what model.json describes: its "
     )
     assert open_model(uri).fingerprint != model.fingerprint

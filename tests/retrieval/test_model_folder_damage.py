@@ -12,8 +12,16 @@ import torch
 from torch import nn
 
 from retrieval.backbones import BackboneSpec, build_backbone, fingerprint
-from retrieval.model_folder import load_network, open_model
-from tests.retrieval.models import ONE_WEIGHT, SMALL, a_body, edit, make_model, refusal
+from retrieval.model_folder import open_model
+from tests.retrieval.models import (
+    ONE_WEIGHT,
+    SMALL,
+    a_body,
+    edit,
+    load_trusted,
+    make_model,
+    refusal,
+)
 
 HERE = "tests.retrieval.test_model_folder_damage"
 ANEW = "Copy the folder anew as a whole, or train again: retrieval-cli train PHOTOS MODEL"
@@ -119,7 +127,7 @@ def test_a_model_json_with_a_wrong_value_is_refused(tmp_path, changes, complaint
 def test_weights_that_are_gone_are_refused(tmp_path):
     model = make_model(tmp_path)
     Path(model.weights_uri).unlink()
-    assert refusal(load_network, model) == (
+    assert refusal(load_trusted, model) == (
         f"{model.weights_uri}: cannot be read (No such file or directory). "
         f"Put the whole model folder where every machine can read it."
     )
@@ -127,7 +135,7 @@ def test_weights_that_are_gone_are_refused(tmp_path):
 
 def weights_refusal(model):
     begin = f"{model.uri}: weights.safetensors is not what model.json describes: "
-    message = refusal(load_network, model)
+    message = refusal(load_trusted, model)
     assert message.startswith(begin)
     assert message.endswith(f". {ANEW}")
     return message.removeprefix(begin).removesuffix(f". {ANEW}")
@@ -248,6 +256,6 @@ def test_weights_of_another_network_are_refused(tmp_path, backbone, complaint):
 def test_a_network_that_cannot_be_built_here_is_said_to_be_the_model_s(tmp_path, backbone):
     make_model(tmp_path)
     edit(tmp_path, backbone=backbone)
-    assert refusal(load_network, open_model(str(tmp_path))).startswith(
+    assert refusal(load_trusted, open_model(str(tmp_path))).startswith(
         f"{tmp_path}: its network cannot be built here. --backbone {backbone}: "
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -98,3 +99,12 @@ def test_one_epoch_is_enough_and_epochs_are_whole_numbers(drawn):
             ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
             assert ticks
             assert all(tick == round(tick) for tick in ticks)
+
+
+def test_what_a_matplotlibrc_says_changes_nothing():
+    """It is read from the current folder, and may have LaTeX run."""
+    usual = draw_curves(history_of(4), "resnet18")
+    theirs = {"text.usetex": True, "figure.facecolor": "red", "lines.linewidth": 9.0}
+    with mpl.rc_context(theirs):
+        assert draw_curves(history_of(4), "resnet18") == usual
+        assert mpl.rcParams["figure.facecolor"] == "red"

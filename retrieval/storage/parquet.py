@@ -1,0 +1,65 @@
+"""Parquet files that somebody else may have written, read without running anything of theirs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["parquet_file", "parquet_table"]
+
+
+def parquet_file(source: pa.NativeFile, **options: Any) -> pq.ParquetFile:  # noqa: ANN401
+    """Open a file as `pq.ParquetFile` does, if its columns hold plain values.
+
+    A column may say that it is of an extension type. Ray Data registers one whose bytes are
+    pickles, and a look at a value would run what is in them, in every process that has loaded it.
+
+    Raises:
+        pa.ArrowInvalid: a column's values are bytes that only Python code makes sense of.
+    """
+    file = pq.ParquetFile(source, **options)
+    try:
+        _check_plain(file.schema_arrow)
+    except pa.ArrowInvalid:
+        file.close()
+        raise
+    return file
+
+
+def parquet_table(source: pa.NativeFile, **options: Any) -> pa.Table:  # noqa: ANN401
+    """Read a file as `pq.read_table` does; otherwise as `parquet_file`."""
+    table = pq.read_table(source, **options)
+    _check_plain(table.schema)
+    return table
+
+
+def _check_plain(schema: pa.Schema) -> None:
+    for field in schema:
+        if found := _code_of(field.type):
+            raise pa.ArrowInvalid(
+                f"the column {field.name!r} holds Python objects ({found}), which may run code "
+                f"when they are read; plain values are needed"
+            )
+
+
+def _code_of(kind: pa.DataType) -> str | None:
+    """Name of the extension type in a type, at any depth, whose values Python code reads."""
+    if isinstance(kind, pa.ExtensionType):  # made in Python; Arrow's own are none of these
+        return kind.extension_name if _is_bytes(kind.storage_type) else _code_of(kind.storage_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return None
+    if pa.types.is_dictionary(kind):
+        return _code_of(kind.value_type)
+    inner = (kind.field(number).type for number in range(kind.num_fields))
+    return next((found for one in inner if (found := _code_of(one))), None)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
