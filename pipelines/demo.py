@@ -41,7 +41,7 @@ _AUGMENT = augment.AugmentConfig(per_class=40, size=128)
 _TRAIN = train.TrainConfig(
     mode="from-scratch", image_size=96, epochs=6, learning_rate=1e-3, recipe="light"
 )
-_UNTRAINED = embed.EmbedConfig(weights="none", image_size=_TRAIN.image_size)
+_UNTRAINED = embed.EmbedConfig(weights="none", image_size=_TRAIN.image_size, new_model=True)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def run(output: str, say: Callable[[str], None]) -> dict[str, Any]:
             places.augmented, places.model, _TRAIN, say=lambda line: say(f"     {line}")
         )
         say("5/6  embedding, ranking and evaluating with the trained network ...")
-        after, _ = _measure(drawn, places, "after", embed.EmbedConfig(model=places.model))
+        trained_one = embed.EmbedConfig(model=places.model, new_model=True)
+        after, _ = _measure(drawn, places, "after", trained_one)
     say("6/6  writing the report ...")
     page = places.page
     report.run(

@@ -19,9 +19,9 @@ __all__ = ["AUGMENT", "TRAIN", "Later", "comparable"]
 
 Later: TypeAlias = Mapping[str, Any]  # name of an option → what all did before it
 
-# None: the usual mean and deviation of ImageNet, as all networks had.
-TRAIN: Final[Later] = {"mean": None, "std": None}
-AUGMENT: Final[Later] = {}
+# Mean and deviation: None is those of ImageNet, as all networks had.
+TRAIN: Final[Later] = {"mean": None, "std": None, "decoder": 1}
+AUGMENT: Final[Later] = {"decoder": 1}
 
 
 def comparable(settings: Mapping[str, Any], later: Later) -> dict[str, Any]:
@@ -32,8 +32,8 @@ def comparable(settings: Mapping[str, Any], later: Later) -> dict[str, Any]:
         later: Options that came after the first release.
 
     Returns:
-        The settings as JSON gives them back, without later ones that are as all were before: the
-        hash of it is then that of the first release, too.
+        The settings as JSON gives them back, without later ones that are as all were before, or
+        None, which leaves them open: the hash of it is then that of the first release, too.
 
     Example:
         >>> comparable({"size": (3, 4), "decoder": 1}, {"decoder": 1})
@@ -44,5 +44,7 @@ def comparable(settings: Mapping[str, Any], later: Later) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps({**settings}))
     known = json.loads(json.dumps({**later}))
     return {
-        name: value for name, value in plain.items() if name not in known or value != known[name]
+        name: value
+        for name, value in plain.items()
+        if name not in known or value not in (None, known[name])
     }

@@ -24,7 +24,7 @@ from pipelines.tally import Tally
 from retrieval.catalogue import LINK_OUTSIDE_BYTES, list_photos
 from retrieval.errors import StorageError, UsageError
 from retrieval.fetching import FETCH_AT_ONCE, fetch_photos
-from retrieval.images import Preprocessing
+from retrieval.images import FIRST_DECODER, Preprocessing
 from retrieval.index.schema import REJECT_SCHEMA
 from retrieval.labels import assign_labels
 from retrieval.storage import absolute_uri, is_local
@@ -60,7 +60,13 @@ class Scan:
 
 
 def scan_photos(
-    photos: str, rule: str, *, size: int, site: Site, follow_links: bool = False
+    photos: str,
+    rule: str,
+    *,
+    size: int,
+    site: Site,
+    decoder: int = FIRST_DECODER,
+    follow_links: bool = False,
 ) -> Scan:
     """List a folder of labelled photos and open each of them once. Needs a connected Ray.
 
@@ -69,6 +75,7 @@ def scan_photos(
         rule: How photos get their labels; see `retrieval.labels`.
         size: Side in pixels at which the job will decode: a JPEG is read at a reduced scale.
         site: Where the job runs.
+        decoder: By which the job will decode.
         follow_links: Whether links out of the folder are followed.
 
     Raises:
@@ -77,7 +84,9 @@ def scan_photos(
     """
     photos = absolute_uri(photos)
     labelled, num_listed = _list_labelled(photos, rule, follow_links=follow_links)
-    opened = _open_all(labelled, Preprocessing(size=size), site).sort_by("image_id")
+    opened = _open_all(labelled, Preprocessing(size=size, decoder=decoder), site).sort_by(
+        "image_id"
+    )
     is_good = pc.is_null(opened["reason"])
     tell_rejects(Counter(opened["reason"].drop_null().to_pylist()))
     good = opened.filter(is_good).drop_columns(["modified_at", "reason", "message"])

@@ -54,8 +54,9 @@ class Embedder:
 
         Args:
             backbone: The network and its weights, or a model that was trained.
-            preprocessing: How the pixels are made; a model has its own. Of a network, some
-                values of it by name are enough: the others are what one's own network states
+            preprocessing: How the pixels are made; a model has its own, but the decoder may be
+                another one: then the fingerprint is another one, too. Of a network, some values
+                of it by name are enough: the others are what one's own network states
                 (`stated_preprocessing`), or the defaults.
             model_backbone: The name of a model's network where that is a function of one's own;
                 see `load_network`.
@@ -212,19 +213,19 @@ def _load(
             preprocessing,
             {"fingerprint": found, "backbone": backbone.name, "weights": backbone.weights},
         )
+    own = backbone.preprocessing
     if not isinstance(preprocessing, Preprocessing):
-        preprocessing = replace(backbone.preprocessing, **(preprocessing or {}))
-    if preprocessing != backbone.preprocessing:
+        preprocessing = replace(own, **(preprocessing or {}))
+    if preprocessing != replace(own, decoder=preprocessing.decoder):
         raise MismatchError(
-            f"{backbone.uri}: was trained with {backbone.preprocessing}, not with "
-            f"{preprocessing}. Make the pixels as the model wants them."
+            f"{backbone.uri}: was trained with {own}, not with {preprocessing}. Make the pixels as "
+            f"the model wants them."
         )
+    network, found = load_network(backbone, model_backbone), backbone.fingerprint  # by its own
+    if preprocessing != own:
+        found = fingerprint(BackboneSpec(name=backbone.backbone), network, preprocessing)
     return (
-        load_network(backbone, model_backbone),
+        network,
         preprocessing,
-        {
-            "fingerprint": backbone.fingerprint,
-            "backbone": backbone.backbone,
-            "weights": backbone.uri,
-        },
+        {"fingerprint": found, "backbone": backbone.backbone, "weights": backbone.uri},
     )

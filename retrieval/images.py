@@ -1,6 +1,7 @@
 """Bytes of a photo → RGB uint8, or the reason why not.
 
-The rules, which are part of every fingerprint through `DECODER_VERSION`:
+The rules of decoder 1. A decoder is a property of a model (`Preprocessing.decoder`), never of
+the program: a model keeps the one that it was trained by.
 
     format         by content, never by name; only `FORMATS`; of animations the first frame
     orientation    EXIF (or XMP) is applied; where it is damaged it is ignored
@@ -22,8 +23,8 @@ import math
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from io import BytesIO
@@ -63,7 +64,8 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS: Final = 120_000_000
 # MAX_PIXELS fit uncompressed at 4 bytes each: for photos the pixel budget decides, not this.
 MAX_FILE_BYTES: Final = 512 * 2**20
-DECODER_VERSION: Final = 1  # raised with every change of the rules above
+# Of a network that is named without a model folder.
+FIRST_DECODER: Final = 1
 # A JPEG is decoded at 1/2, 1/4 or 1/8 only where both sides stay >= this many times the target.
 # Against the full decode of 48 photos (0.9-4.3 megapixels) at 224: mean difference 0.41 of 255,
 # worst photo 0.99, worst value 17; 40 % less time. Without `box` in _load: 0.70, 2.8, 45.
@@ -89,11 +91,13 @@ class Preprocessing:
         size: Side in pixels of the square to which a photo is stretched, >= 1.
         mean: Of red, green, blue on the scale [0, 1]; ImageNet's.
         std: The same, > 0. A value outside its range raises UsageError.
+        decoder: Version of the rules by which a file becomes pixels, one of `decoders()`.
     """
 
     size: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    decoder: int = FIRST_DECODER
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # 0 and 0.0 are equal and must not give two fingerprints
@@ -102,18 +106,27 @@ class Preprocessing:
         is_finite = all(map(math.isfinite, (*self.mean, *self.std)))
         if not (is_complete and is_finite and self.size >= 1 and min(self.std) > 0):
             raise UsageError(f"{self}: needed are a whole size >= 1, 3 finite means, 3 stds > 0.")
+        check_decoder(self.decoder)
 
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of all that changes the input, the rules of decoding included.
 
         Pillow's version is left out: its patch releases must not invalidate an index.
         """
-        content = {"decoder_version": DECODER_VERSION, **self.to_json()}
+        values = self.to_json()
+        values.pop("decoder", None)  # version 1 hashed it by another name, its value 1 too
+        content = {"decoder_version": self.decoder, **values}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a model folder; `from_json` is the way back."""
-        return {"size": self.size, "mean": list(self.mean), "std": list(self.std)}
+        """Plain values for a model folder; `from_json` is the way back.
+
+        A key that version 1 of the form did not have is there only where its value is another
+        one than version 1 meant: see `LATER_KEYS`.
+        """
+        values = {"size": self.size, "mean": list(self.mean), "std": list(self.std)}
+        later = {name: getattr(self, name) for name in LATER_KEYS}
+        return values | {name: value for name, value in later.items() if value != LATER_KEYS[name]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
@@ -123,13 +136,22 @@ class Preprocessing:
             ModelError: A key is unknown or missing, or a value is outside its range.
                 Nothing is filled from the defaults: they may change, a model may not.
         """
-        found, needed = sorted(values), sorted(field.name for field in fields(cls))
-        if found != needed:
-            raise ModelError(f"Preprocessing of the model: keys {found}, needed are {needed}.")
+        found, names = sorted(values), {field.name for field in fields(cls)}
+        needed = names - LATER_KEYS.keys()
+        if not needed <= values.keys() <= names:
+            raise ModelError(
+                f"Preprocessing of the model: keys {found}, needed are {sorted(needed)}."
+            )
         try:
-            return cls(**values)
+            return cls(**{**LATER_KEYS, **values})
         except (TypeError, ValueError) as error:
             raise ModelError(f"Preprocessing of the model: {error}") from error
+
+
+# Keys that the form of version 1 did not have → what version 1 meant. Constants, whatever the
+# defaults of `Preprocessing` become: at these values a key is neither written nor hashed, so that
+# what was written and hashed before stays as it was.
+LATER_KEYS: Final[Mapping[str, Any]] = {"decoder": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +175,8 @@ def decode_image(data: bytes, preprocessing: Preprocessing) -> DecodedImage:
     Raises:
         ImageError: The photo cannot be decoded; `reason` is a `Reason`, `message` one line.
     """
-    side = preprocessing.size
-    with _refusing(data), _load(data, _OVERSAMPLING * side) as (stored, box, orientation, size):
+    side, load = preprocessing.size, _LOADERS[preprocessing.decoder]
+    with _refusing(data), load(data, _OVERSAMPLING * side) as (stored, box, orientation, size):
         # Turned after resizing, because `box` lies in the picture as it is stored.
         square = stored.resize((side, side), Image.Resampling.BILINEAR, box=box)
         upright = square.transpose(_TURNS[orientation]) if orientation > 1 else square
@@ -162,13 +184,16 @@ def decode_image(data: bytes, preprocessing: Preprocessing) -> DecodedImage:
         return DecodedImage(np.array(upright), *size)
 
 
-def load_rgb(data: bytes, *, min_size: int | None = None) -> tuple[Image.Image, int, int]:
+def load_rgb(
+    data: bytes, *, min_size: int | None = None, decoder: int = FIRST_DECODER
+) -> tuple[Image.Image, int, int]:
     """Decode a whole file at the photo's own size: the step before resizing.
 
     Args:
         data: Content of the file.
         min_size: If given, a JPEG may come out at 1/2, 1/4 or 1/8 of its size while both
             sides stay >= min_size >= 1. Its edges may then reach part of a pixel too far.
+        decoder: One of `decoders()`.
 
     Returns:
         The upright picture in mode RGB; width and height of the whole photo, reduced or not.
@@ -176,7 +201,7 @@ def load_rgb(data: bytes, *, min_size: int | None = None) -> tuple[Image.Image, 
     Raises:
         ImageError: As `decode_image`.
     """
-    with _refusing(data), _load(data, min_size) as (stored, _, orientation, size):
+    with _refusing(data), _LOADERS[decoder](data, min_size) as (stored, _, orientation, size):
         upright = stored.transpose(_TURNS[orientation]) if orientation > 1 else stored
         return upright, *size
 
@@ -204,6 +229,37 @@ def _load(data: bytes, min_size: int | None) -> Iterator[_Loaded]:
             box = (0, 0, *size)
         orientation = _orientation(image)
         yield _to_rgb(image, data), box, orientation, size[::-1] if orientation >= 5 else size
+
+
+# A mended decoder is added here under the next number, and the older ones stay as they are: a
+# model's pixels never change. The number rises only where the pixels of a photo change that was
+# accepted before; to accept more photos, or to refuse some by their structure, needs none.
+_LOADERS: Final[dict[int, Callable[[bytes, int | None], AbstractContextManager[_Loaded]]]] = {
+    FIRST_DECODER: _load
+}
+
+
+def decoders() -> tuple[int, ...]:
+    """Versions of the decoder that this program has, ascending."""
+    return tuple(sorted(_LOADERS))
+
+
+def newest_decoder() -> int:
+    """The decoder of models that are trained from now on."""
+    return max(_LOADERS)
+
+
+def check_decoder(version: int) -> None:
+    """Refuse a decoder that this program does not have.
+
+    Raises:
+        UsageError: with those that it has.
+    """
+    if type(version) is not int or version not in _LOADERS:
+        raise UsageError(
+            f"decoder {version!r}: unknown here; this release has {', '.join(map(str, decoders()))}"
+            f". Choose one of them, or upgrade retrieval-cli where a newer one was used."
+        )
 
 
 def _open(data: bytes) -> Image.Image:

@@ -141,15 +141,18 @@ def describe_preprocessing(
         model: Folder of the trained model that decides it, if there is one.
 
     Returns:
-        `size`, `mean`, `std`; in `from`, for each "option", "network", "default" or "model".
+        `size`, `mean`, `std`, `decoder`; in `from`, for each "option", "network", "default" or
+        "model".
     """
-    values, usual = preprocessing.to_json(), Preprocessing().to_json()
+    values, usual = (
+        {**each.to_json(), "decoder": each.decoder} for each in (preprocessing, Preprocessing())
+    )
 
     def origin(name: str) -> str:
-        if model is not None:
-            return "model"
         if given.get(name) is not None:
             return "option"
+        if model is not None:
+            return "model"
         return "default" if values[name] == usual[name] else "network"
 
     return {**values, "from": {name: origin(name) for name in values}}

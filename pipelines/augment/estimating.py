@@ -7,13 +7,11 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipelines.augment.job import AugmentConfig
-from pipelines.augment.output import SETTINGS, check_places
+from pipelines.augment.output import SETTINGS, check_format, check_places
 from pipelines.augment.plan import plan_classes
 from pipelines.cluster.site import Site
 from pipelines.forecast import Crew, look_around
 from pipelines.scan import presume_photos
-from retrieval.augmentations.multiplying import Method
-from retrieval.augmentations.recipes import load_recipe
 from retrieval.storage import absolute_uri, file_exists, join
 
 __all__ = ["estimate"]
@@ -37,7 +35,8 @@ def estimate(
         RetrievalError: as `run` does before it opens the first photo.
     """
     photos, output = absolute_uri(photos), absolute_uri(output)
-    method = Method(load_recipe(config.recipe), config.seed, config.size, config.quality)
+    check_format(output)
+    method = config.method(output)
     check_places(photos, output)
     scan = presume_photos(photos, config.labels, follow_links=config.follow_links)
     plans = plan_classes(

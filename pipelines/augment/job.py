@@ -31,6 +31,7 @@ from pipelines.augment.output import (
     check_places,
     finished_parts,
     read_parts,
+    recorded_decoder,
     remove_others,
     sheet_path,
 )
@@ -49,6 +50,7 @@ from retrieval.augmentations.multiplying import Method, reduced_picture
 from retrieval.augmentations.recipes import load_recipe
 from retrieval.errors import RetrievalError, StorageError, UsageError
 from retrieval.format_version import FORMAT_VERSION
+from retrieval.images import check_decoder, newest_decoder
 from retrieval.storage import (
     absolute_uri,
     check_writable,
@@ -75,6 +77,8 @@ class AugmentConfig:
         format: "jpeg" for files in class folders, "parquet" for tables of images.
         labels: Rule of `retrieval.labels`.
         follow_links: Whether links out of the folder of photos are followed.
+        decoder: By which photos are read, see `retrieval.images`; None for that which the output
+            was begun with, or the newest.
     """
 
     recipe: str = "paper"
@@ -85,6 +89,18 @@ class AugmentConfig:
     format: str = "jpeg"
     labels: str = "folder"
     follow_links: bool = False
+    decoder: int | None = None
+
+    def method(self, output: str) -> Method:
+        """How photos are multiplied into a folder, which keeps its decoder when it goes on.
+
+        Raises:
+            UsageError: the recipe, or a decoder that this program does not have.
+        """
+        decoder = recorded_decoder(output) if self.decoder is None else self.decoder
+        decoder = newest_decoder() if decoder is None else decoder
+        check_decoder(decoder)
+        return Method(load_recipe(self.recipe), self.seed, self.size, self.quality, decoder)
 
 
 def run(
@@ -113,8 +129,8 @@ def run(
     """
     laps = Laps()
     photos, output = absolute_uri(photos), absolute_uri(output)
-    method = Method(load_recipe(config.recipe), config.seed, config.size, config.quality)
     check_format(output)
+    method = config.method(output)
     check_places(photos, output)
     check_writable(output)
     with session(site):
@@ -123,6 +139,7 @@ def run(
             photos,
             config.labels,
             size=config.size,
+            decoder=method.decoder,
             site=site,
             follow_links=config.follow_links,
         )
@@ -138,7 +155,7 @@ def run(
         parts = _make_all(output, plans, kept, Augment(output, method, config.format), site)
         laps.end("augment")
     laps.end("stop_ray")
-    sheet = _write_sheet(output, plans[0].photos[0], config)
+    sheet = _write_sheet(output, plans[0].photos[0], config, method.decoder)
     rejects = _write_rejects(output, scan)
     manifest = _write_manifest(output, parts.values(), scan.photos.num_rows)
     laps.end("finish")
@@ -235,7 +252,7 @@ def _make(units: Sequence[pa.Table], augment: Augment, site: Site) -> None:
             pass
 
 
-def _write_sheet(output: str, photo: Mapping[str, Any], config: AugmentConfig) -> str:
+def _write_sheet(output: str, photo: Mapping[str, Any], config: AugmentConfig, decoder: int) -> str:
     """The first photo of the first class under every technique."""
     uri = join(output, sheet_path(config.format))
     try:
@@ -245,7 +262,7 @@ def _write_sheet(output: str, photo: Mapping[str, Any], config: AugmentConfig) -
             f"{photo['uri']}: could be read when this run began, but no more ({first_line(error)})."
             f" Put it back or remove it, and run the same command again: what is finished is kept."
         ) from error
-    picture = reduced_picture(content, config.size)
+    picture = reduced_picture(content, config.size, decoder)
     write_bytes(uri, contact_sheet(picture, config.seed, photo["source_id"]))
     return uri
 

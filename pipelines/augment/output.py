@@ -49,6 +49,7 @@ __all__ = [
     "check_places",
     "finished_parts",
     "read_parts",
+    "recorded_decoder",
     "remove_others",
     "sheet_path",
 ]
@@ -107,6 +108,15 @@ def _may_lie_there(entry: Entry, copied: Collection[str], *, is_known: bool) -> 
     path = written_as(entry.path)
     is_left_of_a_start = path == SETTINGS != entry.path
     return entry.kind == "file" and (is_left_of_a_start or (is_known and _is_ours(path, copied)))
+
+
+def recorded_decoder(output: str) -> int | None:
+    """The decoder by which the photos of an output were read; None where nothing says it."""
+    try:
+        found = json.loads(read_bytes(join(output, SETTINGS)))["method"]["decoder_version"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # none there, or of somebody else, which `check_places` refuses
+    return found if type(found) is int else None
 
 
 def _read_copied(output: str) -> frozenset[str]:

@@ -48,6 +48,12 @@ INTERRUPTED = (
     help="Shorter side in pixels to which a larger photo is reduced before.",
 )
 @click.option(
+    "--decoder",
+    type=click.IntRange(1),
+    help="Version of the rules by which photos are read. [default: the newest, or that of what "
+    "was begun there]",
+)
+@click.option(
     "--quality",
     default=90,
     show_default=True,

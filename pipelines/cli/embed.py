@@ -36,16 +36,17 @@ def embed(
     the index, moved ones keep their embedding; what cannot be read as a photo becomes a row of
     the rejects, with a reason. INDEX is a Delta Lake table of Parquet shards; one commit makes
     the next version, and readers keep the one they have opened. A killed run goes on where it
-    was. With another network all photos are embedded.
+    was.
 
     The network is one of --backbone with --weights, or the trained one of --model, a folder that
     `retrieval-cli train` has made; its weights must be those that the folder describes. If it is
-    one of your own, name its function too: no folder has code run by what it says.
+    one of your own, name its function too: no folder has code run by what it says. What is left
+    out is as the index has it. Another network embeds all photos anew, and needs --new-model.
 
     \b
     Example:
         retrieval-cli embed photos/gallery index/gallery --backbone resnet50
-        retrieval-cli embed photos/gallery index/gallery --model models/buildings
+        retrieval-cli embed photos/gallery index/gallery --model models/buildings --new-model
         retrieval-cli embed photos/gallery index/gallery --backbone networks:mine --std 1,1,1
         retrieval-cli embed photos/gallery index/gallery --model models/mine \\
             --backbone networks:mine

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import click
-from click.core import ParameterSource
 
 from pipelines.cli.shared import normalising_options
 
@@ -20,8 +19,14 @@ _OPTIONS: list[Callable[[_Command], _Command]] = [
         "A network of your own is named too, by --backbone: no folder has its code run alone.",
     ),
     click.option(
+        "--new-model",
+        is_flag=True,
+        help="Allow another model, size, type or seed than the index was embedded by: all images "
+        "are embedded anew.",
+    ),
+    click.option(
         "--backbone",
-        show_default="resnet18, or the model's",
+        show_default="that of the index, or the model's; resnet18",
         help="resnet18, resnet50, resnet101, resnet152, resnext101_32x8d, wide_resnet101_2, "
         "googlenet, or package.module:function for a network of your own, which Python finds by "
         "PYTHONPATH. The network may state the preprocessing that it needs, in a dict "
@@ -29,18 +34,26 @@ _OPTIONS: list[Callable[[_Command], _Command]] = [
     ),
     click.option(
         "--weights",
-        show_default="imagenet; of your own network what the function returns",
+        show_default="those of the index; imagenet, or what your own function returns",
         help="imagenet (from torchvision's cache, or downloaded), none (random), or a .safetensors "
         "or .pth state dict.",
     ),
-    click.option("--seed", default=0, show_default=True, help="Seed of random weights."),
+    click.option(
+        "--seed", type=int, show_default="that of the index; 0", help="Seed of random weights."
+    ),
     click.option(
         "--image-size",
-        show_default="the model's or the network's, or 224",
+        show_default="that of the index, the model or the network; 224",
         type=click.IntRange(1),
         help="Side in pixels of the square to which a photo is stretched.",
     ),
     normalising_options,
+    click.option(
+        "--decoder",
+        show_default="that of the index, or the model's; 1",
+        type=click.IntRange(1),
+        help="Version of the rules by which photos are read.",
+    ),
     click.option(
         "--labels",
         default="folder",
@@ -56,8 +69,7 @@ _OPTIONS: list[Callable[[_Command], _Command]] = [
     click.option(
         "--dtype",
         type=click.Choice(["float16", "float32"]),
-        default="float16",
-        show_default=True,
+        show_default="that of the index; float16",
         help="Stored type of a component.",
     ),
     click.option(
@@ -109,6 +121,6 @@ def embed_options(command: _Command) -> _Command:
 def check_model(ctx: click.Context, model: str | None, decided: tuple[str, ...]) -> None:
     """Refuse an option that the folder of a model decides."""
     for name in decided if model is not None else ():
-        if ctx.get_parameter_source(name) != ParameterSource.DEFAULT:
+        if ctx.params[name] is not None:
             option = name.replace("_", "-")
             raise click.UsageError(f"--model decides --{option} too: give one of them.", ctx)

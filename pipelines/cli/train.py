@@ -98,6 +98,12 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
 )
 @normalising_options
 @click.option(
+    "--decoder",
+    type=click.IntRange(1),
+    help="Version of the rules by which photos are read. [default: the newest, or that of what "
+    "was begun there]",
+)
+@click.option(
     "--loss",
     type=click.Choice(["cross-entropy", "arcface", "multi-similarity"]),
     default="cross-entropy",

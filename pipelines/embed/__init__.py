@@ -10,10 +10,12 @@ Resources   CPU tasks fetch and decode; actors hold the network, one a GPU, or o
             is something to do.
 Resume      shards of a killed run are staged with receipts: the next run takes them over.
 Fails when  no photo can be embedded, the weights do not fit, the output cannot be written,
-            or another run commits first. Nothing is committed then.
+            another run commits first, or the index is of another model (but with new_model).
+            Nothing is committed then.
 
 config      settings
-inputs      gallery, network and index as they are
+inputs      gallery and index as they are
+model       which network, where the settings leave it open
 estimating  what a run would do, for --dry-run
 hands       who does the work: Ray
 placement   how many actors, and what they book
@@ -26,5 +28,6 @@ job         all of it; the order of a night is in retrieval/index/night.py
 from pipelines.embed.config import DECIDED_BY_MODEL, EmbedConfig
 from pipelines.embed.estimating import estimate
 from pipelines.embed.job import Gate, run
+from pipelines.embed.model import complete
 
-__all__ = ["DECIDED_BY_MODEL", "EmbedConfig", "Gate", "estimate", "run"]
+__all__ = ["DECIDED_BY_MODEL", "EmbedConfig", "Gate", "complete", "estimate", "run"]

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from retrieval.errors import UsageError
-from retrieval.images import Preprocessing
+from retrieval.images import FIRST_DECODER, Preprocessing
 from retrieval.own_networks import choose_preprocessing, default_weights
 
-__all__ = ["DECIDED_BY_MODEL", "EmbedConfig"]
+__all__ = ["DECIDED_BY_MODEL", "DEFAULTS", "EmbedConfig"]
 
 DECIDED_BY_MODEL = ("weights", "seed", "image_size", "mean", "std")  # its folder says them
 _OF_NETWORK = ("backbone", *DECIDED_BY_MODEL)
+# Of a new index, where the network states nothing. A decoder is that of a model's folder, where
+# one is named.
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "backbone": "resnet18",
+    "seed": 0,
+    "decoder": FIRST_DECODER,
+    "dtype": "float16",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +37,10 @@ class EmbedConfig:
             the network states (`retrieval.own_networks.stated_preprocessing`), or 224.
         mean, std: Of red, green and blue on the scale [0, 1], by which the network's input is
             normalised; by default what the network states, or ImageNet's.
+        decoder: By which photos are read; see `retrieval.images`.
         model: A trained model's folder, which decides all of DECIDED_BY_MODEL.
+        new_model: Whether an index of another model may be embedded anew. Without it, None above
+            and for dtype means: as the index has it. With it, or for a new index: DEFAULTS.
         labels: Rule of `retrieval.labels`.
         follow_links: Whether links out of the gallery are followed.
         dtype: Stored type, "float16" or "float32".
@@ -47,14 +59,16 @@ class EmbedConfig:
 
     backbone: str | None = None
     weights: str | None = None
-    seed: int = 0
+    seed: int | None = None
     image_size: int | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    decoder: int | None = None
     model: str | None = None
+    new_model: bool = False
     labels: str = "folder"
     follow_links: bool = False
-    dtype: str = "float16"
+    dtype: str | None = None
     precision: str = "auto"
     batch_size: int | None = None
     num_actors: int | None = None
@@ -64,15 +78,14 @@ class EmbedConfig:
     rebase: bool = False
 
     def __post_init__(self) -> None:
-        default = {field.name: field.default for field in fields(self)}
-        given = [name for name in DECIDED_BY_MODEL if getattr(self, name) != default[name]]
+        given = [name for name in DECIDED_BY_MODEL if getattr(self, name) is not None]
         if self.model is not None and given:
             raise UsageError(f"model={self.model!r}: decides {', '.join(given)} too; leave it out.")
 
     @property
     def network(self) -> str:
         """Name of the network; a model has its own."""
-        return "resnet18" if self.backbone is None else self.backbone
+        return self.backbone or DEFAULTS["backbone"]
 
     @property
     def start_weights(self) -> str:
@@ -82,25 +95,26 @@ class EmbedConfig:
     @property
     def given_preprocessing(self) -> dict[str, Any]:
         """What is said of the network's input, by the names of `Preprocessing`."""
-        return {"size": self.image_size, "mean": self.mean, "std": self.std}
+        names = {"size": "image_size", "mean": "mean", "std": "std", "decoder": "decoder"}
+        return {name: getattr(self, setting) for name, setting in names.items()}
 
     def recorded(self, preprocessing: Preprocessing | None = None) -> dict[str, Any]:
-        """The settings that had a say.
+        """The settings that had a say, for the record of the run.
 
         Args:
             preprocessing: What came of them, once the network is known. Mean and deviation are
                 recorded where they are not the usual ones.
         """
-        if self.model is not None:
-            return {name: value for name, value in asdict(self).items() if name not in _OF_NETWORK}
         found = preprocessing or choose_preprocessing(self.given_preprocessing)
-        unusual = {
-            name: list(getattr(found, name))
-            for name in ("mean", "std")
-            if getattr(found, name) != getattr(Preprocessing, name)
-        }
-        settings = asdict(self) | {
+        settings = {**asdict(self), "decoder": found.decoder}
+        del settings["new_model"]
+        if self.model is not None:
+            return {name: value for name, value in settings.items() if name not in _OF_NETWORK}
+        settings |= {
             "backbone": self.network, "weights": self.start_weights, "image_size": found.size
         }  # fmt: skip
-        kept = {name: settings[name] for name in settings if name not in ("mean", "std")}
-        return kept | unusual
+        for name in ("mean", "std"):
+            settings[name] = list(getattr(found, name))
+            if getattr(found, name) == getattr(Preprocessing, name):
+                del settings[name]
+        return settings

@@ -8,20 +8,13 @@ from typing import Any
 
 from pipelines.cluster.site import Site
 from pipelines.embed.config import EmbedConfig
-from pipelines.embed.inputs import (
-    Listing,
-    check_output,
-    check_places,
-    labelled,
-    load_model,
-    plan_night,
-)
+from pipelines.embed.inputs import Listing, check_output, check_places, labelled, plan_night
+from pipelines.embed.model import check_same_model, complete, describe_input, load_model
 from pipelines.embed.placement import ACTOR_BYTES, BLOCK_ROWS, DECODE_BYTES, place_actors
 from pipelines.forecast import Crew, Ground, look_around
 from pipelines.progress import status_line
 from retrieval.index import EmbeddingSpec, Night, Outlook, foresee, read_records
 from retrieval.labels import labeller
-from retrieval.own_networks import describe_preprocessing
 from retrieval.storage import absolute_uri
 
 __all__ = ["estimate"]
@@ -47,16 +40,18 @@ def estimate(
     """
     photos, index = absolute_uri(photos), absolute_uri(index)
     check_places(photos, index, config)
-    seen = check_output(index)
+    seen, asked = check_output(index), config
+    config = complete(asked, seen)
     label, listing = labeller(config.labels), Listing(photos, follow_links=config.follow_links)
+    check_same_model(config, seen, None, listing.count)
     with status_line(f"loading {config.model or config.network}"):
         settings, spec = load_model(config)
+    check_same_model(config, seen, spec, listing.count)
     preprocessing = settings["preprocessing"]
     night = plan_night(listing, seen, spec, config, preprocessing)
     with status_line("comparing the gallery with what is embedded"):
         listed = labelled(listing.batches, config.labels, label)
         outlook = foresee(index, seen, spec, listed, night)
-    given = config.given_preprocessing
     ground = look_around(site)
     return {
         "dry_run": True,
@@ -64,7 +59,7 @@ def estimate(
         "index": index,
         "version_before": None if seen is None else seen.version,
         "model": asdict(spec),
-        "preprocessing": describe_preprocessing(preprocessing, given, model=config.model),
+        "preprocessing": describe_input(preprocessing, asked, config, seen),
         "is_embedded_anew": seen is not None and not seen.spec.makes_same(spec),
         **_counts(outlook),
         "read_bytes": {

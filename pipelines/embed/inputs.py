@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any
 
 import pyarrow as pa
 
@@ -19,7 +18,7 @@ from retrieval.index import EmbeddingSpec, Index, Night, is_index, last_check_us
 from retrieval.labels import check_labels
 from retrieval.storage import check_apart, join, list_files
 
-__all__ = ["Listing", "check_output", "check_places", "labelled", "load_model", "plan_night"]
+__all__ = ["Listing", "check_output", "check_places", "labelled", "plan_night"]
 
 _SHARD_BYTES = 64 * 2**20  # of embeddings; scans at full speed, and little is redone
 
@@ -49,31 +48,6 @@ def check_output(index: str) -> Index | None:
     return None
 
 
-def load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
-    """The arguments for each worker's Embedder, and what its embeddings will be.
-
-    The driver builds the network once itself: unknown names and unfit weights end the job
-    before Ray starts, and its fingerprint is what every worker must have.
-    """
-    from retrieval.backbones import BackboneSpec  # torch takes seconds to load
-    from retrieval.embedding import Embedder
-    from retrieval.model_folder import open_model
-
-    model = None if config.model is None else open_model(config.model)
-    spec = BackboneSpec(name=config.network, weights=config.start_weights, seed=config.seed)
-    settings: dict[str, Any] = {
-        "backbone": model or spec,
-        "model_backbone": config.backbone,
-        "preprocessing": model.preprocessing if model else config.given_preprocessing,
-        "batch_size": config.batch_size,
-        "dtype": config.dtype,
-        "precision": config.precision,
-    }
-    embedder = Embedder(**settings)
-    settings["preprocessing"] = embedder.preprocessing  # as the driver's network has stated it
-    return {**settings, "expect": embedder.spec.fingerprint}, embedder.spec
-
-
 class Listing:
     """A gallery's files; begun at once, so that a folder that is missing is told at once.
 
@@ -90,6 +64,10 @@ class Listing:
         with status_line(f"listing {photos}"):
             first = next(batches)
         self.batches = chain([first], batches)
+
+    def count(self) -> int:
+        """How many files there are; of those that were not taken from `batches` yet."""
+        return sum(batch.num_rows for batch in self.batches)
 
 
 def plan_night(

@@ -9,14 +9,8 @@ from typing import Any
 from pipelines.cluster.site import Site
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.hands import RayHands
-from pipelines.embed.inputs import (
-    Listing,
-    check_output,
-    check_places,
-    labelled,
-    load_model,
-    plan_night,
-)
+from pipelines.embed.inputs import Listing, check_output, check_places, labelled, plan_night
+from pipelines.embed.model import check_same_model, complete, describe_input, load_model
 from pipelines.laps import Laps
 from pipelines.progress import announce, status_line
 from retrieval.errors import MismatchError, StorageError, VacuumedError
@@ -33,7 +27,6 @@ from retrieval.index import (
     write_record,
 )
 from retrieval.labels import labeller
-from retrieval.own_networks import describe_preprocessing
 from retrieval.storage import absolute_uri, check_writable, join
 
 __all__ = ["Gate", "run"]
@@ -81,12 +74,14 @@ def _run(
     laps = Laps()
     seen = check_output(index)
     check_writable(index)
+    asked, config = config, complete(config, seen)
     label, listing = labeller(config.labels), Listing(photos, follow_links=config.follow_links)
     laps.end("list")
+    check_same_model(config, seen, None, listing.count)
     with status_line(f"loading {config.model or config.network}"):
         model = load_model(config)
     laps.end("load_model")
-    attempt = _Attempt(index, model, label, config, site, gate, laps)
+    attempt = _Attempt(index, model, label, asked, config, site, gate, laps)
     num_vacuumed = 0
     while True:
         try:
@@ -112,6 +107,7 @@ class _Attempt:
     index: str
     model: tuple[dict[str, Any], EmbeddingSpec]
     label: Callable[[str], str | None]
+    asked: EmbedConfig
     config: EmbedConfig
     site: Site
     gate: Gate | None
@@ -120,6 +116,7 @@ class _Attempt:
     def run(self, seen: Index | None, listing: Listing) -> dict[str, Any]:
         """Gives the report."""
         config, laps, (settings, spec) = self.config, self.laps, self.model
+        check_same_model(config, seen, spec, listing.count)
         preprocessing = settings["preprocessing"]
         night = plan_night(listing, seen, spec, config, preprocessing)
         with RayHands(self.index, settings, spec, config, laps, self.site) as hands:
@@ -131,10 +128,9 @@ class _Attempt:
         verdict = _judge(candidate, self.gate, laps)
         version = publish(candidate)
         laps.end("commit")
-        given = config.given_preprocessing
         return {
             **_report(listing.photos, candidate, version, hands, laps),
-            "preprocessing": describe_preprocessing(preprocessing, given, model=config.model),
+            "preprocessing": describe_input(preprocessing, self.asked, config, seen),
             **verdict,
         }
 

@@ -118,7 +118,11 @@ class RowRun:
         )  # the indexes that it speaks of are replaced from here on
         paths = {name: join(self.folder, name) for name in (QUERIES, GALLERY, "ranking")}
         for side in (QUERIES, GALLERY):
-            config = embed.EmbedConfig(model=model, backbone=self.row.backbone)
+            config = embed.EmbedConfig(
+                model=model,
+                backbone=self.row.backbone,
+                new_model=True,  # the indexes follow the row
+            )
             embed.run(join(self.photos, side), paths[side], config, site=self.site)
         ranked = rank.RankConfig(top_k=None)
         rank.run(paths[QUERIES], paths[GALLERY], paths["ranking"], ranked, site=self.site)

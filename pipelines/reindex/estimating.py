@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from pipelines import embed
@@ -10,8 +9,9 @@ from pipelines.cluster.site import Site
 from pipelines.forecast import connected
 from pipelines.reindex.config import ReindexConfig
 from pipelines.reindex.places import check_places
-from pipelines.reindex.sides import index_at, index_for
-from retrieval.index import EmbeddingSpec
+from pipelines.reindex.sides import following, index_at, index_for
+from retrieval.index import EmbeddingSpec, is_index, open_index
+from retrieval.index.table import may_hold_index
 from retrieval.storage import absolute_uri, file_exists, join
 
 __all__ = ["estimate"]
@@ -51,7 +51,8 @@ def _side(
 ) -> dict[str, Any]:
     if found := index_at(side, name, spec):
         return {"index": found.uri, "version": found.version, "num_rows": found.num_rows}
-    settings = replace(config.embed, rebase=True)
+    is_followed = not config.embed.new_model and may_hold_index(index) and is_index(index)
+    settings = following(config.embed, open_index(index) if is_followed else None)
     return embed.estimate(absolute_uri(side), index_for(name, index), settings, site=site)
 
 

@@ -102,16 +102,13 @@ class _Night:
         return figures
 
     def _side(self, side: str, name: str, candidate: Candidate) -> str:
-        spec = candidate.index.spec
-        return as_index(side, name, self.index, spec, self._config.embed, self._site)
+        return as_index(side, name, candidate.index, self._config.embed, self._site)
 
     def rank(self, version: int, laps: Laps) -> dict[str, Any]:
         """Bring the ranking and its page up to date; says how."""
         config = self._config
         index = open_index(self.index, version)
-        queries = as_index(
-            str(config.queries), "queries", self.index, index.spec, config.embed, self._site
-        )
+        queries = as_index(str(config.queries), "queries", index, config.embed, self._site)
         rankings = absolute_uri(str(config.rankings))
         try:
             ranked = self._rank(queries, version, rankings)

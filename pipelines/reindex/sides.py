@@ -12,31 +12,36 @@ from retrieval.index import EmbeddingSpec, Index, is_index, open_index
 from retrieval.index.table import may_hold_index
 from retrieval.storage import absolute_uri, join
 
-__all__ = ["as_index", "index_at", "index_for"]
+__all__ = ["as_index", "following", "index_at", "index_for"]
 
 
-def as_index(
-    side: str, name: str, index: str, spec: EmbeddingSpec, config: EmbedConfig, site: Site
-) -> str:
+def as_index(side: str, name: str, gallery: Index, config: EmbedConfig, site: Site) -> str:
     """The index of some photos, made or brought up to date if they are a folder.
 
     Args:
         side: An index, or a folder of photos.
         name: "queries" or "probe".
-        index: The gallery's index; those made here lie in it, under "_" and the name.
-        spec: How the embeddings of the night are made.
-        config: Settings of `embed`.
+        gallery: The gallery's index, committed or not; those made here lie in it, under "_" and
+            the name.
+        config: Settings of `embed` for the gallery.
         site: Where they are made.
 
     Raises:
         MismatchError: it is an index of another model.
         RetrievalError: as `embed` does.
     """
-    if found := index_at(side, name, spec):
+    if found := index_at(side, name, gallery.spec):
         return found.uri
-    made = index_for(name, index)
-    embed.run(absolute_uri(side), made, replace(config, rebase=True), site=site)
+    made = index_for(name, gallery.uri)
+    embed.run(absolute_uri(side), made, following(config, gallery), site=site)
     return made
+
+
+def following(config: EmbedConfig, gallery: Index | None) -> EmbedConfig:
+    """The settings for a side, which goes wherever the gallery goes, to another model too."""
+    if gallery is not None:  # which says in its record what the command left open
+        config = embed.complete(replace(config, new_model=False), gallery)
+    return replace(config, rebase=True, new_model=True)
 
 
 def index_for(name: str, index: str) -> str:

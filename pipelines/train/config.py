@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.cluster.site import Site
 from retrieval.augmentations import Recipe
 from retrieval.backbones import BackboneSpec, build_backbone, inner_network
-from retrieval.images import Preprocessing
+from retrieval.images import Preprocessing, newest_decoder
 from retrieval.own_networks import choose_preprocessing, is_own, stated_preprocessing
 from retrieval.training.network import TrainingNetwork, build_network
 from retrieval.training.objectives import HeadSettings
@@ -44,6 +44,8 @@ class TrainConfig:
             (`retrieval.own_networks.stated_preprocessing`), or 224.
         mean, std: Of red, green and blue on the scale [0, 1], by which the network's input is
             normalised; None for what the network states, or ImageNet's.
+        decoder: By which photos are read, see `retrieval.images`; None for the newest, or for
+            that of the training that was begun there.
         validation: Folder of validation photos, or the share of each class to hold out.
         photos_per_class: Original photos to train on in a class; None for all.
         labels: Rule of `retrieval.labels`.
@@ -72,6 +74,7 @@ class TrainConfig:
     image_size: int | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    decoder: int | None = None
     validation: str | float = 0.2
     photos_per_class: int | None = None
     labels: str = "folder"
@@ -102,7 +105,8 @@ class TrainConfig:
 
     def preprocessing(self) -> Preprocessing:
         """How photos become the network's input; of one's own network, see `settled`."""
-        return choose_preprocessing(self.given_preprocessing)
+        decoder = newest_decoder() if self.decoder is None else self.decoder
+        return replace(choose_preprocessing(self.given_preprocessing), decoder=decoder)
 
     def settled(self) -> TrainConfig:
         """The same with what the network states of its input, for all that is not said here.

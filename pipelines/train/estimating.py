@@ -16,7 +16,7 @@ from pipelines.train.config import TrainConfig, Workers
 from pipelines.train.job import check_batches
 from pipelines.train.placement import DECODE_CPUS, Placement, place_workers
 from pipelines.train.places import check_places
-from pipelines.train.publishing import finished_model, resume_split
+from pipelines.train.publishing import finished_model, resume_split, with_decoder
 from pipelines.train.split import Split, share_photos
 from retrieval.augmentations import load_recipe
 from retrieval.own_networks import describe_preprocessing
@@ -52,8 +52,7 @@ def estimate(
         RetrievalError: as `run` does before it opens the first photo.
     """
     photos, model = absolute_uri(photos), absolute_uri(model)
-    given = config.given_preprocessing
-    config = config.settled()
+    given, config = config.given_preprocessing, with_decoder(config.settled(), model)
     settings = {"photos": photos, **config.recorded()}
     report = {
         "dry_run": True,

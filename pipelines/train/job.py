@@ -29,7 +29,13 @@ from pipelines.progress import status_line
 from pipelines.train.config import TrainConfig, WorkerPlan, Workers
 from pipelines.train.placement import Placement, place_workers
 from pipelines.train.places import check_places, checkpoints_of
-from pipelines.train.publishing import finished_model, publish, resume_split, start_folder
+from pipelines.train.publishing import (
+    finished_model,
+    publish,
+    resume_split,
+    start_folder,
+    with_decoder,
+)
 from pipelines.train.split import Split, split_photos
 from pipelines.train.trainer import run_trainer
 from retrieval.augmentations import load_recipe
@@ -72,7 +78,7 @@ def run(  # noqa: PLR0913 - every job has `site`
     """
     start, laps = time.monotonic(), Laps()
     photos, model = absolute_uri(photos), absolute_uri(model)
-    given, config = config.given_preprocessing, config.settled()
+    given, config = config.given_preprocessing, with_decoder(config.settled(), model)
     settings = {"photos": photos, **config.recorded()}
     if found := finished_model(model, settings):
         return {**_report(found, given), "already_trained": True, "seconds": _since(start)}

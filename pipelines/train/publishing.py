@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.later_settings import TRAIN, comparable
-from pipelines.train.config import WorkerPlan
+from pipelines.train.config import TrainConfig, WorkerPlan
 from pipelines.train.places import checkpoints_of, remove_checkpoints
 from pipelines.train.split import Split
 from pipelines.train.trainer import Outcome
 from retrieval.errors import StorageError, TrainingError, UsageError
 from retrieval.format_version import FORMAT_VERSION, check_format_version
+from retrieval.images import FIRST_DECODER, newest_decoder
 from retrieval.index.shards import encode_parquet
 from retrieval.model_folder import ModelFacts, ModelFolder, is_model, open_model, write_model
 from retrieval.storage import (
@@ -37,13 +39,32 @@ from retrieval.table_format import check_table_format, with_format
 from retrieval.training.checkpoints import load_checkpoint
 from retrieval.training.curves import draw_curves
 
-__all__ = ["finished_model", "publish", "resume_split", "start_folder"]
+__all__ = ["finished_model", "publish", "resume_split", "start_folder", "with_decoder"]
 
 _FORMAT = 1  # of settings.json, split.parquet and rejects.parquet
 
 
 def _settings_of(model: str) -> str:
     return join(checkpoints_of(model), "settings.json")
+
+
+def with_decoder(config: TrainConfig, model: str) -> TrainConfig:
+    """The settings with the decoder that they leave open.
+
+    A training that was begun keeps its own, whatever newer one the program has by now; a new one
+    takes the newest.
+
+    Raises:
+        UsageError: this program has no such decoder.
+    """
+    decoder = config.decoder
+    if decoder is None and is_model(model):
+        decoder = open_model(model).preprocessing.decoder
+    elif decoder is None and file_exists(_settings_of(model)):
+        decoder = _read_settings(_settings_of(model)).get("decoder", FIRST_DECODER)
+    config = replace(config, decoder=newest_decoder() if decoder is None else decoder)
+    config.preprocessing()
+    return config
 
 
 def finished_model(model: str, settings: Mapping[str, Any]) -> ModelFolder | None:

@@ -75,12 +75,14 @@ def split_photos(photos: str, config: TrainConfig, say: Callable[[str], None], s
             has a class of its own.
         StorageError, IndexFormatError: a folder cannot be read.
     """
+    preprocessing = config.preprocessing()
 
     def examine(folder: str) -> Scan:
         return scan_photos(
             folder,
             config.labels,
-            size=config.preprocessing().size,
+            size=preprocessing.size,
+            decoder=preprocessing.decoder,
             site=site,
             follow_links=config.follow_links,
         )

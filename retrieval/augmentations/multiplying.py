@@ -23,7 +23,7 @@ from retrieval.augmentations.recipes import Apply, Recipe, Step
 from retrieval.augmentations.shares import Share
 from retrieval.augmentations.sizes import RGB
 from retrieval.errors import UsageError
-from retrieval.images import DECODER_VERSION, load_rgb
+from retrieval.images import FIRST_DECODER, load_rgb
 
 __all__ = [
     "MAX_DRAWS",
@@ -82,12 +82,14 @@ class Method:
         seed: Of all that is drawn.
         size: Shorter side in pixels to which a larger photo is reduced before.
         quality: Of the JPEG results, 1 to 100.
+        decoder: By which photos are read; see `retrieval.images`.
     """
 
     recipe: Recipe
     seed: int
     size: int
     quality: int
+    decoder: int = FIRST_DECODER
 
     @property
     def num_techniques(self) -> int:
@@ -97,7 +99,7 @@ class Method:
     def to_json(self) -> dict[str, Any]:
         """Plain values: equal ones give equal results."""
         return {
-            "decoder_version": DECODER_VERSION,
+            "decoder_version": self.decoder,
             "recipe": self.recipe.to_json(),
             "seed": self.seed,
             "size": self.size,
@@ -125,11 +127,11 @@ class Method:
         """
         if not share.count:
             return Multiplied([], {})
-        work = _Work(self, reduced_picture(content, self.size), image_id)
+        work = _Work(self, reduced_picture(content, self.size, self.decoder), image_id)
         return work.results(share)
 
 
-def reduced_picture(content: bytes, size: int) -> RGB:
+def reduced_picture(content: bytes, size: int, decoder: int = FIRST_DECODER) -> RGB:
     """Decode a photo, its shorter side reduced to `size` pixels at most; never enlarged.
 
     Returns:
@@ -138,7 +140,7 @@ def reduced_picture(content: bytes, size: int) -> RGB:
     Raises:
         ImageError: the photo cannot be decoded.
     """
-    picture, *_ = load_rgb(content, min_size=_OVERSAMPLING * size)
+    picture, *_ = load_rgb(content, min_size=_OVERSAMPLING * size, decoder=decoder)
     shorter, longer = sorted(picture.size)
     scale = min(1.0, size / shorter, _MAX_PROPORTION * size / longer)
     if scale < 1:

@@ -21,7 +21,8 @@ history     the log over many versions
 changes     what differs between two versions
 checking    every byte of a version, and whether its parts agree
 restoring   an old version's content as a new one
-vacuum      what no version needs any more
+rubbish     what no version needs any more
+vacuum      ... removed
 removal_lists  why it may run beside everything else
 rejects     where those of a version are, read strictly
 folder      a folder's files with sizes and times

@@ -26,7 +26,7 @@ from deltalake.exceptions import DeltaError
 from retrieval.breakpoints import reached
 from retrieval.errors import IndexFormatError, StorageError
 from retrieval.index.asking import root_cause
-from retrieval.index.folder import own_files, stored_folders
+from retrieval.index.folder import is_behind_link, own_files, stored_folders
 from retrieval.index.names import SCRATCH, SCRATCH_FILE
 from retrieval.index.shards import Shard
 from retrieval.index.table import LOG_FILE, NUM_ACTIONS_KEY, RUN_KEY, entry_uri
@@ -224,7 +224,8 @@ def write_checkpoint(uri: str, version: int) -> None:
     scratch = Path(uri) / _SCRATCH.format(uuid.uuid4().hex)
     try:
         for name in filter(SCRATCH.fullmatch, stored_folders(uri)):
-            remove_scratch(uri, name)  # of a process that was killed
+            if not is_behind_link(uri, name):
+                remove_scratch(uri, name)  # of a process that was killed
         _write_checkpoint(Path(uri) / "_delta_log", scratch, version)
     except (DeltaError, OSError, StorageError) as error:
         _LOGGER.warning(

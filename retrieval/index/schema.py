@@ -9,7 +9,7 @@ fixed_size_list<float16> and 0.34 for list<float32>, whose levels are decoded pe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ REJECT_SCHEMA = pa.schema(
         pa.field("message", pa.string(), nullable=False),
     ]
 )
+_METADATA = ("fingerprint", "backbone", "weights", "dim", "dtype", "normalised")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,13 @@ class EmbeddingSpec:
         )
 
     def to_metadata(self) -> dict[str, str]:
-        """As field metadata, whose values are strings."""
-        return {name: str(value) for name, value in asdict(self).items()}
+        """As field metadata, whose values are strings.
+
+        These names alone, whatever attributes come later: a new one would redefine the table at
+        the next commit, and on a store add every shard again. The version of an index's form
+        stands in the commit's record.
+        """
+        return {name: str(getattr(self, name)) for name in _METADATA}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object], where: str) -> EmbeddingSpec:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from retrieval.errors import ModelError
-from retrieval.images import Preprocessing
+from retrieval.format_version import FORMAT_VERSION, check_format_version
+from retrieval.images import LATER_KEYS, Preprocessing
 from retrieval.storage import absolute_uri, file_exists, first_line, join, read_bytes
 
 __all__ = [
@@ -29,7 +30,7 @@ MANIFEST: Final = "model.json"
 WEIGHTS: Final = "weights.safetensors"
 MODES: Final = ("full", "last-layer", "from-scratch")
 
-_FORMAT_VERSION = 1
+_NEWEST_VERSION = 2
 _POOLING = "average"  # the only one of this version
 
 
@@ -110,7 +111,7 @@ def format_manifest(model: ModelFolder) -> bytes:
         TypeError, ValueError: training or metrics hold what JSON has no value for.
     """
     values = {
-        "format_version": _FORMAT_VERSION,
+        FORMAT_VERSION: _version_needed(model.preprocessing),
         "backbone": model.backbone,
         "mode": model.mode,
         "pooling": _POOLING,
@@ -125,15 +126,26 @@ def format_manifest(model: ModelFolder) -> bytes:
     return f"{json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)}\n".encode()
 
 
+def _version_needed(preprocessing: Preprocessing) -> int:
+    """The oldest form that can say it, so that older releases read what they can.
+
+    Version 1 has three keys of preprocessing; version 2 those of `LATER_KEYS` too, where they
+    say what version 1 could not.
+    """
+    return 2 if preprocessing.to_json().keys() & LATER_KEYS.keys() else 1
+
+
 def parse_manifest(uri: str, data: bytes) -> ModelFolder:
     """The way back from `format_manifest`; ModelError names the first thing that is wrong."""
-    values = _read_values(uri, data)
+    version, values = _read_values(uri, data)
     for name, (needed, is_right) in _NEEDED.items():
         if not is_right(values[name]):
             found = reprlib.repr(values[name])
             raise _damaged(uri, f"{name} is {found}; {needed} is needed")
     del values["pooling"]
     values["classes"] = tuple(values["classes"])
+    if version == 1 and (unknown := values["preprocessing"].keys() & LATER_KEYS.keys()):
+        raise _damaged(uri, f"preprocessing has {', '.join(sorted(unknown))}, unknown in version 1")
     try:
         values["preprocessing"] = Preprocessing.from_json(values["preprocessing"])
     except (ModelError, OverflowError) as error:
@@ -169,26 +181,24 @@ _NEEDED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def _read_values(uri: str, data: bytes) -> dict[str, Any]:
-    """An object of this format's version with the names of _NEEDED, no more and no fewer."""
+def _read_values(uri: str, data: bytes) -> tuple[int, dict[str, Any]]:
+    """Version, and an object with the names of _NEEDED, no more and no fewer."""
     try:
         values = json.loads(data.decode())  # bytes alone might be taken for UTF-16
     except (ValueError, RecursionError) as error:
         raise _damaged(uri, f"is no JSON in UTF-8 ({first_line(error)})") from error
     if not isinstance(values, dict):
         raise _damaged(uri, f"holds a {type(values).__name__}; an object is needed")
-    version = values.pop("format_version", None)
-    if type(version) is not int or version != _FORMAT_VERSION:
-        raise ModelError(
-            f"{join(uri, MANIFEST)}: format_version is {reprlib.repr(version)}; this program "
-            f"reads {_FORMAT_VERSION}. Use the program that wrote it, or train again."
-        )
+    if FORMAT_VERSION not in values:
+        raise _damaged(uri, f"lacks {FORMAT_VERSION}")
+    version = check_format_version(values, _NEWEST_VERSION, join(uri, MANIFEST), ModelError)
+    del values[FORMAT_VERSION]
     for what, names in (
         ("lacks", _NEEDED.keys() - values.keys()), ("has unknown", values.keys() - _NEEDED.keys())
     ):  # fmt: skip
         if names:
             raise _damaged(uri, f"{what} {', '.join(sorted(names))}")
-    return values
+    return version, values
 
 
 def _damaged(uri: str, what: str) -> ModelError:

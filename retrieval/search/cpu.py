@@ -60,22 +60,22 @@ class CpuSearch:
         self.neighbours = Neighbours(queries.ids, k, exclude_self=exclude_self)
         self.num_pairs = self.num_survivors = 0
         self._metric = metric
-        self._rows = Rows.prepare(queries.vectors)
-        self._exact = ExactPairs(metric, self._rows)
+        rows = Rows.prepare(queries.vectors)
+        self._exact = ExactPairs(metric, rows)
         self._every = EveryPair(len(queries.ids))
-        self._first_pass = self._choose_pass(basis)
+        self._first_pass = self._choose_pass(rows, basis)
         is_deep = basis is None and len(queries.ids) > MOST_QUERIES
         rough_bytes = _DEEP_ROUGH_BYTES if is_deep else _ROUGH_BYTES
         self._rough = _Rough(rough_bytes, queries.vectors.shape[1])
         self._counting = threading.Lock()
 
-    def _choose_pass(self, basis: NDArray[np.float32] | None) -> FirstPass:
-        squares = np.ldexp(self._rows.norms, 2 * self._rows.scales)
+    def _choose_pass(self, rows: Rows, basis: NDArray[np.float32] | None) -> FirstPass:
+        squares = np.ldexp(rows.norms, 2 * rows.scales)
         if not is_tame(squares):
             return self._every
         if self._metric in ("cosine", "ip", "l2"):
-            return ProductPass(self._metric, self._rows, basis)
-        return DistancePass(self._rows) if self._metric == "l1" else self._every
+            return ProductPass(self._metric, rows, basis)
+        return DistancePass(rows) if self._metric == "l1" else self._every
 
     @property
     def method(self) -> str:

@@ -27,7 +27,6 @@ __all__ = [
     "read_buffer",
     "read_bytes",
     "remove_file",
-    "remove_folder",
     "storage_error",
     "unfinished_files",
     "write_bytes",
@@ -183,14 +182,6 @@ def remove_file(uri: str) -> None:
     with storage_error(uri, "removed", "Allow removing files there."):
         if filesystem.get_file_info(path).type == pafs.FileType.File:
             filesystem.delete_file(path)
-
-
-def remove_folder(uri: str) -> None:
-    """Remove a folder and all inside it, or raise StorageError; one that is gone is no error."""
-    filesystem, path = open_store(uri)
-    with storage_error(uri, "removed", "Allow removing files there."):
-        if filesystem.get_file_info(path).type == pafs.FileType.Directory:
-            filesystem.delete_dir(path)
 
 
 def unfinished_files(folder: str) -> list[str]:

@@ -162,7 +162,8 @@ def _remove_keys(folder: str, files: Iterable[list[str]]) -> None:
     def remove(parts: list[str]) -> None:
         uri = join(folder, *parts)
         filesystem, path = open_store(uri)
-        with storage_error(uri, "removed", _ADVICE):
+        # Somebody else may remove it between the two requests.
+        with storage_error(uri, "removed", _ADVICE), suppress(FileNotFoundError):
             if filesystem.get_file_info(path).type == pafs.FileType.File:
                 filesystem.delete_file(path)
 

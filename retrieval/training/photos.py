@@ -49,7 +49,7 @@ def training_pixels(
     if not recipe.steps:
         return decode_image(content, preprocessing).pixels
     side = preprocessing.size
-    picture = reduced_picture(content, round(side * _HEADROOM))
+    picture = reduced_picture(content, round(side * _HEADROOM), preprocessing.decoder)
     image_id, number = draw
     rng = random_generator(seed, image_id, "training", number)
     augmented = Image.fromarray(recipe.augment(picture, rng))

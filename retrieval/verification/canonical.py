@@ -1,9 +1,9 @@
-"""The canonical scores again, by integers: nothing of the engines, and nothing of `search.scores`.
+"""The canonical scores again: with nothing of the engines, and nothing of `search.scores`.
 
 What is to be computed is said in `search.scores`; here it is done another way. Where a term is
 rounded to a grid there, by an addition and a subtraction, it is counted here in steps of that
-grid, as an int64, and integers are summed. float64 has all such numbers of steps: they stay
-below 2⁵³. Square roots, quotients and powers of two are then one rounding each, on both sides.
+grid, and whole numbers are summed. float64 has all of them, since they stay below 2⁵³. Square
+roots, quotients and powers of two are then one rounding each, on both sides.
 
 Differing in one bit from what an engine gives is an error of one of the two.
 """
@@ -73,7 +73,9 @@ def times_power(values: Floats, exponents: Integers) -> Floats:
 
 def _steps(terms: Floats, bits: int) -> Floats:
     """Σ of each row, every term rounded to a multiple of 2^-bits, in such steps: (N,)."""
-    return np.rint(terms * 2.0**bits).astype(np.int64).sum(axis=1).astype(np.float64)
+    steps = terms * 2.0**bits
+    sums: Floats = np.rint(steps, out=steps).sum(axis=1)
+    return sums
 
 
 def _coarse_exponents(terms: Floats) -> Integers:

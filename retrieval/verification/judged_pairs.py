@@ -34,13 +34,14 @@ class JudgedPairs:
             seed: Of the draw.
         """
         self._queries, self._metric, self._rule = queries, metric, rule
-        ranks = np.arange(len(listed)) - np.searchsorted(listed.query, listed.query)
         cost = queries.vectors.shape[1] * (_POWER_COST if minkowski_power(metric) else 1)
-        chance = np.random.default_rng(seed).random(len(listed))
-        drawn = np.lexsort((chance, ranks > 0))[: max(1, _MOST_COMPONENTS // cost)]
+        drawn = _draw(listed.query, max(1, _MOST_COMPONENTS // cost), seed)
         drawn = drawn[np.argsort(listed.ids[drawn], kind="stable")]
         self._pairs = Candidates(listed.query[drawn], listed.ids[drawn], listed.scores[drawn])
-        self._ranks = ranks[drawn] + 1
+        self._ranks = drawn - np.searchsorted(listed.query, listed.query[drawn]) + 1
+        # The names of all, and where each name's pairs begin and end.
+        self._names, starts = np.unique(self._pairs.ids, return_index=True)
+        self._runs = np.append(starts, len(drawn))
         # Of a pair whose id the gallery holds more than once, any row may be the one.
         self._is_right = np.zeros(len(drawn), np.bool_)
         self._values: dict[int, RealValue] = {}  # of pairs that are not right so far
@@ -50,11 +51,9 @@ class JudgedPairs:
 
     def add(self, block: VectorBlock) -> None:
         """Judge the pairs whose gallery row is in a block."""
-        names, starts = np.unique(self._pairs.ids, return_index=True)
-        ends = np.append(starts[1:], len(self._pairs))
-        name = find_ids(names, block.ids)
+        name = find_ids(self._names, block.ids)
         for row in np.flatnonzero(name >= 0):
-            for pair in range(starts[name[row]], ends[name[row]]):
+            for pair in range(self._runs[name[row]], self._runs[name[row] + 1]):
                 if not self._is_right[pair]:
                     self._judge(pair, block.vectors[row])
 
@@ -91,3 +90,14 @@ class JudgedPairs:
             counted(len(wrong), len(self), "pairs judged by exact arithmetic"),
             NOT_EXACT,
         )
+
+
+def _draw(query: NDArray[np.int32], most: int, seed: int) -> NDArray[np.intp]:
+    """Numbers of some rows, the first of each query before all others."""
+    rng = np.random.default_rng(seed)
+    is_first = np.diff(query, prepend=-1) > 0
+    drawn = np.empty(0, np.intp)
+    for rows in (np.flatnonzero(is_first), np.flatnonzero(~is_first)):
+        num = min(len(rows), most - len(drawn))
+        drawn = np.append(drawn, rng.choice(rows, num, replace=False, shuffle=False))
+    return drawn

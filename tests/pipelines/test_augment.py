@@ -271,8 +271,9 @@ def test_a_photo_that_changes_meanwhile_stops_the_job_and_there_is_no_manifest(
 ):
     photos, output = write_classes(tmp_path / "photos", a=2), tmp_path / "output"
     (output / ".augmented").mkdir(parents=True)
-    for name in ("settings.json", "manifest.parquet"):
-        (output / ".augmented" / name).write_text("of an earlier run")
+    (output / ".augmented" / "manifest.parquet").write_text("of an earlier run")
+    settings = {"photos": str(photos), "recipe": "none"}
+    (output / ".augmented" / "settings.json").write_text(json.dumps(settings))
     scanning = run.__globals__["scan_photos"]
 
     def scan_and_change(*arguments, **settings):

@@ -22,6 +22,7 @@ from tests.conftest import make_index, photo_bytes
 CLI = str(Path(sys.executable).with_name("retrieval-cli"))
 ROOT = Path(__file__).parents[2]
 FAKE = ["--backbone", "tests.fakes:mean_colour", "--weights", "none"]
+ENDLESS = ["--backbone", "tests.fakes:endless", *FAKE[2:], "--new-model"]
 
 
 def invoke(*arguments):
@@ -140,7 +141,7 @@ def test_an_interrupted_job_says_so_in_one_line_and_publishes_nothing(tmp_path, 
     # Where the tests run in the background of a shell, their children would ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [CLI, "embed", str(photos), str(index), "--backbone", "tests.fakes:endless", *FAKE[2:]],
+        [CLI, "embed", str(photos), str(index), *ENDLESS],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "ENDLESS_FLAG": str(flag)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from pipelines.cluster.code_paths import (
     no_folder_of_uv,
     starting_here,
 )
+from tests.pipelines.test_embed_again import age
 
 ROOT = Path(__file__).parents[2]
 CLI = str(Path(sys.executable).with_name("retrieval-cli"))
@@ -41,6 +42,7 @@ def here(tmp_path):
     for name in {*sys.stdlib_module_names, *packages_distributions(), *OWN, *OPTIONAL}:
         if name.isidentifier():
             (folder / f"{name}.py").write_text(told)
+    age(folder)  # files of just now would be looked at again
     return folder
 
 

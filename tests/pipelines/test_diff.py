@@ -84,7 +84,7 @@ def test_diff_is_not_misled_by_a_folder_called_like_a_version(gallery, queries, 
 
 
 def written(path, lists):
-    writer = RankingWriter(str(path), "key")
+    writer = RankingWriter(str(path))
     rows = [
         (query, number + 1, name, 0.0)
         for query, names in lists.items()

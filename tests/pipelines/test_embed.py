@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -98,7 +99,7 @@ def test_the_content_follows_the_gallery_and_readers_keep_their_version(embedded
 
 def test_another_model_replaces_the_index_as_a_whole(photos, tmp_path):
     make_index(tmp_path / "index", ["a"], np.ones((1, 4), np.float16))
-    run(str(photos), str(tmp_path / "index"), FAKE)
+    run(str(photos), str(tmp_path / "index"), replace(FAKE, new_model=True))
     rows = read_index(str(tmp_path / "index"))
     assert rows.index.version == 1
     assert rows.index.spec.dim == 3
@@ -174,9 +175,10 @@ def test_an_index_inside_the_photos_is_refused(photos):
 
 
 def test_a_folder_of_something_else_is_no_place_for_an_index(photos, tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.txt").write_text("mine")
     with pytest.raises(StorageError, match=r"holds files that are no index, such as .*"):
-        run(str(photos), str(tmp_path), FAKE)
+        run(str(photos), str(tmp_path / "mine"), FAKE)
 
 
 def test_only_the_names_inside_a_folder_tell_whether_it_may_become_an_index(photos, tmp_path):

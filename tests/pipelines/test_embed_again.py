@@ -20,10 +20,8 @@ import pytest
 
 from pipelines.embed import EmbedConfig, inputs, run
 from pipelines.embed.hands import RayHands
-from retrieval.errors import MismatchError, VacuumedError
+from retrieval.errors import MismatchError
 from retrieval.index import open_index, read_index
-from retrieval.index.checking import check_index
-from retrieval.index.vacuum import vacuum_index
 from tests.conftest import draw_photos, make_index, photo_bytes
 from tests.pipelines.ranks import commit
 
@@ -160,37 +158,10 @@ def test_a_commit_by_another_run_meanwhile_wins_unless_rebased(gallery, monkeypa
         run(str(photos), str(index), FAKE)
     assert open_index(str(index)).version == 1
     times.clear()
-    report = run(str(photos), str(index), replace(FAKE, rebase=True))
+    # They committed embeddings of another model.
+    report = run(str(photos), str(index), replace(FAKE, rebase=True, new_model=True))
     assert (len(times), report["version_before"], report["version_after"]) == (2, 2, 3)
     assert "green/new.jpg" in read_index(str(index)).ids
-
-
-def test_what_a_vacuum_removes_before_the_commit_is_embedded_once_more(gallery, capsys):
-    photos, index = gallery
-    (photos / "green" / "new.jpg").write_bytes(photo_bytes((10, 90, 10)))
-    (photos / "green" / "bad.jpg").write_bytes(b"no photo")
-    tries = []
-
-    def vacuum(candidate):
-        tries.append(candidate)
-        if len(tries) == 1:
-            vacuum_index(str(index), 0, force=True)
-
-    report = run(str(photos), str(index), FAKE, gate=vacuum)
-    assert "this new shard is not there" in capsys.readouterr().err
-    assert (len(tries), report["version_before"], report["version"]) == (2, 1, 2)
-    assert counts(report)["embedded"] == 1
-    assert check_index(open_index(str(index))).faults == []
-    assert "green/new.jpg" in read_index(str(index)).ids
-    tries.clear()
-    (photos / "green" / "newer.jpg").write_bytes(photo_bytes((10, 95, 10)))
-
-    def always_vacuum(candidate):
-        vacuum_index(str(index), 0, force=True)
-
-    with pytest.raises(VacuumedError, match="run it again"):
-        run(str(photos), str(index), FAKE, gate=always_vacuum)
-    assert open_index(str(index)).run["repeated_version"] == 2
 
 
 def test_photos_that_come_change_and_go_while_a_run_lists_them(gallery, monkeypatch, tmp_path):

@@ -45,8 +45,10 @@ def test_embeddings_are_the_model_s_at_its_image_size(photos, tmp_path, ray_sess
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     assert report["preprocessing"] == {
-        **SMALL.to_json(), "from": dict.fromkeys(SMALL.to_json(), "model"),
-    }  # fmt: skip
+        **SMALL.to_json(),
+        "decoder": 1,
+        "from": dict.fromkeys((*SMALL.to_json(), "decoder"), "model"),
+    }
     assert report["model"] == {
         "fingerprint": model.fingerprint,
         "backbone": ONE_WEIGHT,
@@ -207,19 +209,26 @@ def test_what_a_network_states_of_its_input_and_what_the_options_say(photos, tmp
     own, silent = ("--backbone", "tests.fakes:stating"), ("--backbone", "tests.fakes:mean_colour")
     plain = {"size": 16, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
     stated = plan("embed", *places, *own)
-    origins = dict.fromkeys(plain, "network")
+    origins = {**dict.fromkeys(plain, "network"), "decoder": "default"}
+    plain["decoder"] = 1
     assert stated["preprocessing"] == {**plain, "from": origins}
     assert stated["model"]["weights"] == "none"
     said = plan("embed", *places, *own, "--image-size", 16, "--mean", "0,0,0", "--std", "1,1,1")
     assert said["model"] == stated["model"]
-    assert set(said["preprocessing"]["from"].values()) == {"option"}
+    assert said["preprocessing"]["from"] == dict.fromkeys(origins, "option") | {
+        "decoder": "default"
+    }
     other = plan("reindex", *places, *own, "--mean", "0.5,0.5,0.5")
     assert other["preprocessing"] == {
         **plain, "mean": [0.5, 0.5, 0.5], "from": {**origins, "mean": "option"},
     }  # fmt: skip
     assert other["model"]["fingerprint"] != stated["model"]["fingerprint"]
     usual = plan("embed", *places, *silent)["preprocessing"]
-    assert usual == {**Preprocessing().to_json(), "from": dict.fromkeys(usual["from"], "default")}
+    assert usual == {
+        **Preprocessing().to_json(),
+        "decoder": 1,
+        "from": dict.fromkeys(origins, "default"),
+    }
 
 
 def test_training_takes_the_network_s_word_and_a_night_the_folder_s(tmp_path):

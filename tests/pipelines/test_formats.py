@@ -18,7 +18,7 @@ from pipelines.experiment import row as row_module
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import GALLERY, QUERIES, Sides, copy_photos
 from pipelines.experiment.row import RowRun
-from pipelines.later_settings import comparable
+from pipelines.later_settings import TRAIN, comparable
 from pipelines.train import publishing
 from pipelines.train.config import TrainConfig
 from pipelines.train.publishing import finished_model, resume_split, start_folder
@@ -226,6 +226,7 @@ def test_an_output_of_a_newer_release_is_not_augmented_into(tmp_path):
     file.write_text('{"format_version": 2}')
     with pytest.raises(StorageError, match=newer(file)):
         check_format(str(tmp_path))
+    file.write_text('{"format_version": 1, "photos": "/photos", "recipe": "none"}')
     copied = tmp_path / ".augmented" / "copied.parquet"
     table = pa.table({"image_id": ["a.jpg"]})
     (tmp_path / "a.jpg").write_bytes(b"")
@@ -332,11 +333,12 @@ def test_a_row_that_is_done_stays_done_when_there_are_more_settings(row_run, mon
     write_result(row_run, settings={**row_run.settings(), "train": first})
     assert row_run.finished() is None
     # As if the seed had come later, and all had been by this one before.
-    monkeypatch.setattr(row_module, "TRAIN", {"seed": row_run.settings()["train"]["seed"]})
+    seed = row_run.settings()["train"]["seed"]
+    monkeypatch.setattr(row_module, "TRAIN", {**TRAIN, "seed": seed})
     assert row_run.finished().top_1 == 1
     without_seed = row_run.model()
     assert without_seed != model
-    monkeypatch.setattr(row_module, "TRAIN", {"seed": 12345})
+    monkeypatch.setattr(row_module, "TRAIN", {**TRAIN, "seed": 12345})
     assert row_run.finished() is None
     assert row_run.model() == model
 

@@ -297,7 +297,8 @@ def test_pages_and_rankings_of_ours_are_replaced(here):
         assert done.exit_code == 0, done.output
 
     for _ in range(2):
-        succeed("report", "ranking", "page.html")
+        succeed("rank", "index", "index", "ranked", "--top-k", "1")
+        succeed("report", "ranked", "page.html")
         succeed("rank", "index", "index", "out", "--top-k", "1")
         succeed("rank", "index/*.parquet", "index", "index-ranking", "--top-k", "1")
         succeed("rank", "index", "index", "out", "--top-k", "1", "--previous", "out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -263,5 +264,6 @@ def test_a_query_id_that_occurs_twice_is_refused(tmp_path):
 
 def test_a_folder_of_something_else_is_no_place_for_a_ranking(tmp_path):
     *_, q, g = make_sides(tmp_path)
+    shutil.copytree(g, tmp_path / "copy")
     with pytest.raises(StorageError, match="which is no part of a ranking"):
-        run(q, g, g, RankConfig(top_k=1))
+        run(q, g, str(tmp_path / "copy"), RankConfig(top_k=1))

@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from pipelines import verify
 from pipelines.cli import main
 from pipelines.rank import RankConfig, planning, run
 from pipelines.reindex.job import _is_current
@@ -120,3 +123,22 @@ def test_a_ranking_that_this_release_cannot_read_is_told_in_one_line(sides, tmp_
                                        "--top-k", "3"]):  # fmt: skip
         done = CliRunner().invoke(main, words)
         assert (done.exit_code, done.stderr) == (1, f"Error: {caught.value}\n")
+
+
+@pytest.mark.parametrize("metric", ["l2", "l1"])
+def test_near_neighbours_in_float32_are_ranked_by_their_distances_and_verified(tmp_path, metric):
+    near = {"a": 3e-8, "b": 1e-8, "c": 2e-8}
+    for name, rows in {"q": {"q": 0.0}, "g": near}.items():
+        vectors = [np.array([1, offset], np.float32) for offset in rows.values()]
+        pq.write_table(
+            pa.table({"id": list(rows), "embedding": vectors}), tmp_path / f"{name}.parquet"
+        )
+    folder = str(tmp_path / "rk")
+    sides = (str(tmp_path / f"{name}.parquet") for name in "qg")
+    run(*sides, folder, RankConfig(top_k=3, metric=metric, num_threads=1))
+    (part,) = open_ranking(folder).parts
+    found = pq.read_table(Path(folder, part)).to_pydict()
+    assert found["gallery_id"] == ["b", "c", "a"]
+    assert found["score"] == [float(np.float32(near[name])) for name in "bca"]
+    checked = verify.run(folder)
+    assert (checked["score_rule"], checked["is_exact"], checked["num_exact_pairs"]) == (2, True, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -146,10 +147,14 @@ def test_queries_of_another_model_stop_the_night_before_the_commit(night, tmp_pa
 def test_another_model_is_compared_with_what_the_probe_saw_before(night):
     gate = GateConfig(probe=str(night / "queries"), min_overlap=0.01)
     photos, index = str(night / "photos"), str(night / "index")
-    record = run(photos, index, config_of(night, gate=gate, embed=OTHER))
+    with pytest.raises(UsageError, match=r"to embed all 12 images anew, give --new-model"):
+        run(photos, index, config_of(night, gate=gate, embed=OTHER))
+    record = run(photos, index, config_of(night, gate=gate, embed=replace(OTHER, new_model=True)))
     assert record["version_after"] == 1
     assert 0 < record["gate"]["overlap"] <= 1
     assert record["model"]["backbone"] == "tests.fakes:one_weight"
+    for side in ("queries", "probe"):  # they follow the gallery
+        assert open_index(f"{index}/_{side}").spec.backbone == "tests.fakes:one_weight"
     assert record["num_embedded"] == 10
     assert verify.run(str(night / "ranking"))["is_exact"]
 

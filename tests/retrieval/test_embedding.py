@@ -230,8 +230,9 @@ def test_a_model_takes_pixels_of_its_own_preprocessing_alone(tmp_path):
         Embedder(model, dataclasses.replace(model.preprocessing, size=17))
     assert str(caught.value) == (
         f"{tmp_path}: was trained with Preprocessing(size=16, mean=(0.5, 0.25, 0.125), "
-        f"std=(0.5, 1.0, 2.0)), not with Preprocessing(size=17, mean=(0.5, 0.25, 0.125), "
-        f"std=(0.5, 1.0, 2.0)). Make the pixels as the model wants them."
+        f"std=(0.5, 1.0, 2.0), decoder=1), not with Preprocessing(size=17, "
+        f"mean=(0.5, 0.25, 0.125), std=(0.5, 1.0, 2.0), decoder=1). Make the pixels "
+        f"as the model wants them."
     )
 
 

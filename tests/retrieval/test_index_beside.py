@@ -18,7 +18,16 @@ from retrieval.errors import UsageError, VacuumedError
 from retrieval.index import comparing, publish
 from retrieval.index.restoring import restore_index
 from retrieval.storage import open_store
-from tests.retrieval.beside import TODAY, World, date_back, make_world, meet, run_beside
+from tests.retrieval.beside import (
+    NEWEST,
+    TODAY,
+    World,
+    date_back,
+    gallery_of,
+    make_world,
+    meet,
+    run_beside,
+)
 from tests.retrieval.plain_difference import plain_difference
 
 NUM_ORDERS, AT_ONCE = 200, 50
@@ -64,9 +73,13 @@ def test_no_order_of_jobs_loses_anything(quick, folder, first):
 
 
 MOST_STEPS = 16
+GALLERIES = {  # which takes up old work, and adds none; and which adds nothing but rejects
+    "night": TODAY[0],
+    "rejects alone": gallery_of([*NEWEST, "bad new"], edited=["a3"]),
+}
 
 
-@pytest.mark.parametrize("committer", ["night", "restore"])
+@pytest.mark.parametrize("committer", ["night", "rejects alone", "restore"])
 @pytest.mark.parametrize("who_begins", [0, 1])
 @pytest.mark.parametrize("each", [5, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_commit_and_a_vacuum_meet_in_every_way(quick, folder, committer, who_begins, each):
@@ -79,10 +92,16 @@ def test_a_commit_and_a_vacuum_meet_in_every_way(quick, folder, committer, who_b
         date_back(uri)
         world = World(uri, dict(made.meant))
         work = partial(restore_index, uri, 0)
-        if committer == "night":
-            work = partial(publish, world.begin(TODAY[0]))  # which takes up old work, and no new
+        if committer != "restore":  # takes up old work, and none of its own; or has rejects alone
+            gallery = (
+                TODAY[0]
+                if committer == "night"
+                else gallery_of([*NEWEST, "bad new"], edited=["a3"])
+            )
+            work = partial(publish, world.begin(gallery))
         script = [(who_begins, first), (1 - who_begins, second), (who_begins, 99)]
-        jobs = meet(world, work, script, pytest.MonkeyPatch)
+        keep_days = 0 if committer == "rejects alone" else 7
+        jobs = meet(world, work, script, pytest.MonkeyPatch, keep_days)
         assert jobs[1].error is None, (first, second)
         assert isinstance(jobs[0].error, (NoneType, VacuumedError, UsageError)), (first, second)
         world.check_all()

@@ -118,12 +118,18 @@ def test_a_linked_file_is_left_alone_and_not_followed(index, elsewhere, name):
     assert contents(elsewhere) == before
 
 
-@pytest.mark.parametrize("name", [name for name in OWN if "/" in name and "_delta_log" not in name])
-@pytest.mark.parametrize("depth", [1, 2])
-def test_a_linked_folder_is_left_alone_and_not_followed(index, elsewhere, name, depth):
-    folder = "/".join(name.split("/")[:depth])
-    if folder == name:
-        pytest.skip("no folder")
+LINKED = sorted(
+    {
+        ("/".join(name.split("/")[:depth]), name)
+        for name in OWN
+        for depth in range(1, name.count("/") + 1)
+        if not name.startswith("_delta_log")
+    }
+)
+
+
+@pytest.mark.parametrize(("folder", "name"), LINKED)
+def test_a_linked_folder_is_left_alone_and_not_followed(index, elsewhere, folder, name):
     before = contents(elsewhere)
     if (index / folder).exists():
         (index / folder).rename(index / "away")
@@ -329,6 +335,23 @@ def test_a_torn_entry_behind_a_link_is_left_alone(index, elsewhere):
     before = contents(elsewhere)
     with pytest.raises(StorageError, match=r"_delta_log/0+1\.json: leads through a link"):
         set_torn_entry_aside(str(index))
+    assert contents(elsewhere) == before
+
+
+def test_a_checkpoint_is_made_beside_a_link_and_foreign_files_of_such_a_name(tmp_path, elsewhere):
+    index = tmp_path / "index"
+    kept = put(index / f".checkpoint.{HEX}.tmp" / "_delta_log" / "photo.jpg")
+    stale = put(index / f".checkpoint.{HEX}.tmp" / "_delta_log" / f"{0:020d}.json")
+    old = put(index / ".checkpoint.old.tmp" / "photo.jpg")
+    link = index / f".checkpoint.{'1' * 32}.tmp"
+    link.symlink_to(elsewhere, target_is_directory=True)
+    before = contents(elsewhere)
+    shard = add_shard(index, {"a": "1"})
+    for _ in range(10):
+        commit(index, [shard])
+    assert (index / "_delta_log" / f"{9:020d}.checkpoint.parquet").exists()
+    assert (kept.read_bytes(), old.read_bytes()) == (b"mine", b"mine")
+    assert not stale.exists()
     assert contents(elsewhere) == before
 
 

@@ -231,6 +231,14 @@ def test_an_open_list_is_made_dead_by_a_vacuum_that_removes_nothing(index):
     assert read_lists(str(index)) == []
 
 
+def test_an_open_list_is_left_to_the_vacuum_that_may_be_about_to_commit(index):
+    write_list(str(index), 1, [open_index(str(index), 0).shards[0].path])
+    before = {path.name for path in index.iterdir()}
+    vacuum._carry_out_lists(str(index))
+    assert lists_of(index) == [State.OPEN]
+    assert {path.name for path in index.iterdir()} == before
+
+
 def test_a_list_whose_entry_has_been_cleaned_up_is_heeded_and_dropped(tmp_path):
     old_index(tmp_path, list(range(40, 28, -1)))
     name = open_index(str(tmp_path), 10).shards[0].path

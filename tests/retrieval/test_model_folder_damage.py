@@ -63,16 +63,29 @@ def test_a_model_json_of_endless_depth_is_refused(tmp_path):
     assert message.endswith(ANEW)
 
 
-@pytest.mark.parametrize(
-    ("version", "found"), [(None, "None"), (2, "2"), (True, "True"), ("1", "'1'"), (1.0, "1.0")]
-)
-def test_another_version_of_the_format_is_refused(tmp_path, version, found):
+@pytest.mark.parametrize("version", [True, "1", 1.0, 0, [1]])
+def test_a_version_of_the_format_that_is_no_number_is_refused(tmp_path, version):
     make_model(tmp_path)
-    edit(tmp_path, format_version=version, pooling="of the future")
-    assert refusal(open_model, str(tmp_path)) == (
-        f"{tmp_path}/model.json: format_version is {found}; this program reads 1. "
-        f"Use the program that wrote it, or train again."
+    edit(tmp_path, format_version=version)
+    assert refusal(open_model, str(tmp_path)).startswith(
+        f"{tmp_path}/model.json: format_version {version!r}; a whole number from 1 on is needed."
     )
+
+
+def test_a_model_of_a_newer_release_is_refused(tmp_path):
+    make_model(tmp_path)
+    edit(tmp_path, format_version=3, pooling="of the future")
+    assert refusal(open_model, str(tmp_path)) == (
+        f"{tmp_path}/model.json: written by a newer release: format_version 3; this program reads "
+        f"1 to 2. Upgrade retrieval-cli."
+    )
+
+
+def test_a_model_json_without_its_version_is_refused(tmp_path):
+    make_model(tmp_path)
+    edit(tmp_path, format_version=None)
+    complaint = "lacks format_version"
+    assert refusal(open_model, str(tmp_path)) == f"{tmp_path}/model.json: {complaint}. {ANEW}"
 
 
 HEX = "64 hexadecimal digits is needed"
@@ -110,7 +123,12 @@ HEX = "64 hexadecimal digits is needed"
         (
             {"preprocessing": SMALL.to_json() | {"size": 0}},
             "Preprocessing of the model: Preprocessing(size=0, mean=(0.5, 0.25, 0.125), "
-            "std=(0.5, 1.0, 2.0)): needed are a whole size >= 1, 3 finite means, 3 stds > 0",
+            "std=(0.5, 1.0, 2.0), decoder=1): needed are a whole size >= 1, 3 finite "
+            "means, 3 stds > 0",
+        ),
+        (
+            {"preprocessing": SMALL.to_json() | {"decoder": 1}},
+            "preprocessing has decoder, unknown in version 1",
         ),
         (
             {"preprocessing": SMALL.to_json() | {"mean": [10**400, 0, 0]}},

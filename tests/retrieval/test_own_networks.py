@@ -97,7 +97,7 @@ def test_the_caller_wins_value_by_value():
     found = embedder_of("stating", **given).preprocessing
     assert found == Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(1, 1, 1))
     assert describe_preprocessing(found, given)["from"] == {
-        "size": "network", "mean": "option", "std": "network",
+        "size": "network", "mean": "option", "std": "network", "decoder": "default",
     }  # fmt: skip
     assert embedder_of("stating_its_size").preprocessing == Preprocessing(size=8)
     assert embedder_of("silent").preprocessing == Preprocessing()

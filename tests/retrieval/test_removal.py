@@ -186,7 +186,7 @@ def test_keys_of_a_store_go_below_the_prefix_alone(s3):
 OWN_MEANS = {
     "retrieval/storage/removal.py": {"unlink", "rmdir", "delete_file"},
     # What `write_bytes` has not finished, the probe of `check_writable`, and `remove_file`.
-    "retrieval/storage/files.py": {"unlink", "rmdir", "delete_file", "delete_dir", "replace"},
+    "retrieval/storage/files.py": {"unlink", "rmdir", "delete_file", "replace"},
     # An entry that was not committed, and the folder in which a checkpoint is made.
     "retrieval/index/local_log.py": {"unlink", "rmtree", "replace"},
     "retrieval/index/torn_entry.py": {"rename", "delete_file"},
