@@ -139,6 +139,8 @@ def check_same_model(
     """
     if seen is None or config.new_model:
         return
+    if made is None:
+        _check_still_there(config, seen)
     if made is not None:
         is_same = made.makes_same(seen.spec)
     else:
@@ -149,6 +151,19 @@ def check_same_model(
             f"{seen.uri}: was embedded otherwise ({_differences(config, seen, made)}). To go on as "
             f"before, leave the options of the model out; to embed all {count()} images anew, give "
             f"--new-model."
+        )
+
+
+def _check_still_there(config: EmbedConfig, seen: Index) -> None:
+    """Say what to name where the folder of the index's model has moved."""
+    from retrieval.model_folder import is_model  # torch takes seconds to load
+
+    if config.model is None or config.model != _recorded(seen).get("model"):
+        return
+    if not is_model(config.model):
+        raise UsageError(
+            f"{seen.uri}: was embedded by --model {config.model}, where no model is now. Name the "
+            f"folder in which it lies: --model."
         )
 
 

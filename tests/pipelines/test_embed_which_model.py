@@ -233,6 +233,12 @@ def test_a_model_s_folder_needs_no_option_again_and_another_one_is_refused(mine,
         str(photos), str(index), EmbedConfig(model=str(tmp_path / "copy"), backbone=ONE_WEIGHT)
     )
     assert not plan["is_embedded_anew"]
+    shutil.rmtree(tmp_path / "model")
+    message = refusal(estimate, str(photos), str(index), EmbedConfig(backbone=ONE_WEIGHT))
+    assert message.endswith(
+        f"was embedded by --model {tmp_path}/model, where no model is now. Name the folder in "
+        f"which it lies: --model."
+    )
 
 
 def test_the_command_line_says_so(made):
