@@ -104,12 +104,13 @@ def _opened(folder: str, path: tuple[str, ...]) -> Iterator[int | None]:
     """A folder below another, opened without following a link; None where there is none."""
     try:
         descriptor = os.open(absolute_uri(folder), _FOLDER)
-    except FileNotFoundError:
+    except OSError as error:
+        below_a_file = error.errno == errno.ENOTDIR and not os.path.lexists(absolute_uri(folder))
+        if error.errno != errno.ENOENT and not below_a_file:
+            with storage_error(folder, "opened", _ADVICE):
+                raise
         yield None
         return
-    except OSError as error:
-        with storage_error(folder, "opened", _ADVICE):
-            raise error
     try:
         for number, name in enumerate(path, 1):
             try:

@@ -59,7 +59,8 @@ def test_the_named_files_go_and_all_else_stays(place):
     remove_written(str(place), names)
     assert sorted(snapshot(place)) == ["kept", "sub", "sub/deep", "sub/kept"]
     remove_written(str(place), names)  # again: gone is no error
-    remove_written(str(place.parent / "missing"), names, folders=["sub"])
+    for folder in (place.parent / "missing", place / "kept/below-a-file"):
+        remove_written(str(folder), names, folders=["sub"])
     assert snapshot(place.parent / "precious").keys() == {"a", "b", "deep", "deep/c"}
 
 
