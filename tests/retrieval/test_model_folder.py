@@ -204,7 +204,7 @@ def test_facts_that_make_no_model_are_refused_before_anything_is_written(
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     message = refusal(make_model, tmp_path / "file" / "model", kind=StorageError)
-    assert message.startswith(f"{tmp_path}/file/model: ")
+    assert message.startswith(f"{tmp_path}/file/model/")
 
 
 def test_a_model_on_an_object_store(s3):
