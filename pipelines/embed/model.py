@@ -139,11 +139,10 @@ def check_same_model(
     """
     if seen is None or config.new_model:
         return
-    if made is None:
-        _check_still_there(config, seen)
     if made is not None:
         is_same = made.makes_same(seen.spec)
     else:
+        _check_still_there(config, seen)
         is_same = config.model is not None or config.network == seen.spec.backbone
         is_same &= config.dtype == seen.spec.dtype
     if not is_same:

@@ -113,9 +113,8 @@ class RowRun:
         say("training ...")
         model, epochs, training_s = self._train(say)
         say("embedding queries and gallery, ranking ...")
-        remove_written(
-            self.folder, ["result.json"]
-        )  # the indexes that it speaks of are replaced from here on
+        # The indexes that it speaks of are replaced from here on.
+        remove_written(self.folder, [_RESULT])
         paths = {name: join(self.folder, name) for name in (QUERIES, GALLERY, "ranking")}
         for side in (QUERIES, GALLERY):
             config = embed.EmbedConfig(

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -66,12 +66,9 @@ def own_files(uri: str, folder: str, pattern: re.Pattern[str]) -> list[StoredFil
     Returns:
         Sorted by name; the names are paths relative to the index. Errors as `stored_files`.
     """
-    where = join(uri, folder) if folder else uri
-    found = [
-        StoredFile(join(folder, file.name) if folder else file.name, file.size_bytes, at)
-        for file in stored_files(where)
-        for at in [file.modified_s]
-    ]
+    found = stored_files(join(uri, folder) if folder else uri)
+    if folder:
+        found = [replace(file, name=join(folder, file.name)) for file in found]
     return [
         file
         for file in found

@@ -93,12 +93,7 @@ def test_a_commit_and_a_vacuum_meet_in_every_way(quick, folder, committer, who_b
         world = World(uri, dict(made.meant))
         work = partial(restore_index, uri, 0)
         if committer != "restore":  # takes up old work, and none of its own; or has rejects alone
-            gallery = (
-                TODAY[0]
-                if committer == "night"
-                else gallery_of([*NEWEST, "bad new"], edited=["a3"])
-            )
-            work = partial(publish, world.begin(gallery))
+            work = partial(publish, world.begin(GALLERIES[committer]))
         script = [(who_begins, first), (1 - who_begins, second), (who_begins, 99)]
         keep_days = 0 if committer == "rejects alone" else 7
         jobs = meet(world, work, script, pytest.MonkeyPatch, keep_days)
