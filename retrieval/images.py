@@ -20,13 +20,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
-from enum import StrEnum
 from io import BytesIO
 from typing import Any, Final, TypeAlias
 
@@ -35,26 +33,11 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from retrieval.errors import ImageError, ModelError, UsageError
+from retrieval.image_colours import to_rgb
+from retrieval.image_reasons import Reason, refusal
+from retrieval.image_structure import without_ballast
+from retrieval.image_structure.limits import check_pixels, check_sides
 from retrieval.large_photos import one_at_a_time
-
-
-class Reason(StrEnum):
-    """Why a photo was refused. Closed: reports and tables count by these words."""
-
-    MISSING = "missing"  # vanished since it was listed (set by whoever reads the file)
-    UNREADABLE = "unreadable"  # I/O error or no permission (set by whoever reads the file)
-    LINK_OUTSIDE = "link_outside"  # a link that leads out of the gallery (set likewise)
-    EMPTY = "empty"  # 0 bytes
-    TOO_LARGE = "too_large"  # more than MAX_FILE_BYTES
-    UNKNOWN_FORMAT = "unknown_format"  # the content is none of FORMATS, whatever the name says
-    UNSUPPORTED = "unsupported"  # one of FORMATS, in a variant that is not read: float, 12-bit JPEG
-    TOO_MANY_PIXELS = "too_many_pixels"  # more than MAX_PIXELS, or than there is memory for
-    TRUNCATED = "truncated"  # the data ends early
-    CORRUPT = "corrupt"  # the decoder refuses the data
-    NO_EMBEDDING = "no_embedding"  # decoded, but the network gives no direction (set by embed)
-    CRASHED = "crashed"  # the decoder brought its process down (set by whoever ran it apart)
-    TIMED_OUT = "timed_out"  # the decoder did not come to an end (the same)
-
 
 # Of Pillow's 43 readers those for photos. Never EPS, which starts Ghostscript.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -77,10 +60,6 @@ _TURNS: Final = {  # EXIF orientation → what makes it upright; from 5 on the s
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
-# Pillow has words for these two, not types.
-_SAYS_TRUNCATED = re.compile("(?i)truncated|requires a buffer|not enough image data|no more images")
-_SAYS_UNSUPPORTED = re.compile("(?i)unsupported|cannot handle|unknown (data organiz|pixel mode)")
-_BYTES_OR_ADDRESS = re.compile(r"""\bb(['"]).*?\1|<[^<>]* at 0x[^<>]*>""", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,10 +192,11 @@ def _load(data: bytes, min_size: int | None) -> Iterator[_Loaded]:
         raise ImageError(Reason.EMPTY, "the file has 0 bytes")
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(Reason.TOO_LARGE, f"{len(data)} bytes; the limit is {MAX_FILE_BYTES}")
+    data = without_ballast(data)
     image = _open(data)
-    size = width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(Reason.TOO_MANY_PIXELS, f"{width} × {height}; the limit is {MAX_PIXELS}")
+    size = image.size
+    check_pixels(*size, MAX_PIXELS)
+    check_sides(*size)
     draft = image.draft(None, (min_size, min_size)) if min_size else None
     # However much it is reduced, the coefficients of a progressive JPEG are all in memory.
     held = size if "progressive" in image.info else image.size
@@ -228,7 +208,7 @@ def _load(data: bytes, min_size: int | None) -> Iterator[_Loaded]:
             size = image.size
             box = (0, 0, *size)
         orientation = _orientation(image)
-        yield _to_rgb(image, data), box, orientation, size[::-1] if orientation >= 5 else size
+        yield to_rgb(image, data), box, orientation, size[::-1] if orientation >= 5 else size
 
 
 # A mended decoder is added here under the next number, and the older ones stay as they are: a
@@ -282,46 +262,6 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def _to_rgb(image: Image.Image, data: bytes) -> Image.Image:
-    if image.mode == "F":
-        raise ImageError(Reason.UNSUPPORTED, "float samples: no agreed value of white")
-    if image.mode.startswith("I"):
-        return _deep_grey_to_rgb(image)
-    if not image.has_transparency_data:  # convert() would copy a picture that is RGB already
-        return image if image.mode == "RGB" else image.convert("RGB")
-    if image.format == "PNG" and "transparency" in image.info:
-        _scale_transparent_colour(image, bit_depth=data[24])
-    if image.mode == "La":  # Pillow has no direct way from premultiplied grey
-        image = image.convert("LA")
-    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-    canvas = Image.new("RGB", image.size, "white")
-    canvas.paste(rgba, mask=rgba)
-    return canvas
-
-
-def _scale_transparent_colour(image: Image.Image, bit_depth: int) -> None:
-    # Pillow 13.0 scales samples to 8 bits and forgets the colour that stands for clear:
-    # tbbn0g04 and tbbn2c16 of the PNG suite kept their background.
-    colour = image.info["transparency"]
-    if image.mode == "L":
-        image.info["transparency"] = colour * 255 // (2**bit_depth - 1)
-    elif image.mode == "RGB" and bit_depth == 16:
-        image.info["transparency"] = tuple(value >> 8 for value in colour)
-
-
-def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
-    samples = np.asarray(image)  # (H, W), uint16 or int32
-    if samples.min() < 0 or samples.max() > 0xFFFF:
-        raise ImageError(Reason.UNSUPPORTED, "samples outside 0-65535: no agreed value of white")
-    tags = getattr(image, "tag_v2", {})  # of a TIFF; Pillow applies neither of these two here
-    num_bits = min(tags.get(ExifTags.Base.BitsPerSample, (16,))[0], 16)
-    is_white_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
-    grey = (samples >> (num_bits - 8)).astype(np.uint8)  # (H, W)
-    grey = 255 - grey if is_white_zero else grey
-    grey[samples == image.info.get("transparency", -1)] = 255
-    return Image.fromarray(grey).convert("RGB")
-
-
 _decoding_lock = threading.Lock()
 _decoding: list[warnings.catch_warnings[None]] = []  # an entry per decoding thread, all the same
 
@@ -344,21 +284,9 @@ def _refusing(data: bytes) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:  # ten types were seen; one photo must not end a night's run
-        raise _refusal(error, data) from error
+        raise refusal(error, data, MAX_PIXELS) from error
     finally:
         with _decoding_lock:
             swap = _decoding.pop()
             if not _decoding:
                 swap.__exit__(None, None, None)
-
-
-def _refusal(error: Exception, data: bytes) -> ImageError:
-    if isinstance(error, MemoryError | Image.DecompressionBombError):
-        return ImageError(Reason.TOO_MANY_PIXELS, str(error) or "not enough memory")
-    text = " ".join(str(error).split()) or type(error).__name__  # in one line
-    # WebP says of everything "could not create decoder object", but begins with its length.
-    is_cut_webp = data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") + 8 > len(data)
-    if is_cut_webp or _SAYS_TRUNCATED.search(text):
-        return ImageError(Reason.TRUNCATED, f"the data ends early, after {len(data)} bytes")
-    reason = Reason.UNSUPPORTED if _SAYS_UNSUPPORTED.search(text) else Reason.CORRUPT
-    return ImageError(reason, f"the decoder says: {_BYTES_OR_ADDRESS.sub('…', text)}")
