@@ -39,6 +39,22 @@ from retrieval.image_structure import without_ballast
 from retrieval.image_structure.limits import check_pixels, check_sides
 from retrieval.large_photos import one_at_a_time
 
+__all__ = [
+    "FIRST_DECODER",
+    "FORMATS",
+    "LATER_KEYS",
+    "MAX_FILE_BYTES",
+    "MAX_PIXELS",
+    "DecodedImage",
+    "Preprocessing",
+    "Reason",
+    "check_decoder",
+    "decode_image",
+    "decoders",
+    "load_rgb",
+    "newest_decoder",
+]
+
 # Of Pillow's 43 readers those for photos. Never EPS, which starts Ghostscript.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 # The largest common cameras have 102 megapixels. Peak memory of one photo at this limit, measured:

@@ -12,8 +12,8 @@ __all__ = ["walk"]
 # pixels.
 MAX_RUN_LENGTH_PIXELS: Final = 10_000_000
 # A run of one pixel takes 2 bytes, and the end of a row 2. The rest is a palette.
-_MAX_BYTES_OF_A_PIXEL: Final = 4
-_MAX_OTHER_BYTES: Final = 2**20
+MAX_BYTES_OF_A_PIXEL: Final = 4
+MAX_OTHER_BYTES: Final = 2**20
 
 _WIDTH_AT, _HEIGHT_AT, _COMPRESSION_AT = 18, 22, 30
 _RUN_LENGTHS: Final = (1, 2)
@@ -29,6 +29,6 @@ def walk(data: bytes) -> bytes:
     width = int.from_bytes(data[_WIDTH_AT : _WIDTH_AT + 4], "little")
     height = abs(int.from_bytes(data[_HEIGHT_AT : _HEIGHT_AT + 4], "little", signed=True))
     check_pixels(width, height, MAX_RUN_LENGTH_PIXELS, " of a run-length encoded BMP")
-    limit = _MAX_BYTES_OF_A_PIXEL * width * height + _MAX_OTHER_BYTES
+    limit = MAX_BYTES_OF_A_PIXEL * width * height + MAX_OTHER_BYTES
     check_number(len(data), limit, f"bytes of runs for {width} × {height} pixels")
     return data

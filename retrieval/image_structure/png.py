@@ -20,7 +20,7 @@ MAX_CHUNKS: Final = 100_000
 
 _SIGNATURE_BYTES: Final = 8
 _HEAD: Final = struct.Struct(">I4s")
-_CHECKSUM: Final = struct.Struct(">I")
+_CHECKSUM_BYTES: Final = 4
 _NAME: Final = re.compile(rb"\w{4}")  # what Pillow takes for one; elsewhere it stops
 _IMAGE: Final = frozenset({b"IDAT", b"fdAT"})
 _MORE_OF_IMAGE: Final = frozenset({b"IDAT", b"DDAT", b"fdAT"})
@@ -64,12 +64,15 @@ def walk(data: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
-    """The whole chunks before the end, or before the first one that is none."""
+    """The chunks before the end, or before the first one that is cut or none.
+
+    Of the last one the checksum may be cut, since Pillow does not read it past the image.
+    """
     begin, number = _SIGNATURE_BYTES, 0
     while begin + _HEAD.size <= len(data):
         length, name = _HEAD.unpack_from(data, begin)
-        end = begin + _HEAD.size + length + _CHECKSUM.size
-        if name == b"IEND" or end > len(data) or not _NAME.match(name):
+        end = begin + _HEAD.size + length + _CHECKSUM_BYTES
+        if name == b"IEND" or end - _CHECKSUM_BYTES > len(data) or not _NAME.match(name):
             return
         number += 1
         check_number(number, MAX_CHUNKS, "chunks")
@@ -81,13 +84,13 @@ def _needed(view: memoryview, chunks: Iterable[_Chunk], is_past: bool) -> list[m
     """What of the chunks before or past the image decides pixels or the orientation."""
     needed, num_texts, text_bytes = [], 0, 0
     for name, begin, end in chunks:
-        chunk, body = view[begin:end], view[begin + _HEAD.size : end - _CHECKSUM.size]
+        chunk, body = view[begin:end], view[begin + _HEAD.size : end - _CHECKSUM_BYTES]
         if name == b"tRNS":
             needed.append(_without_excess(chunk, body, view[_COLOUR_TYPE_AT]))
         elif not name[0] & _IS_ANCILLARY or name in _ANIMATION:
             needed += [] if is_past else [chunk]
         # Pillow gives a file up over a checksum, but looks at none past the image.
-        elif is_past or zlib.crc32(chunk[4:-4]) == _CHECKSUM.unpack(chunk[-4:])[0]:
+        elif is_past or _checksum(chunk[4:-_CHECKSUM_BYTES]) == chunk[-_CHECKSUM_BYTES:]:
             if name == b"eXIf":
                 needed.append(chunk)
             elif _may_have_orientation(name, body) and num_texts < _MAX_TEXTS:
@@ -104,7 +107,11 @@ def _without_excess(chunk: memoryview, alphas: memoryview, colour_type: int) -> 
     if colour_type != _PALETTE or len(alphas) <= _MAX_ALPHAS:
         return chunk
     body = b"tRNS" + alphas[:_MAX_ALPHAS]
-    return memoryview(_MAX_ALPHAS.to_bytes(4) + body + _CHECKSUM.pack(zlib.crc32(body)))
+    return memoryview(_MAX_ALPHAS.to_bytes(4) + body + _checksum(body))
+
+
+def _checksum(name_and_body: bytes | memoryview) -> bytes:
+    return zlib.crc32(name_and_body).to_bytes(_CHECKSUM_BYTES)
 
 
 def _may_have_orientation(name: bytes, body: memoryview) -> bool:

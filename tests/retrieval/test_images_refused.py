@@ -1,6 +1,7 @@
 """What is no photo, or too large a one, is refused in one line."""
 
 import io
+import re
 import struct
 import threading
 import warnings
@@ -85,6 +86,69 @@ def test_wherever_a_file_is_cut_it_is_refused_or_whole_never_filled_up(format, s
         else:  # only what follows the last pixel is missing
             assert len(data) - length < 30
             np.testing.assert_array_equal(found.pixels, whole)
+
+
+UNREADABLE = re.compile(r"…|\.\.\.|b'|0x|: '?[\d-]+'?$|Error -?\d+$|MAX_|Pillow|driver|object")
+
+
+def variants(seed):
+    """A picture in every format, and in the forms that other code of the decoders reads."""
+    good = noise(seed, 16, 24)
+    return [
+        *(encode(good, format) for format in FORMATS),
+        encode(good, "JPEG", progressive=True),
+        encode(good, "WEBP", lossless=True),
+        *(encode(good.quantize(16), format) for format in ("PNG", "BMP", "TIFF")),
+        *(
+            encode(good, "TIFF", compression=name)
+            for name in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")
+        ),
+        encode(good.convert("1"), "TIFF", compression="group4"),
+        *(encode(good, each, save_all=True, append_images=[good]) for each in ("PNG", "MPO")),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_no_damage_is_told_in_words_that_nobody_can_read(seed):
+    rng = np.random.default_rng(seed)
+    for good in variants(seed):
+        for _ in range(60):
+            data = bytearray(good)
+            at, end = rng.integers(0, min(len(data), 400), 2)
+            if rng.integers(3) == 0:
+                del data[at : at + end % 20]
+            for position in rng.integers(0, min(len(data), 400), rng.integers(1, 6)):
+                data[position] = rng.integers(256)
+            found = attempt(bytes(data), size=8)
+            if isinstance(found, ImageError):
+                assert len(re.findall("[A-Za-z]{2,}", found.message)) >= 3
+                assert not UNREADABLE.search(found.message), found.message
+                assert len(found.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        (320, "corrupt: the colours of its palette are missing (tag 320)"),
+        (256, "corrupt: the decoder says: Missing dimensions"),
+    ],
+)
+def test_a_tiff_without_a_field_names_it(tag, expected):
+    data = encode(noise(0).quantize(16), "TIFF")
+    at = next(at for at in range(8, len(data)) if data[at : at + 4] in tiff_entries(tag))
+    without = data[:at] + struct.pack("<H", 40_000) + data[at + 2 :]
+    assert str(refusal(without)) == expected
+
+
+def tiff_entries(tag):
+    return [struct.pack("<HH", tag, kind) for kind in (3, 4)]
+
+
+def test_a_compression_that_is_not_read_is_unsupported():
+    data = encode(noise(0), "TIFF")
+    at = data.index(struct.pack("<HHI", 259, 3, 1)) + 8
+    data = data[:at] + struct.pack("<H", 34_712) + data[at + 2 :]
+    assert str(refusal(data)) == "unsupported: compression 34712 of TIFF is not read"
 
 
 @pytest.mark.parametrize("seed", range(3))
