@@ -16,6 +16,7 @@ from retrieval.storage.files import (
     file_exists,
     file_stamp,
     open_input,
+    read_bounded,
     read_buffer,
     read_bytes,
     remove_file,
@@ -23,6 +24,7 @@ from retrieval.storage.files import (
     write_bytes,
     written_as,
 )
+from retrieval.storage.json_files import JsonObject, parse_json, read_json
 from retrieval.storage.listing import (
     Entry,
     entries,
@@ -40,6 +42,7 @@ from retrieval.storage.removal import is_path_below, remove_written
 __all__ = [
     "DAMAGED_PARQUET",
     "Entry",
+    "JsonObject",
     "absolute_uri",
     "as_utf8",
     "check_apart",
@@ -63,8 +66,11 @@ __all__ = [
     "open_store",
     "parquet_file",
     "parquet_table",
+    "parse_json",
+    "read_bounded",
     "read_buffer",
     "read_bytes",
+    "read_json",
     "remove_file",
     "remove_written",
     "unfinished_files",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ __all__ = [
     "file_exists",
     "file_stamp",
     "open_input",
+    "read_bounded",
     "read_buffer",
     "read_bytes",
     "remove_file",
@@ -53,6 +55,26 @@ def read_bytes(uri: str) -> bytes:
         return Path(absolute_uri(uri)).read_bytes()
     with open_input(uri) as source:
         return source.read()
+
+
+def read_bounded(uri: str, max_bytes: int) -> bytes:
+    """`read_bytes` of at most `max_bytes` and one more, by which a larger file is known.
+
+    Raises:
+        OSError: as `read_bytes`; or it is no plain file: /dev/zero has no end, and a pipe nothing
+            to give.
+    """
+    if not is_local(uri):
+        with open_input(uri) as source:
+            return source.read(min(source.size(), max_bytes + 1))  # it takes what it may read
+    with Path(absolute_uri(uri)).open("rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("it is no plain file")
+        return file.read(max_bytes + 1)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # for whoever holds the other end of a pipe
 
 
 def read_buffer(uri: str) -> pa.Buffer:

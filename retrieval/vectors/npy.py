@@ -10,33 +10,77 @@ import pyarrow as pa
 
 from retrieval.errors import IndexFormatError
 from retrieval.storage import DAMAGED_PARQUET, first_line, open_input, parquet_file
-from retrieval.vectors.columns import FLOATS, VectorColumns, find_id_column
+from retrieval.vectors.columns import VectorColumns, find_id_column
 from retrieval.vectors.source import VectorFile, VectorSource
 
 __all__ = ["npy_header", "open_npy"]
 
+_MAGIC = b"\x93NUMPY"
+_MAX_HEADER = 10_000  # as NumPy reads: 118 bytes are usual
+_FLOAT = re.compile(r"[<>=|]?(?:f[248]|[efd]|float(?:16|32|64)?|half|single|double)")
+# The entries of a header, which is a dictionary as Python writes it; that of Python 2 wrote 3L.
+_ENTRIES = {
+    "descr": r"""'[^'"\\]*'|"[^'"\\]*\"""",
+    "fortran_order": "True|False",
+    "shape": r"\((?:\s*[0-9]{1,20}L?\s*,)*(?:\s*[0-9]{1,20}L?)?\s*\)",
+}
+_ENTRY = re.compile(
+    "|".join(rf"""['"]{name}['"]\s*:\s*(?P<{name}>{value})""" for name, value in _ENTRIES.items())
+)
+
 
 def npy_header(stream: pa.NativeFile, where: str) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, type and start of the data of a .npy file; nothing is unpickled.
+    """Shape, type and start of the data of a .npy file; nothing is evaluated or unpickled.
 
     Raises:
         IndexFormatError: no .npy file of a two-dimensional array of floats, row by row.
+
+    Cost: reads the header, at most 10,012 bytes.
     """
     try:
-        version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, is_fortran, dtype = read(stream)
-    except (ValueError, KeyError, EOFError) as error:
+        found, start = _read_header(stream)
+    except ValueError as error:
         raise IndexFormatError(f"{where}: no .npy file ({first_line(error)}).") from error
-    if len(shape) != 2 or is_fortran or dtype.name not in FLOATS.values() or not shape[1]:
+    shape = tuple(int(size) for size in re.findall("[0-9]+", found["shape"]))
+    is_fortran, code = found["fortran_order"] == "True", found["descr"].strip("'\"")
+    if len(shape) != 2 or is_fortran or not _FLOAT.fullmatch(code) or not shape[1]:
         raise IndexFormatError(
             f"{where}: an array of shape {shape}{' by column' if is_fortran else ''} and type "
-            f"{dtype}; (rows, dimensions) of float16, float32 or float64, row by row, is needed."
+            f"{_type_name(code)}; (rows, dimensions) of float16, float32 or float64, row by row, "
+            f"is needed."
         )
-    return shape, dtype, stream.tell()
+    return shape, np.dtype(code), start
+
+
+def _read_header(stream: pa.NativeFile) -> tuple[dict[str, str], int]:
+    """The three entries of a header, as they are written, and where the data starts."""
+    start = stream.read(_MAX_HEADER + 12)
+    # Versions: 1.0 has 2 bytes for the length of the header, 2.0 has 4, and 3.0 is in UTF-8.
+    width = {b"\1\0": 2, b"\2\0": 4, b"\3\0": 4}.get(start[6:8])
+    if len(start) < 8 or not start.startswith(_MAGIC):
+        raise ValueError("EOF: no header" if _MAGIC.startswith(start[:6]) else "no magic string")
+    if width is None:
+        raise ValueError(f"version {start[6]}.{start[7]} of the format; 1.0, 2.0 or 3.0 is needed")
+    length = int.from_bytes(start[8 : 8 + width], "little")
+    header = start[8 + width : 8 + width + length]
+    if length > _MAX_HEADER:
+        raise ValueError(f"a header of {length} bytes; at most {_MAX_HEADER} are read")
+    if len(header) < length or len(start) < 8 + width:
+        raise ValueError(f"EOF: {len(start)} bytes, and the header ends after {8 + width + length}")
+    text = header.decode("utf-8" if start[6] == 3 else "latin-1")
+    found = {str(match.lastgroup): str(match[match.lastgroup]) for match in _ENTRY.finditer(text)}
+    # All that the entries leave are brackets, commas and spaces.
+    rest = re.sub(r"\s", "", _ENTRY.sub("#", text))
+    if found.keys() != _ENTRIES.keys() or rest.replace(",}", "}") != "{#,#,#}":
+        raise ValueError(f"its header is {text.strip()[:80]!r}")
+    return found, 8 + width + length
+
+
+def _type_name(code: str) -> str:
+    try:
+        return str(np.dtype(code)) if re.fullmatch(r"[<>=|]?[biufcO][0-9]{0,2}", code) else code
+    except TypeError:
+        return code
 
 
 def open_npy(uri: str, names: Sequence[str], wanted: VectorColumns) -> VectorSource:
@@ -79,9 +123,16 @@ def open_npy(uri: str, names: Sequence[str], wanted: VectorColumns) -> VectorSou
 def _inspect_npy(name: str) -> tuple[tuple[int, ...], np.dtype]:
     try:
         with open_input(name) as stream:
-            shape, dtype, _ = npy_header(stream, name)
+            shape, dtype, start = npy_header(stream, name)
+            size = stream.size()
     except OSError as error:
         raise IndexFormatError(f"{name}: cannot be read ({first_line(error)}).") from error
+    needed = start + shape[0] * shape[1] * dtype.itemsize
+    if size != needed:  # rows that the header does not tell would be passed over without a word
+        raise IndexFormatError(
+            f"{name}: {size} bytes, but its header says {shape[0]} × {shape[1]} × {dtype.name}, "
+            f"which takes {needed}. It is damaged, or not written to its end: write it again."
+        )
     return shape, dtype
 
 

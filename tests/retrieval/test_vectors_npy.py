@@ -259,3 +259,117 @@ def test_pairs_are_read_from_s3(s3):
     files["metadata/metadata_0.parquet"] = {"image_path": list("abc")}
     folder = write(f"{s3}/pairs", files)
     assert read(folder) == {"a": [1, 2], "b": [3, 4], "c": [5, 6]}
+
+
+def header_bytes(text, *, version=(1, 0), length=None, encoding="latin-1"):
+    """A .npy file's start, whose header may be anything."""
+    header = text.encode(encoding)
+    width = 2 if version == (1, 0) else 4
+    size = (len(header) if length is None else length).to_bytes(width, "little")
+    return b"\x93NUMPY" + bytes(version) + size + header
+
+
+PLAIN = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "{",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2",  # a TokenError of Python
+        "{'descr': '<f4' 'fortran_order': False, 'shape': (3, 2)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3, -2)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3, True)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2.0)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': [3, 2]}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (9" + "9" * 5000 + ", 2)}",
+        "{'descr': '<f4', 'fortran_order': 0, 'shape': (3, 2)}",
+        "{'descr': None, 'fortran_order': False, 'shape': (3, 2)}",
+        "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3, 2)}",
+        "{'descr': '<f4', 'fortran_order': False}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), 'more': 1}",
+        "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (3, 2)}",
+        "['descr', '<f4', 'fortran_order', False, 'shape', (3, 2)]",
+        PLAIN + PLAIN,
+        "(" * 9000,
+        "\\d" + PLAIN,
+        " " * 20_000 + PLAIN,
+    ],
+)
+def test_a_header_that_is_none_is_refused_in_one_line(tmp_path, header):
+    data = rows_from(1).tobytes()
+    files = {"x.npy": header_bytes(header) + data, "x.parquet": {"id": list("abc")}}
+    folder = write(tmp_path, files)
+    with pytest.raises(IndexFormatError, match=rf"^{folder}/x.npy: no .npy file \(.+\)\.$"):
+        open_source(folder)
+
+
+@pytest.mark.parametrize(
+    "descr",
+    ["O", "|O", "<i4", "|V8", "<M8[s]", "<U3", "f4,f4", "(2,)f4", "<f99", "x", "", "a", "float128"],
+)
+def test_a_type_of_another_kind_is_refused_in_one_line(tmp_path, descr):
+    header = PLAIN.replace("<f4", descr)
+    files = {"x.npy": header_bytes(header) + bytes(24), "x.parquet": {"id": list("abc")}}
+    folder = write(tmp_path, files)
+    with pytest.raises(IndexFormatError, match=rf"^{folder}/x.npy: an array of shape \(3, 2\) and"):
+        open_source(folder)
+
+
+@pytest.mark.parametrize("version", [(0, 0), (1, 1), (4, 0), (255, 255)])
+def test_a_version_that_nobody_knows_is_refused(tmp_path, version):
+    start = header_bytes(PLAIN, version=version)
+    folder = write(tmp_path, {"x.npy": start + bytes(24), "x.parquet": {"id": list("abc")}})
+    with pytest.raises(IndexFormatError, match=r"version \d+\.\d+ of the format; 1\.0, 2\.0 or"):
+        open_source(folder)
+
+
+def test_a_length_of_4_gib_is_not_read(tmp_path):
+    start = header_bytes(PLAIN, version=(2, 0), length=2**32 - 1)
+    folder = write(tmp_path, {"x.npy": start + bytes(24), "x.parquet": {"id": list("abc")}})
+    with pytest.raises(IndexFormatError, match="a header of 4294967295 bytes; at most 10000"):
+        open_source(folder)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize(
+    "header",
+    [
+        PLAIN,
+        PLAIN + " " * 500 + "\n",
+        "{'shape': (3L, 2L), 'fortran_order': False, 'descr': '<f4'}",  # of Python 2
+        '{"descr": "<f4", "fortran_order": False, "shape": (3, 2,)}',
+        "{'descr':'<f4','fortran_order':False,'shape':(3,2),}",
+        "{'descr': 'float32', 'fortran_order': False, 'shape': (3, 2)}",
+    ],
+)
+def test_headers_as_other_writers_make_them_are_read(tmp_path, header, version):
+    start, data = header_bytes(header, version=version), rows_from(1).tobytes()
+    folder = write(tmp_path, {"x.npy": start + data, "x.parquet": {"id": list("abc")}})
+    assert read(folder) == {"a": [1, 2], "b": [3, 4], "c": [5, 6]}
+
+
+@pytest.mark.parametrize("num_bytes", [-25, -24, -8, -1, 1, 8, 24, 4096])
+@pytest.mark.parametrize("place", ["disk", "s3"])
+def test_a_file_is_as_long_as_its_header_says(tmp_path, request, place, num_bytes):
+    """Rows that a header does not tell would be passed over without a word."""
+    whole = array_bytes(rows_from(1))
+    content = whole + bytes(num_bytes) if num_bytes > 0 else whole[:num_bytes]
+    base = tmp_path if place == "disk" else f"{request.getfixturevalue('s3')}/npy{num_bytes}"
+    folder = write(base, {"x.npy": content, "x.parquet": {"id": list("abc")}})
+    with pytest.raises(
+        IndexFormatError, match=rf"^{folder}/x.npy: ({len(content)} bytes, but|no .n)"
+    ):
+        open_source(folder)
+
+
+def test_a_header_of_fewer_rows_than_the_file_holds_is_refused(tmp_path):
+    content = array_bytes(rows_from(1)).replace(b"(3, 2)", b"(2, 2)")
+    folder = write(tmp_path, {"x.npy": content, "x.parquet": {"id": list("ab")}})
+    message = (
+        f"{folder}/x.npy: 152 bytes, but its header says 2 × 2 × float32, which takes 144. It is "
+        f"damaged, or not written to its end: write it again."
+    )
+    with pytest.raises(IndexFormatError, match=line(message)):
+        open_source(folder)
