@@ -67,14 +67,13 @@ def read_bounded(uri: str, max_bytes: int) -> bytes:
     if not is_local(uri):
         with open_input(uri) as source:
             return source.read(min(source.size(), max_bytes + 1))  # it takes what it may read
-    with Path(absolute_uri(uri)).open("rb", opener=_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("it is no plain file")
+    # Without waiting for whoever holds the other end of a pipe.
+    descriptor = os.open(absolute_uri(uri), os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is no plain file")
+    with os.fdopen(descriptor, "rb") as file:
         return file.read(max_bytes + 1)
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # for whoever holds the other end of a pipe
 
 
 def read_buffer(uri: str) -> pa.Buffer:
