@@ -29,7 +29,6 @@ from retrieval.errors import IndexFormatError, MismatchError, RetrievalError, Us
 from retrieval.ranked_sides import open_ranked
 from retrieval.rankings import Ranking, open_ranking
 from retrieval.search.scores import METRICS, minkowski_power, score_rule
-from retrieval.storage import join
 from retrieval.vectors import VectorBlock, VectorSource, read_blocks
 from retrieval.vectors import read_ids as read_id_blocks
 from retrieval.verification import (
@@ -55,7 +54,7 @@ _CHANGED = "Rank again, or put back what was ranked."
 
 @dataclass(frozen=True)
 class _Side:
-    """What ranking.json says of the queries or the gallery."""
+    """What the manifest says of the queries or the gallery."""
 
     uri: str
     version: int | None
@@ -159,22 +158,16 @@ def run(
 
 def _prepare(ranking: Ranking, places: Mapping[str, str | None], sample: int, seed: int) -> _Task:
     """Open what was ranked and draw the queries."""
-    where, facts = join(ranking.uri, "ranking.json"), ranking.facts
-    try:
-        metric, top_k = str(facts["metric"]), int(facts["top_k"])
-        exclude_self = bool(facts["exclude_self"])
-        num_queries, _ = int(facts["num_queries"]), int(facts["num_rows"])
-        sides = {side: _Side(**{key: facts[side][key] for key in _KEYS}) for side in _SIDES}
-    except (KeyError, TypeError, ValueError) as error:
+    where, facts = ranking.manifest, ranking.facts
+    metric, top_k, exclude_self = facts["metric"], facts["top_k"], facts["exclude_self"]
+    num_queries, _ = facts["num_queries"], facts["num_rows"]
+    sides = {side: _Side(**{key: facts[side][key] for key in _KEYS}) for side in _SIDES}
+    if metric not in METRICS and not minkowski_power(metric):
         raise IndexFormatError(
-            f"{where}: does not say what was ranked ({type(error).__name__}: {error}). Rank again."
-        ) from error
-    if (metric not in METRICS and not minkowski_power(metric)) or top_k < 1:
-        raise IndexFormatError(
-            f"{where}: metric {metric!r} and top_k {top_k}; {', '.join(METRICS)} or minkowski:P, "
-            f"and at least 1, are needed. Rank again."
+            f"{where}: metric {metric!r}; {', '.join(METRICS)} or minkowski:P is needed. Rank "
+            f"again."
         )
-    rule = _rule(where, metric, facts.get("score_rule", 1))
+    rule = _rule(where, metric, ranking.score_rule)
     queries, gallery = (
         _open(ranking, side, ranked, places[side] or ranked.uri) for side, ranked in sides.items()
     )
@@ -192,14 +185,9 @@ def _prepare(ranking: Ranking, places: Mapping[str, str | None], sample: int, se
     )
 
 
-def _rule(where: str, metric: str, named: object) -> int:
-    """The number of the rule of a ranking's scores; files that name none are by rule 1."""
-    newest = score_rule(metric)
-    if type(named) is not int or named < 1:
-        raise IndexFormatError(
-            f"{where}: score_rule is {named!r}; a number from 1 on is needed. Rank again."
-        )
-    if named > newest:
+def _rule(where: str, metric: str, named: int) -> int:
+    """The number of the rule of a ranking's scores; a newer one is not known here."""
+    if named > (newest := score_rule(metric)):
         raise IndexFormatError(
             f"{where}: its {metric} scores are by rule {named}, written by a newer release; this "
             f"one knows rules up to {newest}. Install that release, or rank again."
@@ -293,11 +281,11 @@ def _check_against_gallery(task: _Task, listing: Listing, seed: int) -> int:
 
 
 def _check_num_rows(task: _Task, listing: Listing) -> None:
-    said, found = int(task.ranking.facts["num_rows"]), int(listing.counts.sum())
+    said, found = task.ranking.facts["num_rows"], int(listing.counts.sum())
     if said != found:
         raise IndexFormatError(
-            f"{task.ranking.uri}: ranking.json says {said} rows, but the parts hold {found}, as "
-            f"many as are needed. Rank again."
+            f"{task.ranking.manifest}: says {said} rows, but the parts hold {found}, as many as "
+            f"are needed. Rank again."
         )
 
 

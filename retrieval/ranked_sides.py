@@ -1,4 +1,4 @@
-"""The two sides of a ranking: what ranking.json says of them, and how they are found again.
+"""The two sides of a ranking: what the manifest says of them, and how they are found again.
 
 An index is known by what it holds: the names of its shards, which are drawn by chance and never
 given twice, and their rows. Neither its address nor the number of a version tells it: the same
@@ -53,7 +53,7 @@ _ID_ROWS = 2**16
 
 
 def describe(source: VectorSource) -> dict[str, Any]:
-    """A side, as ranking.json has it."""
+    """A side, as the manifest has it."""
     return {
         "uri": source.uri,
         "version": source.version,
@@ -69,7 +69,7 @@ def describe(source: VectorSource) -> dict[str, Any]:
 
 
 def sum_ids(source: VectorSource) -> str | None:
-    """What tells the ids of other tools' files, as ranking.json has it; None for an index.
+    """What tells the ids of other tools' files, as the manifest has it; None for an index.
 
     Cost: reads the column of ids.
     """
@@ -115,7 +115,7 @@ def holds_ranked(side: Mapping[str, Any], index: Index) -> bool | None:
     """Whether a version of an index holds what was ranked.
 
     Args:
-        side: What ranking.json says of the queries or the gallery.
+        side: What the manifest says of the queries or the gallery.
         index: The version.
 
     Returns:
@@ -138,7 +138,7 @@ def find_version(side: Mapping[str, Any], place: str) -> Index | None:
     The recorded number is tried first, then the newest version, then all others.
 
     Args:
-        side: What ranking.json says of the queries or the gallery, with its hash.
+        side: What the manifest says of the queries or the gallery, with its hash.
         place: An index.
 
     Raises:

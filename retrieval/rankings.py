@@ -1,9 +1,12 @@
-"""The files of a ranking: Parquet parts in long form, and ranking.json.
+"""The files of a ranking: Parquet parts in long form, and their manifest, _ranking.json.
 
-ranking.json is written last and names the parts, so a folder without it is no ranking and a
-part that it does not name is none of its own. Replacing a ranking writes new parts first,
-then ranking.json, then removes the old parts: a reader sees the old ranking or the new one.
-Parts of a run that was killed stay until the next finished one; the same run goes on after them.
+The manifest is written last and names the parts, so a folder without it is no ranking and a part
+that it does not name is none of its own. Replacing a ranking writes new parts first, then the
+manifest, then removes the old parts: a reader sees the old ranking or the new one. Parts of a run
+that was killed stay until the next finished one; the same run goes on after them.
+
+Its name begins with "_" so that others read the folder as one of Parquet alone. The first releases
+wrote ranking.json, which is read where no _ranking.json is, and goes when the ranking is replaced.
 """
 
 from __future__ import annotations
@@ -19,18 +22,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError, StorageError
-from retrieval.format_version import check_format_version
+from retrieval.ranking_manifest import MANIFEST, MANIFESTS, RANKING_FORMAT, read_manifest
+from retrieval.ranking_parts import RANKING_SCHEMA, check_rows, read_part
 from retrieval.storage import (
-    DAMAGED_PARQUET,
     absolute_uri,
     check_writable,
     entries,
     entry_at,
+    file_exists,
     first_line,
     join,
-    open_input,
-    parquet_table,
-    read_bytes,
     remove_written,
     write_bytes,
     written_as,
@@ -42,26 +43,15 @@ __all__ = [
     "Ranking",
     "RankingWriter",
     "check_ranking_place",
+    "is_ranking",
     "open_ranking",
     "read_parts",
+    "read_tables",
     "remove_ranking",
 ]
 
-MANIFEST = "ranking.json"
-# 1 knew a version of an index by the addresses of its shards (shards_sha256), and one rule of
-# scores; 2 knows it by their names and rows (content_sha256), and names the rule (score_rule).
-RANKING_FORMAT = 2
 # Parts as write_part names them: other tools' part-00000-….parquet must never be removed.
 _PART = re.compile(r"part-\d{5,}-[0-9a-f]{12}\.parquet")
-
-RANKING_SCHEMA = pa.schema(
-    [
-        pa.field("query_id", pa.string(), nullable=False),
-        pa.field("rank", pa.int32(), nullable=False),
-        pa.field("gallery_id", pa.string(), nullable=False),
-        pa.field("score", pa.float64(), nullable=False),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -71,18 +61,29 @@ class Ranking:
     Attributes:
         uri: Its folder.
         parts: Names of its Parquet files, in the order of the queries.
-        facts: The rest of ranking.json: format version, inputs, metric, k, counts, settings,
-            timings.
+        facts: The rest of its manifest: format version, inputs, metric, k, counts, settings,
+            timings. Read from a file, it is a `JsonObject`.
+        manifest: The file that they are from.
     """
 
     uri: str
     parts: tuple[str, ...]
     facts: Mapping[str, Any]
+    manifest: str = MANIFEST
 
     @property
     def score_rule(self) -> int:
-        """The rule that its scores are by; see `retrieval.search.score_rule`."""
-        rule: int = self.facts.get("score_rule", 1)
+        """The rule that its scores are by; see `retrieval.search.score_rule`.
+
+        Raises:
+            IndexFormatError: it is no number of a rule.
+        """
+        rule = self.facts.get("score_rule", 1)
+        if type(rule) is not int or rule < 1:
+            raise IndexFormatError(
+                f"{self.manifest}: score_rule is {rule!r}; a number from 1 on is needed. Rank "
+                f"again."
+            )
         return rule
 
 
@@ -119,11 +120,8 @@ class RankingWriter:
         if name not in self._before:
             return False
         try:
-            with open_input(join(self.uri, name)) as stream:
-                table = parquet_table(stream, page_checksum_verification=True)
-        except DAMAGED_PARQUET:
-            return False
-        if table.schema != RANKING_SCHEMA:
+            table = read_part(join(self.uri, name), None, None)
+        except IndexFormatError:
             return False
         self._count(table)
         self.num_resumed += 1
@@ -143,7 +141,7 @@ class RankingWriter:
         self._count(table)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Publish: write ranking.json, then remove what the folder held before.
+        """Publish: write the manifest, then remove what the folder held before.
 
         Facts of the form of RANKING_FORMAT say so, as `format_version`.
         """
@@ -174,25 +172,29 @@ def check_ranking_place(uri: str) -> None:
         raise StorageError(f"{uri}: is a file. {advice}")
     for entry in entries(uri):
         is_hidden = any(name.startswith((".", "_")) for name in entry.path.split("/"))
+        is_hidden &= not _is_own(entry.path)
         is_fit = {"file": _is_own(entry.path), "folder": not _is_own(entry.path)}
         if not (is_hidden or is_fit.get(entry.kind, False)):
             raise StorageError(
                 f"{uri}: holds {entry.path}, which is no part of a ranking. {advice}"
             )
-    if not _is_ranking_or_none(uri):
-        raise StorageError(f"{uri}: holds {MANIFEST}, which is no part of a ranking. {advice}")
+    if name := _foreign_manifest(uri):
+        raise StorageError(f"{uri}: holds {name}, which is no part of a ranking. {advice}")
 
 
-def _is_ranking_or_none(uri: str) -> bool:
-    """Whether a manifest is of a ranking, by its content; a damaged one by the parts beside it."""
-    try:
-        found = json.loads(read_bytes(join(uri, MANIFEST)))
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except (OSError, ValueError):
-        found = None
-    has_parts = isinstance(found, dict) and isinstance(found.get("parts"), list)
-    return has_parts or any(_PART.fullmatch(name) for name in _own_files(uri))
+def _foreign_manifest(uri: str) -> str | None:
+    """A file with a manifest's name that is none by its content, or if damaged by the parts."""
+    has_parts = any(_PART.fullmatch(name) for name in _own_files(uri))
+    for name in MANIFESTS:
+        try:
+            read_manifest(uri, (name,))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, IndexFormatError):
+            if not has_parts:
+                return name
+        has_parts = False  # they are those of the newer manifest
+    return None
 
 
 def _own_files(uri: str) -> list[str]:
@@ -202,7 +204,7 @@ def _own_files(uri: str) -> list[str]:
 
 
 def _is_own(name: str) -> bool:
-    return name == MANIFEST or _PART.fullmatch(name) is not None
+    return name in MANIFESTS or _PART.fullmatch(name) is not None
 
 
 def remove_ranking(uri: str) -> None:
@@ -213,40 +215,41 @@ def remove_ranking(uri: str) -> None:
     """
     uri = absolute_uri(uri)
     names = _own_files(uri)
-    remove_written(uri, [MANIFEST])
+    remove_written(uri, reversed(MANIFESTS))  # never the older one alone, if both lie there
     remove_written(uri, names)
+
+
+def is_ranking(uri: str) -> bool:
+    """Whether a finished ranking is there; StorageError if the store does not say."""
+    return any(file_exists(join(absolute_uri(uri), name)) for name in MANIFESTS)
 
 
 def open_ranking(uri: str) -> Ranking:
     """Open a finished ranking.
 
     Raises:
-        StorageError: there is none, or its job has not finished.
-        IndexFormatError: ranking.json is damaged, or written by a newer release.
+        StorageError: there is none, or its job has not finished, or it cannot be read.
+        IndexFormatError: its manifest is damaged, or written by a newer release.
     """
     uri = absolute_uri(uri)
     try:
-        facts = json.loads(read_bytes(join(uri, MANIFEST)))
-        check_format_version(facts, RANKING_FORMAT, join(uri, MANIFEST), IndexFormatError)
-        parts = tuple(str(name) for name in facts.pop("parts"))
-        for side in ("queries", "gallery"):
-            if not isinstance(facts.get(side) or {}, dict):
-                raise ValueError(f"{side} is no object")
-    except OSError as error:
+        facts, manifest = read_manifest(uri)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise StorageError(
             f"{uri}: no finished ranking there (no {MANIFEST}). "
             f"Make one: retrieval-cli rank QUERIES GALLERY {uri}"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IndexFormatError(
-            f"{join(uri, MANIFEST)}: cannot be read ({first_line(error)}). Rank again."
+    except OSError as error:
+        raise StorageError(
+            f"{uri}: its ranking cannot be opened ({first_line(error)}). Allow reading it, or "
+            f"try again."
         ) from error
+    parts = tuple(facts.pop("parts"))
     if strange := [name for name in parts if not _PART.fullmatch(name)]:
         raise IndexFormatError(
-            f"{join(uri, MANIFEST)}: names {strange[0]!r}, which is no part of a ranking. Rank "
-            f"again."
+            f"{manifest}: names {strange[0]!r}, which is no part of a ranking. Rank again."
         )
-    return Ranking(uri, parts, facts)
+    return Ranking(uri, parts, facts, manifest)
 
 
 def read_parts(
@@ -260,14 +263,32 @@ def read_parts(
         names: Parts to read, some of `ranking.parts`; all by default.
 
     Raises:
-        IndexFormatError: a part is missing or damaged; the message names it.
+        IndexFormatError: a part is missing or damaged, the ranks of a query are not 1, 2, ..., a
+            score is NaN, or all parts hold more or fewer rows than the manifest says. The message
+            names the part.
+
+    Cost: reads each part once; the checks take some 20 ns a row.
     """
+    num_rows = num_queries = 0
     for name in ranking.parts if names is None else names:
-        uri = join(ranking.uri, name)
-        try:
-            with open_input(uri) as stream:
-                yield parquet_table(stream, columns=columns, page_checksum_verification=True)
-        except DAMAGED_PARQUET as error:
+        table = read_part(join(ranking.uri, name), columns, ranking.facts.get("num_rows"))
+        num_queries += check_rows(table, join(ranking.uri, name))
+        num_rows += table.num_rows
+        yield table
+    if names is None:
+        said = ranking.facts.get("num_rows", num_rows)
+        if num_rows != said or num_queries > ranking.facts.get("num_queries", num_queries):
             raise IndexFormatError(
-                f"{uri}: this part cannot be read ({first_line(error)}). Rank again."
-            ) from error
+                f"{ranking.manifest}: says {said} rows of {ranking.facts.get('num_queries')} "
+                f"queries, but its parts hold {num_rows} of {num_queries}. Rank again."
+            )
+
+
+def read_tables(ranking: Ranking) -> Iterator[pa.Table]:
+    """The parts of a ranking as `read_parts`, but whatever their rows are, for who checks these.
+
+    Raises:
+        IndexFormatError: a part is missing or damaged, or of other columns.
+    """
+    for name in ranking.parts:
+        yield read_part(join(ranking.uri, name), None, ranking.facts.get("num_rows"))

@@ -10,8 +10,8 @@ from retrieval.vectors import open_source
 
 
 def as_first_release(ranking):
-    """Write ranking.json as the first release did: it hashed the addresses of the shards."""
-    file = Path(ranking, "ranking.json")
+    """Make a manifest one of the first release, which hashed the addresses of the shards."""
+    file = Path(ranking, "_ranking.json")
     facts = json.loads(file.read_text())
     del facts["format_version"], facts["score_rule"], facts["ids_sum"]
     for name in ("queries", "gallery"):
@@ -23,4 +23,5 @@ def as_first_release(ranking):
             ("shards_sha256" if key == "content_sha256" else key): value
             for key, value in side.items()
         } | {"shards_sha256": digest if side["content_sha256"] else None}
-    file.write_text(json.dumps(facts, indent=2) + "\n")
+    file.unlink()
+    file.with_name("ranking.json").write_text(json.dumps(facts, indent=2) + "\n")

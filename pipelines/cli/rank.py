@@ -108,7 +108,7 @@ def rank(
 
     QUERIES and GALLERY are indexes, or other tools' vectors: Parquet files with a column of
     ids and one of vectors, or folders of .npy and Parquet pairs. RANKING is a folder: Parquet
-    parts with query_id, rank, gallery_id and score, and ranking.json. Ids and scores are the
+    parts with query_id, rank, gallery_id and score, and _ranking.json. Ids and scores are the
     same to the last bit for any number of shards, threads and actors.
 
     Without --address this machine ranks alone, without Ray; with one, too, where that takes it

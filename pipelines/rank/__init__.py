@@ -1,7 +1,7 @@
 """Rank a gallery for each query, exactly.
 
 Reads       queries and gallery: indexes, or vectors of other tools.
-Writes      a ranking: one Parquet part a block of queries, then ranking.json.
+Writes      a ranking: one Parquet part a block of queries, then _ranking.json.
 Resources   the threads of this process; on a cluster, actors of one CPU or one GPU each. Every
             one folds parts of the gallery for a block of queries, the driver merges. A process
             holds at most `memory_bytes`, and the driver the queries' ids (about 100 bytes

@@ -62,7 +62,7 @@ def run(
             its place.
 
     Returns:
-        The report, which is also in ranking.json.
+        The report, which is also in _ranking.json.
     """
     laps = Laps()
     if not is_kept_inside:

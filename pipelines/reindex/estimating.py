@@ -12,7 +12,8 @@ from pipelines.reindex.places import check_places
 from pipelines.reindex.sides import following, index_at, index_for
 from retrieval.index import EmbeddingSpec, is_index, open_index
 from retrieval.index.table import may_hold_index
-from retrieval.storage import absolute_uri, file_exists, join
+from retrieval.rankings import is_ranking
+from retrieval.storage import absolute_uri
 
 __all__ = ["estimate"]
 
@@ -64,7 +65,7 @@ def _ranking(config: ReindexConfig, queries: dict[str, Any], num_gallery: int) -
     return {
         "ranking": ranking,
         "report": absolute_uri(config.page),
-        "is_incremental": file_exists(join(ranking, "ranking.json")),
+        "is_incremental": is_ranking(ranking),
         "num_queries_at_most": num_queries,
         "num_gallery_at_most": num_gallery,
         "top_k": top_k,

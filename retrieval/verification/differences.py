@@ -11,7 +11,6 @@ from retrieval.verification.ids import find_ids
 
 __all__ = ["compare", "counted", "wrong_ranking"]
 
-BROKEN = "The parts are not those of one finished job: rank again."
 NOT_EXACT = (
     "The ranking or the vectors were changed since, or the search is at fault: rank again, and "
     "report a bug if that differs too."

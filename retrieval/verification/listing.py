@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from retrieval.errors import IndexFormatError
-from retrieval.rankings import RANKING_SCHEMA, Ranking, read_parts
+from retrieval.ranking_parts import BROKEN
+from retrieval.rankings import Ranking, read_tables
 from retrieval.search.candidates import Candidates
 from retrieval.search.scores import is_distance
 from retrieval.storage import join
 from retrieval.vectors.columns import id_array
 from retrieval.vectors.duplicates import hash_ids
-from retrieval.verification.differences import BROKEN, counted, wrong_ranking
+from retrieval.verification.differences import counted, wrong_ranking
 from retrieval.verification.ids import IdCounter, find_ids
 
 __all__ = ["Listing", "check_counts", "check_repeats", "read_listing"]
@@ -76,10 +76,6 @@ class _Rows:
 
     @classmethod
     def of(cls, table: pa.Table, where: str) -> _Rows:
-        if not table.schema.equals(RANKING_SCHEMA):
-            columns = ", ".join(f"{field.name} {field.type}" for field in table.schema)
-            needed = ", ".join(f"{field.name} {field.type}" for field in RANKING_SCHEMA)
-            raise IndexFormatError(f"{where}: columns {columns}; {needed} are needed. {BROKEN}")
         query_ids, ids = (
             id_array(table[name].cast(pa.large_string()).combine_chunks(), where, 0)
             for name in ("query_id", "gallery_id")
@@ -190,7 +186,7 @@ def read_listing(
     names, counts = [np.empty(0, "S1")], [np.empty(0, np.int64)]
     sample, repeats = [Candidates.none()], []
     first_query = 0
-    for name, table in zip(ranking.parts, read_parts(ranking), strict=True):
+    for name, table in zip(ranking.parts, read_tables(ranking), strict=True):
         rows = _Rows.of(table, join(ranking.uri, name))
         if not len(rows.ids):
             continue

@@ -148,7 +148,7 @@ def marks_of(folder):
 
 def stray_files(ranking):
     """Files in the folder that the finished ranking does not name, hidden ones too."""
-    named = {"ranking.json", *json.loads((ranking / "ranking.json").read_text())["parts"]}
+    named = {"_ranking.json", *json.loads((ranking / "_ranking.json").read_text())["parts"]}
     return sorted({path.name for path in ranking.iterdir()} - named)
 
 

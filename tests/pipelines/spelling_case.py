@@ -62,12 +62,12 @@ class Case:
         return page.read_text()
 
     def facts(self):
-        return json.loads(Path(self.ranking, "ranking.json").read_text())
+        return json.loads(Path(self.ranking, "_ranking.json").read_text())
 
     def change(self, side, **values):
         facts = self.facts()
         facts[side] |= values
-        Path(self.ranking, "ranking.json").write_text(json.dumps(facts))
+        Path(self.ranking, "_ranking.json").write_text(json.dumps(facts))
 
     def again(self, index, version):
         """Commit the content of a version once more."""

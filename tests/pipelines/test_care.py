@@ -115,7 +115,7 @@ def test_status_survives_damage_that_it_can_tell_of(gallery):
 def test_a_named_version_is_ranked_recorded_verified_and_measured(gallery, queries, tmp_path):
     ranking = tmp_path / "ranking"
     report = report_of("rank", f"{queries}@0", f"{gallery}@1", ranking, "--top-k", 3)
-    facts = json.loads((ranking / "ranking.json").read_text())
+    facts = json.loads((ranking / "_ranking.json").read_text())
     for side, path, version in (("queries", queries, 0), ("gallery", gallery, 1)):
         assert (facts[side]["uri"], facts[side]["version"]) == (str(path), version)
     assert report["num_gallery"] == 12

@@ -75,7 +75,7 @@ def test_a_night_goes_on_from_what_was_ranked_and_leaves_it_alone_if_that_is_all
 
 def test_a_run_that_was_killed_goes_on_by_another_spelling(newest, tmp_path):
     rank.run(str(newest.q), str(newest.g), str(tmp_path / "new"), ALL)
-    (tmp_path / "new" / "ranking.json").unlink()
+    (tmp_path / "new" / "_ranking.json").unlink()
     q, g = moved(newest.q), by_link(newest.g)
     assert rank.run(q, g, str(tmp_path / "new"), ALL)["num_resumed_parts"] == 1
 

@@ -60,8 +60,11 @@ PLACES = {
     ],
     "embed": ["a.txt", "red/1.jpg", "x.parquet"],
     "retry-rejects": ["a.txt", "red/1.jpg", "x.parquet"],
-    "reindex": ["a.txt", "ranking.json", "deep/ranking.json", f"{PART}/x"],
-    "rank": ["a.txt", "ranking.json", "deep/ranking.json", f"{PART}/x", "part-0.parquet"],
+    "reindex": ["a.txt", "_ranking.json", "ranking.json", "deep/ranking.json", f"{PART}/x"],
+    "rank": [
+        "a.txt", "_ranking.json", "ranking.json", "deep/ranking.json", f"{PART}/x",
+        "part-0.parquet",
+    ],
     "report": ["page.html", "page.html/x"],
     "experiment": [
         "experiment.md", "experiment.csv", "experiment.json", "photos/mine.jpg",
@@ -80,8 +83,8 @@ LINKED = {
     "train": ["training", "training/run", "training/settings.json", "metrics.jsonl", "model.json"],
     "embed": ["red"],
     "retry-rejects": ["red"],
-    "reindex": [PART, "ranking.json", "deep"],
-    "rank": [PART, "ranking.json", "deep"],
+    "reindex": [PART, "_ranking.json", "deep"],
+    "rank": [PART, "_ranking.json", "deep"],
     "report": ["page.html"],
     "experiment": ["photos", "photos/gallery", "rows", "experiment.md", "photos/augmented-0"],
     "demo": ["photos", "augmented", "model", "before", "after/ranking", "report.html"],
@@ -302,7 +305,7 @@ def test_pages_and_rankings_of_ours_are_replaced(here):
         succeed("rank", "index", "index", "out", "--top-k", "1")
         succeed("rank", "index/*.parquet", "index", "index-ranking", "--top-k", "1")
         succeed("rank", "index", "index", "out", "--top-k", "1", "--previous", "out")
-    put(here / "out/ranking.json", b'{"parts": [')  # damaged, with its parts beside it
+    put(here / "out/_ranking.json", b'{"parts": [')  # damaged, with its parts beside it
     succeed("rank", "index", "index", "out", "--top-k", "1")
 
 
@@ -310,7 +313,7 @@ def test_pages_and_rankings_of_ours_are_replaced(here):
 def test_a_ranking_that_names_other_files_is_refused(here, name):
     writer = RankingWriter(str(here / "ranked"))
     writer.finish({})
-    (here / "ranked/ranking.json").write_text(json.dumps({"parts": [name]}))
+    (here / "ranked/_ranking.json").write_text(json.dumps({"parts": [name]}))
     assert "which is no part of a ranking. Rank again." in refused(
         here, "report", "ranked", "page.html"
     )

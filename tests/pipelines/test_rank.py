@@ -177,7 +177,7 @@ def test_foreign_float32_shards_give_the_same_bits_in_any_number(tmp_path):
 def test_ranking_json_says_what_was_ranked(tmp_path):
     *_, q, g = make_sides(tmp_path, 2)
     report = run(q, g, str(tmp_path / "rk"), RankConfig(top_k=3, **HERE))
-    facts = json.loads((tmp_path / "rk" / "ranking.json").read_text())
+    facts = json.loads((tmp_path / "rk" / "_ranking.json").read_text())
     parts = facts.pop("parts")
     assert facts == report
     assert sorted(parts) == sorted(p.name for p in (tmp_path / "rk").glob("*.parquet"))
@@ -220,7 +220,7 @@ def test_a_vector_without_direction_is_named_by_shard_and_row(tmp_path, value, w
         f"{tmp_path}/bad/{index.shards[0].path}, row 3: the vector is {what}; finite vectors "
         f"other than zero are needed. Embed this image again, or leave it out."
     )
-    assert not (tmp_path / "rk" / "ranking.json").exists()
+    assert not (tmp_path / "rk" / "_ranking.json").exists()
 
 
 def test_a_corrupt_shard_is_named(tmp_path):

@@ -161,7 +161,7 @@ def test_where_all_of_a_side_was_written_anew_it_costs_one_full_pass_and_no_more
         commit(line.q, [make_shard(line.q, on_line(here=0, there=0))], dim=2)
         line.change(k=9)
     assert line.again() == ("bdf", 0)
-    (certificate,) = json.loads((line.new / "ranking.json").read_text())["certificate"]
+    (certificate,) = json.loads((line.new / "_ranking.json").read_text())["certificate"]
     assert certificate["pairs"] == 2 * len(line.shards)
 
 
@@ -204,7 +204,7 @@ def test_a_killed_run_with_a_previous_one_goes_on_after_its_parts(line):
     line.change("d", a=0)
     line.settings["memory_bytes"] = budget(5, 4, 2, 3, query_rows=1)
     assert line.again() == ("abf", 2)
-    (line.new / "ranking.json").unlink()
+    (line.new / "_ranking.json").unlink()
     first, last = sorted(marks_of(line.new))
     (line.new / last).unlink()
     before = marks_of(line.new)

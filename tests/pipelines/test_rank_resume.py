@@ -219,7 +219,7 @@ def test_a_kept_part_that_is_damaged_is_ranked_again_and_the_others_are_kept(sma
 def test_parts_after_a_gap_are_kept_too(small):
     q, g, folder = small
     run(q, g, str(folder), SMALL)
-    (folder / "ranking.json").unlink()
+    (folder / "_ranking.json").unlink()
     sorted(folder.glob("part-*"))[1].unlink()
     check(q, g, folder, SMALL, 3)
 

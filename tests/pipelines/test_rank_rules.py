@@ -36,7 +36,7 @@ def sides(tmp_path):
 
 
 def change(ranking, **facts):
-    file = Path(ranking, "ranking.json")
+    file = Path(ranking, "_ranking.json")
     file.write_text(json.dumps(json.loads(file.read_text()) | facts))
 
 
@@ -109,11 +109,11 @@ def test_a_ranking_that_this_release_cannot_read_is_told_in_one_line(sides, tmp_
     folder = str(tmp_path / "rk")
     run(*sides, folder, RankConfig(top_k=3, num_threads=1))
     change(folder, **facts)
-    with pytest.raises(IndexFormatError, match=r"^.*/ranking.json: ") as caught:
+    with pytest.raises(IndexFormatError, match=r"^.*/_ranking.json: ") as caught:
         open_ranking(folder)
     if facts == {"format_version": 3}:
         assert str(caught.value) == (
-            f"{folder}/ranking.json: written by a newer release: format_version 3; this program "
+            f"{folder}/_ranking.json: written by a newer release: format_version 3; this program "
             f"reads 1 to 2. Upgrade retrieval-cli."
         )
     q, g = sides

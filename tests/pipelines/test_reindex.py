@@ -78,12 +78,12 @@ def test_a_night_without_a_change_leaves_everything_alone(night):
     config = config_of(night)
     index = night / "index"
     run(str(night / "photos"), str(index), config)  # the gallery has moved with the copy
-    before = (night / "ranking" / "ranking.json").read_bytes()
+    before = (night / "ranking" / "_ranking.json").read_bytes()
     page = (night / "ranking.html").stat().st_mtime_ns
     record = run(str(night / "photos"), str(index), config)
     assert record["status"] == "unchanged"
     assert not record["ranking"]["is_anew"]
-    assert (night / "ranking" / "ranking.json").read_bytes() == before
+    assert (night / "ranking" / "_ranking.json").read_bytes() == before
     assert (night / "ranking.html").stat().st_mtime_ns == page
 
 
@@ -91,13 +91,13 @@ def test_a_version_of_the_same_shards_is_not_ranked_again(night):
     """As a restore of the version before the last commits it."""
     photos, index, config = str(night / "photos"), str(night / "index"), config_of(night)
     run(photos, index, config)  # the gallery has moved with the copy
-    before = (night / "ranking" / "ranking.json").read_bytes()
+    before = (night / "ranking" / "_ranking.json").read_bytes()
     now = open_index(index)
     commit_index(index, now.spec, now.shards, run=now.run, seen_version=now.version)
     record = run(photos, index, config)
     assert (record["status"], record["version_after"]) == ("unchanged", now.version + 1)
     assert not record["ranking"]["is_anew"]
-    assert (night / "ranking" / "ranking.json").read_bytes() == before
+    assert (night / "ranking" / "_ranking.json").read_bytes() == before
     assert verify.run(str(night / "ranking"))["is_exact"]
 
 

@@ -47,7 +47,8 @@ def place(request, tmp_path):
 @pytest.fixture
 def precious(tmp_path):
     """Somebody's folder, with names that the jobs use, too."""
-    for name in ("state.pt", "settings.json", "ranking.json", PART, "red/1.jpg", f"{UNIT}.parquet"):
+    names = ("state.pt", "settings.json", "_ranking.json", PART, "red/1.jpg", f"{UNIT}.parquet")
+    for name in names:
         put(tmp_path / "precious" / name)
     return tmp_path / "precious"
 
@@ -212,12 +213,12 @@ def rank_into(folder, *names):
 def test_rankings_of_a_probe_go_but_for_the_last_and_what_is_no_ranking(place):
     rankings = join(place, "_probe_rankings")
     rank_into(join(rankings, "one"), PART)
-    rank_into(join(rankings, "two"), PART, "mine.txt", "deep/ranking.json")
+    rank_into(join(rankings, "two"), PART, "mine.txt", "deep/_ranking.json")
     rank_into(join(rankings, "last"), PART)
     write_bytes(join(rankings, "mine.txt"), b"x")
     forget_older(SimpleNamespace(uri=absolute_uri(place), run={"run_id": "last"}))
     assert files_of(rankings) == [
-        f"last/{PART}", "last/ranking.json", "mine.txt", "two/deep/ranking.json", "two/mine.txt",
+        "last/_ranking.json", f"last/{PART}", "mine.txt", "two/deep/_ranking.json", "two/mine.txt",
     ]  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def by_rule_one(case):
 
 
 def without_a_rule(uri):
-    path = Path(uri) / "ranking.json"
+    path = Path(uri) / "_ranking.json"
     facts = json.loads(path.read_text())
     del facts["score_rule"]
     path.write_text(json.dumps(facts))

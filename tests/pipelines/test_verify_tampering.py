@@ -178,7 +178,7 @@ def test_a_part_of_another_ranking_is_found(tmp_path):
     case.rows = Case(tmp_path).rows
     uri = case.write()
     first, second = sorted((tmp_path / "ranking").glob("part-*"))
-    manifest = tmp_path / "ranking" / "ranking.json"
+    manifest = tmp_path / "ranking" / "_ranking.json"
     text = manifest.read_text()
     facts = json.loads(text)
     for parts, message in (

@@ -5,15 +5,33 @@ from __future__ import annotations
 import json
 import re
 
+import duckdb
 import numpy as np
+import pandas
+import polars
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
 from retrieval import rankings
 from retrieval.errors import IndexFormatError, StorageError
-from retrieval.rankings import RANKING_SCHEMA, RankingWriter, open_ranking, read_parts
-from retrieval.storage import list_files, remove_written, write_bytes
+from retrieval.rankings import (
+    RANKING_SCHEMA,
+    RankingWriter,
+    is_ranking,
+    open_ranking,
+    read_parts,
+    remove_ranking,
+)
+from retrieval.storage import (
+    entries,
+    file_exists,
+    list_files,
+    read_bytes,
+    remove_written,
+    write_bytes,
+)
 
 FACTS = {
     "metric": "cosine",
@@ -83,7 +101,7 @@ def test_a_ranking_of_no_query_is_a_ranking(tmp_path):
 
 def test_the_manifest_is_what_a_person_can_read(tmp_path):
     write(tmp_path, ["a"])
-    manifest = json.loads((tmp_path / "ranking.json").read_text())
+    manifest = json.loads((tmp_path / "_ranking.json").read_text())
     assert manifest == FACTS | {"parts": list(open_ranking(str(tmp_path)).parts)}
 
 
@@ -92,7 +110,7 @@ def test_a_new_ranking_replaces_the_old_one_and_its_files(tmp_path):
     write(tmp_path, ["x"], {"n": 2})
     assert queries_of(tmp_path) == ["x"]
     assert open_ranking(str(tmp_path)).facts == {"n": 2}
-    assert names(tmp_path) == [*open_ranking(str(tmp_path)).parts, "ranking.json"]
+    assert names(tmp_path) == ["_ranking.json", *open_ranking(str(tmp_path)).parts]
 
 
 def test_until_the_new_ranking_is_finished_the_old_one_is_whole(tmp_path, monkeypatch):
@@ -115,10 +133,10 @@ def test_until_the_new_ranking_is_finished_the_old_one_is_whole(tmp_path, monkey
     write(tmp_path, ["x"])
     assert steps == [
         ("write", "part-", ["a", "b"]),
-        ("write", "ranki", ["a", "b"]),
+        ("write", "_rank", ["a", "b"]),
         *[("remove", "part-", ["x"])] * 3,  # those of the killed run too
     ]
-    assert names(tmp_path) == [*open_ranking(str(tmp_path)).parts, "ranking.json"]
+    assert names(tmp_path) == ["_ranking.json", *open_ranking(str(tmp_path)).parts]
 
 
 def test_a_reader_that_opened_the_old_ranking_is_told_that_it_has_gone(tmp_path):
@@ -147,7 +165,7 @@ def test_a_run_goes_on_after_the_parts_of_the_same_run_alone(tmp_path):
     assert (writer.num_parts, writer.num_rows, writer.num_resumed) == (3, 6, 2)
     writer.finish({})
     assert queries_of(tmp_path) == ["a", "b", "c"]
-    assert names(tmp_path) == [*open_ranking(str(tmp_path)).parts, "ranking.json"]
+    assert names(tmp_path) == ["_ranking.json", *open_ranking(str(tmp_path)).parts]
     again = RankingWriter(str(tmp_path), "0123456789ab")
     assert [again.resume() for _ in range(4)] == [True, True, True, False]
 
@@ -191,6 +209,73 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, strange):
     assert queries_of(folder) == ["a"]
 
 
+def test_others_read_the_folder_as_one_of_parquet(tmp_path):
+    """The manifest and hidden files of others are passed over; see docs/formats.md."""
+    folder = tmp_path / "ranking"
+    write(folder, ["a", "b", "c"])
+    (folder / ".gitignore").write_bytes(b"*")
+    (folder / "_notes").mkdir()
+    (folder / "_notes" / "x.txt").write_bytes(b"x")
+    expected = pa.concat_tables(read_parts(open_ranking(str(folder)))).to_pylist()
+    assert len(expected) == 6
+    assert pads.dataset(str(folder)).to_table().to_pylist() == expected
+    assert pq.read_table(folder).to_pylist() == expected
+    assert pandas.read_parquet(folder).to_dict("records") == expected
+    for named in (folder, f"{folder}/*.parquet"):
+        rows = duckdb.sql(f"FROM read_parquet('{named}')").fetchall()
+        assert rows == [tuple(row.values()) for row in expected]
+    assert polars.read_parquet(folder / "*.parquet").to_dicts() == expected
+
+
+@pytest.mark.parametrize("place", ["disk", "s3"])
+def test_a_ranking_of_the_first_releases_is_read_and_replaced(tmp_path, request, place):
+    """Theirs is ranking.json; of two manifests the newer name's is the last that was written."""
+    folder = str(tmp_path / "r") if place == "disk" else f"{request.getfixturevalue('s3')}/first"
+    write(folder, ["a", "b"])
+    old = read_bytes(f"{folder}/_ranking.json")
+    write_bytes(f"{folder}/ranking.json", old)
+    remove_written(folder, ["_ranking.json"])
+    opened = open_ranking(folder)
+    assert (queries_of(folder), opened.manifest) == (["a", "b"], f"{folder}/ranking.json")
+    assert is_ranking(folder)
+    killed = RankingWriter(folder, "0123456789ab")
+    killed.write_part(part("x"))
+    assert queries_of(folder) == ["a", "b"]
+
+    writer = RankingWriter(folder, "0123456789ab")
+    assert writer.resume()
+    writer.finish(FACTS)
+    assert queries_of(folder) == ["x"]
+    assert sorted(entry.path for entry in entries(folder)) == [
+        "_ranking.json", *open_ranking(folder).parts
+    ]  # fmt: skip
+
+    write_bytes(f"{folder}/ranking.json", old)  # as a kill before it was removed leaves it
+    assert queries_of(folder) == ["x"]
+    write(folder, ["y"])
+    assert queries_of(folder) == ["y"]
+    assert not file_exists(f"{folder}/ranking.json")
+    write_bytes(f"{folder}/ranking.json", old)
+    remove_ranking(folder)
+    assert not is_ranking(folder)
+    assert not list(entries(folder))
+
+
+@pytest.mark.parametrize("name", ["_ranking.json", "ranking.json"])
+@pytest.mark.parametrize("kind", ["folder", "link", "of somebody else"])
+def test_a_manifest_that_no_job_has_written_is_left_alone(tmp_path, name, kind):
+    path = tmp_path / "folder" / name
+    path.parent.mkdir()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(tmp_path)
+    else:
+        path.write_bytes(b'{"my": "results"}')
+    with pytest.raises(StorageError, match=f"holds {name}, which is no part of a ranking"):
+        RankingWriter(str(path.parent))
+
+
 def test_hidden_files_beside_a_ranking_stay(tmp_path):
     (tmp_path / ".gitignore").write_bytes(b"*")
     write(tmp_path, ["a"])
@@ -213,7 +298,7 @@ def test_a_place_that_cannot_hold_a_ranking_is_refused_before_the_work(tmp_path)
 
 def none_there(uri):
     return line(
-        f"{uri}: no finished ranking there (no ranking.json). Make one: retrieval-cli rank "
+        f"{uri}: no finished ranking there (no _ranking.json). Make one: retrieval-cli rank "
         f"QUERIES GALLERY {uri}"
     )
 
@@ -233,10 +318,10 @@ def test_what_is_no_finished_ranking_is_refused(tmp_path):
     "content", [b"", b'{"parts": ["a"', b"[]", b"7", b"null", b"{}", b'{"parts": null}', b"\xff{}"]
 )
 def test_a_damaged_manifest_is_named(tmp_path, content):
-    (tmp_path / "ranking.json").write_bytes(content)
+    (tmp_path / "_ranking.json").write_bytes(content)
     with pytest.raises(IndexFormatError) as error:
         open_ranking(str(tmp_path))
-    path = re.escape(f"{tmp_path}/ranking.json")
+    path = re.escape(f"{tmp_path}/_ranking.json")
     assert re.fullmatch(rf"{path}: cannot be read \(.+\)\. Rank again\.", str(error.value))
 
 
@@ -275,14 +360,14 @@ def test_a_ranking_lives_on_s3_too(s3):
     write(uri, ["a", "b"])
     write(f"{uri}/", ["x", "y", "z"])
     assert queries_of(uri) == ["x", "y", "z"]
-    assert len(list_files(uri)) == 4
+    assert len(list_files(uri)) == 3  # a name with "_" is hidden
     RankingWriter(uri, "0123456789ab").write_part(part("killed"))
     assert queries_of(uri) == ["x", "y", "z"]
     again = RankingWriter(uri, "0123456789ab")
     assert again.resume()
     again.finish({})
     assert queries_of(uri) == ["killed"]
-    assert len(list_files(uri)) == 2
+    assert len(list_files(uri)) == 1
     write_bytes(f"{uri}/precious.parquet", b"x")
     with pytest.raises(StorageError, match=f"^{uri}: holds precious.parquet, which is no part"):
         RankingWriter(uri)

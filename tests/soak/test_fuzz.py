@@ -7,11 +7,12 @@ import random
 import pytest
 
 from tests.damage import count_outcomes
+from tests.pipelines import test_fuzz_rankings
 from tests.retrieval import test_fuzz_vectors
 
 pytestmark = pytest.mark.soak
 
-TARGETS = [*test_fuzz_vectors.TARGETS]
+TARGETS = [*test_fuzz_vectors.TARGETS, *test_fuzz_rankings.TARGETS]
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
