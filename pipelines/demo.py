@@ -26,7 +26,7 @@ from retrieval.drawn import DrawnGallery, draw_gallery
 from retrieval.errors import StorageError
 from retrieval.format_version import FORMAT_VERSION
 from retrieval.rankings import check_ranking_place
-from retrieval.storage import absolute_uri, entries, entry_at, join, read_bytes, write_bytes
+from retrieval.storage import absolute_uri, entries, entry_at, join, read_json, write_bytes
 
 __all__ = ["run"]
 
@@ -169,10 +169,10 @@ def _is_metrics(uri: str) -> bool:
     entry = entry_at(uri)
     try:
         is_file = entry is not None and entry.kind == "file"
-        found = json.loads(read_bytes(uri)) if is_file else None
+        found = read_json(uri) if is_file else {}
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and {"before", "after"} <= found.keys()
+    return {"before", "after"} <= found.keys()
 
 
 def _foreign(uri: str) -> StorageError:

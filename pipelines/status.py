@@ -8,7 +8,6 @@ Fails when  there is no index, or its log is damaged.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -28,7 +27,7 @@ from retrieval.index.history import (
 )
 from retrieval.index.rejects import reject_tables
 from retrieval.index.table import Index
-from retrieval.storage import join, read_bytes
+from retrieval.storage import join, read_json
 
 __all__ = ["run"]
 
@@ -125,7 +124,7 @@ def _in_progress(index: Index) -> dict[str, int]:
 
 def _named_shards(uri: str) -> Iterator[dict[str, Any]]:
     try:
-        shard = json.loads(read_bytes(uri))["shard"]
+        shard = read_json(uri)["shard"]
         if shard:
             yield {"path": str(shard["path"]), "num_rows": int(shard["num_rows"])}
     except (OSError, ValueError, KeyError, TypeError):

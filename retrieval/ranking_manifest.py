@@ -125,17 +125,25 @@ def _check_whole(found: JsonObject, version: int) -> None:
     """Whether a manifest says all that `rank` writes, and its numbers belong together."""
     for name in _ALWAYS:
         found[name]
-    for side in (found[name] for name in _SIDES):
-        if side is None:
-            raise ValueError("a side is null")
-        for name in _ALWAYS_OF_A_SIDE:
-            side[name]
-        if "shards_sha256" not in side:
-            side["content_sha256"]
+    for name in _SIDES:
+        _check_side(name, found[name])
     if version > 1:
         found["score_rule"], found["ids_sum"]
     if said := next(_contradictions(found), None):
         raise ValueError(said)
+
+
+def _check_side(name: str, side: JsonObject | None) -> None:
+    if side is None:
+        raise ValueError(f"{name} is null")
+    for key in _ALWAYS_OF_A_SIDE:
+        side[key]
+    digest = side["shards_sha256" if "shards_sha256" in side else "content_sha256"]
+    if len({value is None for value in (side["version"], digest, side["spec"])}) > 1:
+        # Other tools' files have none of the three.
+        raise ValueError(f"{name} has some of version, hash and spec, and not all")
+    for key in _SPEC if side["spec"] is not None else ():
+        side["spec"][key]
 
 
 def _contradictions(found: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,6 @@ anything is written; hidden files outside `.augmented` are nobody's business and
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +34,7 @@ from retrieval.storage import (
     join,
     open_input,
     parquet_table,
-    read_bytes,
+    read_json,
     remove_written,
     write_bytes,
     written_as,
@@ -93,10 +92,10 @@ def check_places(photos: str, output: str) -> None:
 def _is_known(output: str) -> bool:
     """Whether an earlier run of augment has begun there."""
     try:
-        found = json.loads(read_bytes(join(output, SETTINGS)))
+        found = read_json(join(output, SETTINGS))
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and {"photos", "recipe"} <= found.keys()
+    return {"photos", "recipe"} <= found.keys()
 
 
 def _may_lie_there(entry: Entry, copied: Collection[str], *, is_known: bool) -> bool:
@@ -113,8 +112,8 @@ def _may_lie_there(entry: Entry, copied: Collection[str], *, is_known: bool) -> 
 def recorded_decoder(output: str) -> int | None:
     """The decoder by which the photos of an output were read; None where nothing says it."""
     try:
-        found = json.loads(read_bytes(join(output, SETTINGS)))["method"]["decoder_version"]
-    except (OSError, ValueError, TypeError, KeyError):
+        found = read_json(join(output, SETTINGS))["method"]["decoder_version"]
+    except (OSError, ValueError, TypeError):
         return None  # none there, or of somebody else, which `check_places` refuses
     return found if type(found) is int else None
 
@@ -135,8 +134,8 @@ def check_format(output: str) -> None:
     """Refuse an output that a newer release has written: StorageError."""
     uri = join(output, SETTINGS)
     try:
-        found = dict(json.loads(read_bytes(uri)))
-    except (OSError, ValueError, TypeError):
+        found = read_json(uri)
+    except (OSError, ValueError):
         return  # none there, or damaged: they are written anew
     check_format_version(found, AUGMENT_FORMAT, uri, StorageError)
 

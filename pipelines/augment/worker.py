@@ -32,6 +32,7 @@ from retrieval.storage import (
     join_inside,
     open_input,
     parquet_table,
+    parse_json,
     write_bytes,
 )
 from retrieval.table_format import check_table_format, with_format
@@ -113,7 +114,7 @@ def read_part(output: str, unit: str) -> Part | None:
             table = parquet_table(stream)
         check_table_format(table.schema, AUGMENT_FORMAT, uri, StorageError)
         notes = table.schema.metadata
-        dropped, data_bytes = json.loads(notes[_DROPPED]), json.loads(notes[_DATA_BYTES])
+        dropped, data_bytes = parse_json(notes[_DROPPED]), parse_json(notes[_DATA_BYTES])
         if data_bytes is None:
             names, sizes = (table[name].to_pylist() for name in ("image_id", "size_bytes"))
             files = dict(zip(names, sizes, strict=True))

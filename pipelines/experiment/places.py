@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from retrieval.augmentations.manifest import SETTINGS
 from retrieval.catalogue import is_litter
 from retrieval.errors import StorageError, UsageError
 from retrieval.storage import (
+    LISTING_BYTES,
     Entry,
     check_apart,
     entries,
@@ -17,7 +17,7 @@ from retrieval.storage import (
     file_exists,
     first_stranger,
     join,
-    read_bytes,
+    read_json,
     written_as,
 )
 
@@ -106,10 +106,10 @@ def _foreign(output: str, name: str) -> StorageError:
 def read_marker(folder: str) -> dict[str, Any] | None:
     """What the marker says; None without one of ours."""
     try:
-        found = json.loads(read_bytes(join(folder, MARKER)))
+        found = read_json(join(folder, MARKER), max_bytes=LISTING_BYTES)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and "sha256" in found else None
+    return found if "sha256" in found else None
 
 
 def written_files(marker: dict[str, Any] | None) -> list[str]:

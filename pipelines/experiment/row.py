@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pipelines import embed, evaluate, rank
@@ -29,12 +29,17 @@ from retrieval.errors import StorageError, TrainingError
 from retrieval.experiments import Measured, Row, as_json
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.model_folder import open_model
-from retrieval.storage import join, read_bytes, remove_written, write_bytes
+from retrieval.storage import join, parse_json, read_bytes, read_json, remove_written, write_bytes
+from retrieval.storage.json_files import check_fields, items, number, optional, whole
 
 __all__ = ["RowRun"]
 
 _RESULT = "result.json"
 _FORMAT = 1  # of that file
+_MEASURED = {
+    field.name: whole() if field.type == "int" else optional(number) for field in fields(Measured)
+}
+_SECONDS = ("train_s", "validate_s")  # of an epoch
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class RowRun:
             StorageError: it was written by a newer release.
         """
         try:
-            found = dict(json.loads(read_bytes(self.result())))
+            found = read_json(self.result())
         except (OSError, ValueError, TypeError):
             return None
         check_format_version(found, _FORMAT, self.result(), StorageError)
@@ -100,6 +105,7 @@ class RowRun:
             before = dict(found["settings"])
             before["augment"] = comparable(before["augment"], AUGMENT)
             before["train"] = comparable(before["train"], TRAIN)
+            check_fields(found["measured"], _MEASURED, "measured")
             return Measured(**found["measured"]) if before == self.settings() else None
         except (ValueError, TypeError, KeyError):
             return None
@@ -155,7 +161,19 @@ class RowRun:
         diverged = open_model(model).training["diverged"]
         if diverged:  # in an earlier run, which kept the best epoch before
             raise TrainingError(f"{model}: {diverged}. The best epoch before is kept there.")
-        lines = read_bytes(report["metrics"]).decode().splitlines()
-        epochs = [json.loads(line) for line in lines]
-        seconds = sum(epoch["train_s"] + epoch["validate_s"] for epoch in epochs)
-        return model, report["epochs"], round(seconds, 1)
+        return model, report["epochs"], _seconds_of(report["metrics"])
+
+
+def _seconds_of(metrics: str) -> float:
+    """What the epochs of a training took."""
+
+    def fault(what: str) -> StorageError:
+        return StorageError(f"{metrics}: cannot be read ({what}). Train in a new folder.")
+
+    epochs = [parse_json(line, fault) for line in read_bytes(metrics).splitlines()]
+    try:
+        for epoch in epochs:
+            items(dict.fromkeys(_SECONDS, number))("an epoch", epoch)
+    except ValueError as error:
+        raise fault(str(error)) from error
+    return round(sum(epoch[name] for epoch in epochs for name in _SECONDS), 1)

@@ -6,7 +6,6 @@ was begun there, or if its content can be told. All else belongs to somebody els
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 
@@ -27,7 +26,7 @@ from retrieval.storage import (
     first_stranger,
     join,
     open_input,
-    read_bytes,
+    read_json,
     remove_written,
     written_as,
 )
@@ -100,10 +99,10 @@ def _has_begun(model: str) -> bool:
     if entry is None or entry.kind != "file":
         return False
     try:
-        found = json.loads(read_bytes(uri))
+        found = read_json(uri)
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and {"photos", "backbone", "epochs", "seed"} <= found.keys()
+    return {"photos", "backbone", "epochs", "seed"} <= found.keys()
 
 
 def _is_told(model: str, name: str) -> bool:
@@ -138,7 +137,7 @@ def _check_snapshot(model: str) -> None:
     """Ray Train removes the older checkpoints that its snapshot names, with all inside them."""
     uri = join(checkpoints_of(model), _SNAPSHOT)
     try:
-        found = json.loads(read_bytes(uri))
+        found = read_json(uri)
     except (OSError, ValueError):
         return  # there is none, or Ray Train says what is wrong with it
     for name in _checkpoint_names(found):

@@ -32,9 +32,10 @@ from retrieval.storage import (
     join,
     open_input,
     parquet_table,
-    read_bytes,
+    read_json,
     write_bytes,
 )
+from retrieval.storage.json_files import check_fields, whole
 from retrieval.table_format import check_table_format, with_format
 from retrieval.training.checkpoints import load_checkpoint
 from retrieval.training.curves import draw_curves
@@ -103,8 +104,9 @@ def resume_split(model: str, settings: Mapping[str, Any]) -> Split | None:
 
 def _read_settings(uri: str) -> dict[str, Any]:
     try:
-        found = dict(json.loads(read_bytes(uri)))
-    except (OSError, ValueError, TypeError) as error:
+        found = read_json(uri)
+        check_fields(found, {"decoder": whole(1)})
+    except (OSError, ValueError) as error:
         raise _damaged(uri, error) from error
     check_format_version(found, _FORMAT, uri, StorageError)
     return {name: value for name, value in found.items() if name != FORMAT_VERSION}

@@ -17,6 +17,7 @@ from retrieval.drawn.buildings import BUILDINGS
 from retrieval.drawn.photo import draw_distractor, draw_photo
 from retrieval.errors import StorageError, UsageError
 from retrieval.format_version import FORMAT_VERSION, check_format_version
+from retrieval.storage import JsonObject, read_json
 
 NUM_CLASSES = len(BUILDINGS)
 SETTINGS_FILE = "drawn.json"
@@ -182,9 +183,9 @@ def _is_drawn(folder: Path, record: Record, files: Files) -> bool:
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
     try:
-        found = dict(json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        found = {}
+        found = read_json(str(folder / SETTINGS_FILE))
+    except (OSError, ValueError):
+        found = JsonObject()
     check_format_version(found, _FORMAT, str(folder / SETTINGS_FILE), StorageError)
     others = [name for name, value in record.items() if found.get(name) != value]
     if not found:

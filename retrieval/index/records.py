@@ -15,7 +15,7 @@ from retrieval.errors import GateError, IndexFormatError, RetrievalError, Storag
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.index.table import Index, is_index
 from retrieval.provenance import provenance
-from retrieval.storage import join, list_files, read_bytes, write_bytes
+from retrieval.storage import join, list_files, read_json, write_bytes
 
 __all__ = ["failures_recorded", "last_check_us", "read_records", "write_record"]
 
@@ -118,9 +118,7 @@ def last_check_us(index: Index) -> int:
 
 def _read(uri: str) -> Mapping[str, Any]:
     try:
-        record = json.loads(read_bytes(uri))
-        if not isinstance(record, dict):
-            return {}
+        record = read_json(uri)
         check_format_version(record, _NEWEST_FORMAT, uri, IndexFormatError)
     except (OSError, ValueError, IndexFormatError):
         return {}

@@ -74,7 +74,7 @@ from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.index.folder import check_no_link, own_files
 from retrieval.index.names import REJECTS_FILE, REMOVAL_LIST, SHARD, VACUUM
 from retrieval.index.table import entry_uri, newest_version, read_run
-from retrieval.storage import file_exists, first_line, join, read_bytes, write_bytes
+from retrieval.storage import LISTING_BYTES, file_exists, first_line, join, read_json, write_bytes
 
 __all__ = [
     "VACUUM_KEY",
@@ -142,9 +142,7 @@ def read_lists(uri: str) -> list[RemovalList]:
 def _read_list(uri: str, path: str) -> RemovalList | None:
     where = join(uri, path)
     try:
-        found = json.loads(read_bytes(where))
-        if not isinstance(found, dict):
-            raise ValueError("no JSON object")
+        found = read_json(where, max_bytes=LISTING_BYTES)
         check_format_version(found, _NEWEST_FORMAT, where, IndexFormatError)
         version, names = found["version"], found["names"]
         if not isinstance(version, int) or not all(map(_may_be_listed, names)):

@@ -31,9 +31,10 @@ from retrieval.storage import (
     join,
     open_input,
     parquet_table,
-    read_bytes,
+    read_json,
     write_bytes,
 )
+from retrieval.storage.json_files import check_fields, items, optional, text, whole
 from retrieval.storage.removal import remove_written
 
 __all__ = [
@@ -57,6 +58,15 @@ INDEX_REJECT_SCHEMA = pa.schema(
     ]
 )
 _NEWEST_FORMAT = 1
+_RECEIPT = {
+    "path": text,
+    "run_id": text,
+    "listed_us": whole(),
+    "shard": optional(
+        items({"path": text, "num_rows": whole(), "size_bytes": whole(), "sha256": text})
+    ),
+    "rejects": optional(text),
+}
 
 
 @dataclass(frozen=True)
@@ -155,23 +165,17 @@ def read_receipts(index_uri: str, spec: EmbeddingSpec) -> tuple[list[Receipt], l
 def _read(index_uri: str, path: str) -> Receipt | None:
     """A receipt, if a run has written it: it names its own parts by the names that a run gives."""
     try:
-        found = json.loads(read_bytes(join(index_uri, path)))
+        found = read_json(join(index_uri, path))
         check_format_version(found, _NEWEST_FORMAT, path, IndexFormatError)
+        check_fields(found, _RECEIPT)
         shard = found["shard"] and Shard(**found["shard"])
         receipt = Receipt(**{**found, "shard": shard})
     except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexFormatError):
         return None
     own_rejects = f"{path.removesuffix('.json')}.rejects.parquet"
     is_own = receipt.path == path and receipt.rejects in (None, own_rejects)
-    is_typed = isinstance(receipt.listed_us, int) and isinstance(receipt.run_id, str)
-    return receipt if is_own and is_typed and (shard is None or _is_shard(shard)) else None
-
-
-def _is_shard(shard: Shard) -> bool:
-    sizes, texts = (shard.num_rows, shard.size_bytes), (shard.path, shard.sha256)
-    is_typed = all(isinstance(each, int) for each in sizes)
-    is_typed &= all(isinstance(each, str) for each in texts)
-    return is_typed and bool(SHARD.fullmatch(shard.path))
+    is_shard = shard is None or SHARD.fullmatch(shard.path) is not None
+    return receipt if is_own and is_shard else None
 
 
 def _is_there(index_uri: str, shard: Shard | None, listed: Collection[str]) -> bool:

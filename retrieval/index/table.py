@@ -27,6 +27,7 @@ from retrieval.index.names import check_below
 from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.shards import Shard
 from retrieval.storage import (
+    LISTING_BYTES,
     absolute_uri,
     delta_options,
     file_exists,
@@ -35,6 +36,7 @@ from retrieval.storage import (
     join,
     list_files,
     read_bytes,
+    read_json,
     write_bytes,
 )
 
@@ -206,7 +208,7 @@ def save_candidate(index: Index) -> str:
 
 def _read_candidate(uri: str) -> Index:
     try:
-        found = json.loads(read_bytes(uri))
+        found = read_json(uri, max_bytes=LISTING_BYTES)
         check_format_version(found, _CANDIDATE_FORMAT, uri, IndexFormatError)
         found.pop(FORMAT_VERSION, None)
         spec = EmbeddingSpec(**found.pop("spec"))

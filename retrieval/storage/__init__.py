@@ -24,7 +24,7 @@ from retrieval.storage.files import (
     write_bytes,
     written_as,
 )
-from retrieval.storage.json_files import JsonObject, parse_json, read_json
+from retrieval.storage.json_files import LISTING_BYTES, JsonObject, parse_json, read_json
 from retrieval.storage.listing import (
     Entry,
     entries,
@@ -41,6 +41,7 @@ from retrieval.storage.removal import is_path_below, remove_written
 
 __all__ = [
     "DAMAGED_PARQUET",
+    "LISTING_BYTES",
     "Entry",
     "JsonObject",
     "absolute_uri",

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from retrieval.storage.files import read_bounded
 
 __all__ = [
+    "LISTING_BYTES",
     "JsonObject",
     "Kind",
     "check_fields",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 MAX_BYTES = 64 * 2**20
+LISTING_BYTES = 2**30  # of a file that lists others, some 100 bytes each
 _BYTES_A_VALUE = 32  # a value takes some 60 bytes of memory: at most twice the bytes of the file
 _MAX_DEPTH = 32  # ours have 5 or 6
 _MAX_WHOLE = 2**64

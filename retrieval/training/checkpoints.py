@@ -19,6 +19,7 @@ from torch import Tensor, nn, optim
 
 from retrieval.errors import StorageError
 from retrieval.format_version import FORMAT_VERSION, check_format_version
+from retrieval.storage import parse_json
 
 __all__ = ["Progress", "is_better", "load_checkpoint"]
 
@@ -77,7 +78,7 @@ class Progress:
         progress = cls()
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         check_format_version(state, _FORMAT, str(folder / "state.pt"), StorageError)
-        progress.history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+        progress.history = parse_json((folder / "history.json").read_bytes())
         progress.best_weights = state["best"]
         for record in progress.history:
             if progress.best is None or is_better(record, progress.best):
