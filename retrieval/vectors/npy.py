@@ -68,7 +68,8 @@ def _read_header(stream: pa.NativeFile) -> tuple[dict[str, str], int]:
     if len(header) < length or len(start) < 8 + width:
         raise ValueError(f"EOF: {len(start)} bytes, and the header ends after {8 + width + length}")
     text = header.decode("utf-8" if start[6] == 3 else "latin-1")
-    found = {str(match.lastgroup): str(match[match.lastgroup]) for match in _ENTRY.finditer(text)}
+    named = (match.groupdict().items() for match in _ENTRY.finditer(text))
+    found = {name: value for entry in named for name, value in entry if value is not None}
     # All that the entries leave are brackets, commas and spaces.
     rest = re.sub(r"\s", "", _ENTRY.sub("#", text))
     if found.keys() != _ENTRIES.keys() or rest.replace(",}", "}") != "{#,#,#}":
