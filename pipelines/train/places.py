@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 # With the columns by which such a file is told.
-_TABLES = {"split.parquet": SPLIT_SCHEMA, "rejects.parquet": REJECT_SCHEMA}
-_RESULTS = (MANIFEST, WEIGHTS, "metrics.jsonl", "learning-curve.png", *_TABLES)
+TABLES = {"split.parquet": SPLIT_SCHEMA, "rejects.parquet": REJECT_SCHEMA}
+_RESULTS = (MANIFEST, WEIGHTS, "metrics.jsonl", "learning-curve.png", *TABLES)
 _TRAINING, _SETTINGS = "training", "settings.json"
 # As Ray Train names them, in the folder of its run.
 _SNAPSHOT = "run/checkpoint_manager_snapshot.json"
@@ -107,11 +107,11 @@ def _has_begun(model: str) -> bool:
 
 def _is_told(model: str, name: str) -> bool:
     """Whether a file is one by its columns: a run that was killed early leaves these two alone."""
-    if name not in _TABLES:
+    if name not in TABLES:
         return False
     try:
         with open_input(join(model, name)) as stream:
-            return pq.read_schema(stream).remove_metadata().equals(_TABLES[name])
+            return pq.read_schema(stream).remove_metadata().equals(TABLES[name])
     except DAMAGED_PARQUET:
         return False
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipelines.later_settings import TRAIN, comparable
 from pipelines.train.config import TrainConfig, WorkerPlan
-from pipelines.train.places import checkpoints_of, remove_checkpoints
+from pipelines.train.places import TABLES, checkpoints_of, remove_checkpoints
 from pipelines.train.split import Split
 from pipelines.train.trainer import Outcome
 from retrieval.errors import StorageError, TrainingError, UsageError
@@ -35,7 +35,7 @@ from retrieval.storage import (
     read_json,
     write_bytes,
 )
-from retrieval.storage.json_files import check_fields, whole
+from retrieval.storage.json_files import check_fields, optional, whole
 from retrieval.table_format import check_table_format, with_format
 from retrieval.training.checkpoints import load_checkpoint
 from retrieval.training.curves import draw_curves
@@ -92,10 +92,11 @@ def resume_split(model: str, settings: Mapping[str, Any]) -> Split | None:
         return None
     _compare(model, "an unfinished training", _read_settings(_settings_of(model)), settings)
     tables = []
-    for uri in (join(model, name) for name in ("split.parquet", "rejects.parquet")):
+    for name, schema in TABLES.items():
+        uri = join(model, name)
         try:
             with open_input(uri) as stream:
-                tables.append(parquet_table(stream))
+                tables.append(parquet_table(stream, schema))
         except DAMAGED_PARQUET as error:
             raise _damaged(uri, error) from error
         check_table_format(tables[-1].schema, _FORMAT, uri, StorageError)
@@ -105,7 +106,7 @@ def resume_split(model: str, settings: Mapping[str, Any]) -> Split | None:
 def _read_settings(uri: str) -> dict[str, Any]:
     try:
         found = read_json(uri)
-        check_fields(found, {"decoder": whole(1)})
+        check_fields(found, {"decoder": optional(whole(1))})
     except (OSError, ValueError) as error:
         raise _damaged(uri, error) from error
     check_format_version(found, _FORMAT, uri, StorageError)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from retrieval.errors import IndexFormatError
 from retrieval.index.folder import is_behind_link, parquet_names
 from retrieval.index.names import REJECTS, REJECTS_FOLDER
+from retrieval.index.staging import INDEX_REJECT_SCHEMA
 from retrieval.index.table import Index
 from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input, parquet_table
 
@@ -59,9 +60,15 @@ def reject_tables(index: Index, columns: Sequence[str]) -> Iterator[pa.Table]:
         where = join(index.uri, name)
         try:
             with open_input(where) as stream:
-                yield parquet_table(stream, columns=list(columns), page_checksum_verification=True)
+                table = parquet_table(
+                    stream,
+                    INDEX_REJECT_SCHEMA,
+                    columns=list(columns),
+                    page_checksum_verification=True,
+                )
         except DAMAGED_PARQUET as error:
             raise IndexFormatError(
                 f"{where}: these rejects cannot be read ({first_line(error)}). Restore "
                 f"another version, or embed the photos again."
             ) from error
+        yield table

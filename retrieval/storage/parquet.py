@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -28,11 +29,37 @@ def parquet_file(source: pa.NativeFile, **options: Any) -> pq.ParquetFile:  # no
     return file
 
 
-def parquet_table(source: pa.NativeFile, **options: Any) -> pa.Table:  # noqa: ANN401
-    """Read a file as `pq.read_table` does; otherwise as `parquet_file`."""
+def parquet_table(
+    source: pa.NativeFile,
+    schema: pa.Schema | None = None,
+    **options: Any,  # noqa: ANN401
+) -> pa.Table:
+    """Read a file as `pq.read_table` does; otherwise as `parquet_file`.
+
+    Args:
+        source: The file.
+        schema: The types that columns of these names have to have; each of `columns`, or else of
+            the schema, has to be there. A footer has no checksum: a byte of it makes text bytes.
+        options: Of `pq.read_table`.
+
+    Raises:
+        pa.ArrowInvalid: as of `parquet_file`, or a column is missing or of another type.
+    """
     table = pq.read_table(source, **options)
     _check_plain(table.schema)
+    if schema is not None:
+        _check_types(table.schema, schema, options.get("columns") or schema.names)
     return table
+
+
+def _check_types(found: pa.Schema, needed: pa.Schema, names: Iterable[str]) -> None:
+    for name in names:
+        types = [str(field.type) for field in found if field.name == name]
+        if types != [str(needed.field(name).type)]:
+            raise pa.ArrowInvalid(
+                f"the column {name!r} is {' and '.join(types) or 'missing'}; "
+                f"{needed.field(name).type} is needed"
+            )
 
 
 def _check_plain(schema: pa.Schema) -> None:

@@ -12,6 +12,7 @@ import pytest
 from pipelines import evaluate, rank, report
 from pipelines.rank import RankConfig
 from retrieval.index import commit_index, open_index
+from retrieval.rankings import open_ranking
 from tests.conftest import make_index
 from tests.first_release import as_first_release
 
@@ -62,12 +63,12 @@ class Case:
         return page.read_text()
 
     def facts(self):
-        return json.loads(Path(self.ranking, "_ranking.json").read_text())
+        return json.loads(Path(open_ranking(self.ranking).manifest).read_text())
 
     def change(self, side, **values):
         facts = self.facts()
         facts[side] |= values
-        Path(self.ranking, "_ranking.json").write_text(json.dumps(facts))
+        Path(open_ranking(self.ranking).manifest).write_text(json.dumps(facts))
 
     def again(self, index, version):
         """Commit the content of a version once more."""

@@ -8,11 +8,15 @@ import pytest
 
 from tests.damage import count_outcomes
 from tests.pipelines import test_fuzz_rankings
-from tests.retrieval import test_fuzz_vectors
+from tests.retrieval import test_fuzz_rejects, test_fuzz_vectors
 
 pytestmark = pytest.mark.soak
 
-TARGETS = [*test_fuzz_vectors.TARGETS, *test_fuzz_rankings.TARGETS]
+TARGETS = [
+    *test_fuzz_vectors.TARGETS,
+    *test_fuzz_rejects.TARGETS,
+    *test_fuzz_rankings.TARGETS,
+]
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
