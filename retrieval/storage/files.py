@@ -58,22 +58,33 @@ def read_bytes(uri: str) -> bytes:
 
 
 def read_bounded(uri: str, max_bytes: int) -> bytes:
-    """`read_bytes` of at most `max_bytes` and one more, by which a larger file is known.
+    """`read_bytes` of a file of at most `max_bytes`; of a larger one nothing is read.
 
     Raises:
         OSError: as `read_bytes`; or it is no plain file: /dev/zero has no end, and a pipe nothing
             to give.
+        ValueError: it is larger.
     """
     if not is_local(uri):
         with open_input(uri) as source:
-            return source.read(min(source.size(), max_bytes + 1))  # it takes what it may read
+            _check_size(source.size(), max_bytes)
+            return source.read(source.size())
     # Without waiting for whoever holds the other end of a pipe.
     descriptor = os.open(absolute_uri(uri), os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise OSError("it is no plain file")
     with os.fdopen(descriptor, "rb") as file:
-        return file.read(max_bytes + 1)
+        _check_size(found.st_size, max_bytes)
+        data = file.read(max_bytes + 1)  # it may grow meanwhile
+    _check_size(len(data), max_bytes)
+    return data
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise ValueError(f"more than {max_bytes} bytes")
 
 
 def read_buffer(uri: str) -> pa.Buffer:

@@ -72,11 +72,12 @@ def read_json(
             the standard (NaN and Infinity are none), no object, nested deeper than 32, of more
             than a value in 32 bytes, has a name twice, a number beyond 64 bits or no Unicode text.
 
-    Cost: about `parse_json`'s; of a larger file nothing but `max_bytes` is read.
+    Cost: about `parse_json`'s; of a larger file nothing is read.
     """
-    data = read_bounded(uri, max_bytes)
-    if len(data) > max_bytes:
-        raise fault(f"more than {max_bytes} bytes")
+    try:
+        data = read_bounded(uri, max_bytes)
+    except ValueError as error:
+        raise fault(str(error)) from error
     found = parse_json(data, fault, max_bytes=max_bytes)
     if not isinstance(found, JsonObject):
         raise fault("no JSON object")

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import operator
 import re
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
 from pipelines import evaluate, report, verify
+from pipelines.cli import main
 from pipelines.rank.config import RankConfig
 from pipelines.rank.job import run as rank
 from retrieval.churn import compare_rankings
+from retrieval.errors import IndexFormatError, RetrievalError
 from retrieval.rankings import RankingWriter, check_ranking_place, open_ranking, read_parts
 from retrieval.vectors import open_source
 from tests.conftest import make_index
 from tests.damage import Target, count_outcomes
 
+REMOVED = object()
+VALUES = (REMOVED, None, True, -1, 10**30, "x", [])
 CONFIG = RankConfig(top_k=3, num_threads=1)
 
 
@@ -122,5 +131,78 @@ TARGETS = [
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_a_damaged_file_is_read_right_or_refused(tmp_path, target):
-    counts = count_outcomes(target, tmp_path, seed=1, number=40)
+    counts = count_outcomes(target, tmp_path, seed=1, number=25)
     assert counts["right"] or counts["refused"]
+
+
+def places_in(value, way=()):
+    """The way to each value of a manifest but those within lists."""
+    for key, inner in value.items():
+        yield (*way, key)
+        if isinstance(inner, dict):
+            yield from places_in(inner, (*way, key))
+
+
+@pytest.mark.parametrize("make", [make_ranking, make_old_ranking])
+def test_a_field_that_is_missing_or_something_else_is_noticed(tmp_path, make):
+    """Each field in turn: the figures are right, or one line says what is wrong."""
+    path = make(tmp_path)
+    whole = json.loads(path.read_text())
+    expected, num_refused = evaluated(tmp_path), 0
+    for way in places_in(whole):
+        for value in VALUES if make is make_ranking else VALUES[:2]:
+            found = json.loads(json.dumps(whole))
+            holder = functools.reduce(operator.getitem, way[:-1], found)
+            if value is REMOVED:
+                del holder[way[-1]]
+            else:
+                holder[way[-1]] = value
+            path.write_text(json.dumps(found))
+            try:
+                assert evaluated(tmp_path) == expected, (way, value)
+            except RetrievalError as error:
+                num_refused += 1
+                assert "\n" not in str(error)  # noqa: PT017
+    assert num_refused > 50
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    make_ranking(folder)
+    return folder
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "report", "verify", "rank"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"\xff\xfe{\0}\0", b"\xef\xbb\xbf{}", b"[]", b"null", b'{"parts": []',
+        b'{"parts": [NaN]}', b'{"parts": ' + b"[" * 5000, b'{"parts": [], "parts": []}',
+        b'{"parts": {}}', b'{"parts": [{}]}', b'{"parts": [], "queries": 1}',
+        b'{"parts": [], "format_version": 2}', b'{"parts": [], "top_k": 1e400}',
+    ],
+    ids=range(14),
+)  # fmt: skip
+def test_the_commands_tell_a_damaged_manifest_in_one_line(tmp_path, made, verb, content):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "r" / "_ranking.json").write_bytes(content)
+    r, q, g = (str(tmp_path / name) for name in "rqg")
+    command = {
+        "evaluate": ["evaluate", r, "--queries", q, "--gallery", g],
+        "report": ["report", r, str(tmp_path / "page.html"), "--queries", q, "--gallery", g],
+        "verify": ["verify", r],
+        "rank": ["rank", q, g, str(tmp_path / "new"), "--top-k", "3", "--previous", r],
+    }[verb]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1, done.output
+    assert re.fullmatch(rf"Error: {r}/_ranking.json: .+\n", done.stderr), done.output
+
+
+def test_a_manifest_of_hundreds_of_megabytes_is_not_read(tmp_path, made):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "r" / "_ranking.json"
+    with path.open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(IndexFormatError, match=r"cannot be read \(more than 268435456 bytes\)"):
+        evaluated(tmp_path)
