@@ -18,13 +18,21 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, RetrievalError
+from retrieval.index.columns import as_index_columns
 from retrieval.index.history import read_commits, read_log
-from retrieval.index.reading import vectors_of
+from retrieval.index.reading import DAMAGED_SHARD, vectors_of
 from retrieval.index.rejects import reject_tables
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.table import Index
-from retrieval.storage import DAMAGED_PARQUET, first_line, join, parquet_file, read_buffer
+from retrieval.storage import (
+    first_line,
+    is_no_answer,
+    join,
+    not_read,
+    parquet_file,
+    read_buffer,
+)
 from retrieval.vectors import VectorFile, VectorSource
 from retrieval.vectors.checks import check_vectors
 from retrieval.vectors.duplicates import find_duplicate
@@ -96,6 +104,8 @@ def _check_shard(index: Index, shard: Shard, rejected: pa.Array) -> list[str]:
     try:
         data = read_buffer(where)
     except OSError as error:
+        if is_no_answer(error):
+            raise not_read(where, error) from error
         return [f"{where}: cannot be read ({first_line(error)})."]
     if len(data) != shard.size_bytes:
         return [f"{where}: {len(data)} bytes, but {shard.size_bytes} were committed."]
@@ -103,22 +113,22 @@ def _check_shard(index: Index, shard: Shard, rejected: pa.Array) -> list[str]:
         return [f"{where}: not the bytes that were committed: their SHA-256 is another."]
     try:
         with parquet_file(pa.BufferReader(data), page_checksum_verification=True) as file:
-            _check_make(index.spec, file, where)
+            _check_make(index.spec, file, where, is_ours=bool(shard.sha256))
             if file.metadata.num_rows != shard.num_rows:
                 found = f"{file.metadata.num_rows} rows, but {shard.num_rows} were committed"
                 raise IndexFormatError(f"{where}: {found}.")
-            _check_rows(index.spec, file, where, rejected)
+            _check_rows(index.spec, file, shard, where, rejected)
     except IndexFormatError as error:
         return [str(error)]
-    except DAMAGED_PARQUET as error:
+    except DAMAGED_SHARD as error:
         return [f"{where}: cannot be read as Parquet ({first_line(error)})."]
     return []
 
 
-def _check_make(spec: EmbeddingSpec, file: pq.ParquetFile, where: str) -> None:
-    """The columns, and how the embeddings were made."""
+def _check_make(spec: EmbeddingSpec, file: pq.ParquetFile, where: str, *, is_ours: bool) -> None:
+    """The columns, and how the embeddings were made; of others' files `_check_rows` tells."""
     found, needed = file.schema_arrow, index_schema(spec)
-    if found != needed:
+    if is_ours and found != needed:
         strange = [field for field in needed if field not in list(found)]
         what = (
             f"no column {strange[0].name} of {strange[0].type}"
@@ -126,7 +136,10 @@ def _check_make(spec: EmbeddingSpec, file: pq.ParquetFile, where: str) -> None:
             else f"the columns {', '.join(found.names)}"
         )
         raise IndexFormatError(f"{where}: {what}; the index's columns are needed.")
-    metadata = found.field("embedding").metadata or {}
+    place = found.get_field_index("embedding")
+    metadata = (found.field(place).metadata if place >= 0 else None) or {}
+    if not is_ours and b"fingerprint" not in metadata:
+        return
     made = EmbeddingSpec.from_metadata(
         {key.decode(): value.decode() for key, value in metadata.items()}, where
     )
@@ -137,10 +150,12 @@ def _check_make(spec: EmbeddingSpec, file: pq.ParquetFile, where: str) -> None:
         )
 
 
-def _check_rows(spec: EmbeddingSpec, file: pq.ParquetFile, where: str, rejected: pa.Array) -> None:
-    row = 0
+def _check_rows(
+    spec: EmbeddingSpec, file: pq.ParquetFile, shard: Shard, where: str, rejected: pa.Array
+) -> None:
+    row, schema = 0, index_schema(spec)
     for batch in file.iter_batches(max(1, _BATCH_BYTES // spec.row_bytes), use_threads=False):
-        batch.validate(full=True)  # Parquet does not promise that text is UTF-8
+        batch = as_index_columns(batch, schema, is_ours=bool(shard.sha256))
         vectors = vectors_of(pa.chunked_array([batch["embedding"]]), spec.dim, spec.dtype)
         check_vectors(vectors, where, row)
         if spec.normalised:

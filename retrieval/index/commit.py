@@ -27,15 +27,19 @@ from retrieval.format_version import FORMAT_VERSION
 from retrieval.index import local_log
 from retrieval.index.asking import root_cause
 from retrieval.index.before_commit import check_addable, newest_alike
-from retrieval.index.schema import EmbeddingSpec, index_schema
-from retrieval.index.shards import Shard
-from retrieval.index.table import (
+from retrieval.index.entries import (
     COMMIT_KEY,
+    CONTENT_KEY,
     RECORD_FORMAT,
     RUN_KEY,
     SHARDS_KEY,
+    content_digest,
+    read_entry,
+)
+from retrieval.index.schema import EmbeddingSpec, index_schema
+from retrieval.index.shards import Shard
+from retrieval.index.table import (
     Index,
-    commit_info,
     live_files,
     newest_version,
     open_table,
@@ -99,7 +103,7 @@ def commit_index(
         change = _change_to(uri, spec, shards, base)
         check_addable(uri, change.adds, rejects)
         reached("before commit")
-        _write(uri, _after(base), change, record)
+        _write(uri, _after(base), change, _commit_text(record, spec, shards))
 
     return _commit(uri, seen_version, record, put, passes_vacuums=True)
 
@@ -122,7 +126,8 @@ def commit_again(index: Index, run: Mapping[str, Any]) -> int:
 
     def put(base: int | None) -> None:
         reached("before commit again")
-        _write(uri, _after(base), _no_change(uri, index.version), record)
+        said = _commit_text(record, index.spec, index.shards)
+        _write(uri, _after(base), _no_change(uri, index.version), said)
 
     return _commit(uri, index.version, record, put, passes_vacuums=False)
 
@@ -164,13 +169,18 @@ def _commit(
     return version
 
 
-def _write(uri: str, version: int, change: _Change, record: str) -> None:
+def _write(uri: str, version: int, change: _Change, said: Mapping[str, str]) -> None:
     commit = _commit_to_disk if is_local(uri) else _commit_to_store
-    commit(uri, version, change, record)
+    commit(uri, version, change, said)
 
 
 def _after(base: int | None) -> int:
     return 0 if base is None else base + 1
+
+
+def _commit_text(record: str, spec: EmbeddingSpec, shards: Sequence[Shard]) -> dict[str, str]:
+    """What the entry is to say of the commit, by the names there."""
+    return {RUN_KEY: record, CONTENT_KEY: content_digest(record, spec, shards)}
 
 
 def _record(uri: str, run: Mapping[str, Any], shards: Sequence[Shard]) -> str:
@@ -235,19 +245,19 @@ def _no_change(uri: str, version: int) -> _Change:
     )
 
 
-def _commit_to_disk(uri: str, version: int, change: _Change, record: str) -> None:
+def _commit_to_disk(uri: str, version: int, change: _Change, said: Mapping[str, str]) -> None:
     if change.table is not None:
         local_log.check_protocol(uri, change.table)
     columns = local_log.definition(change.schema, change.table) if change.is_redefined else []
     adds = [local_log.add_action(shard) for shard in change.adds]
     removes = [local_log.remove_action(file) for file in change.removes]
-    local_log.write_entry(uri, version, record, [*columns, *adds, *removes])
+    local_log.write_entry(uri, version, said, [*columns, *adds, *removes])
 
 
-def _commit_to_store(uri: str, version: int, change: _Change, record: str) -> None:
+def _commit_to_store(uri: str, version: int, change: _Change, said: Mapping[str, str]) -> None:
     del version  # deltalake takes the one after the table's
     properties = CommitProperties(
-        custom_metadata={RUN_KEY: record},
+        custom_metadata={**said},
         max_commit_retries=0,  # never rebase on a commit that this run has not seen
     )
     adds = [_add(shard) for shard in change.adds]
@@ -304,12 +314,12 @@ def _outcome(uri: str, base: int | None, record: str, error: Exception) -> str:
         newest = newest_version(uri)
         if newest is None or newest == base:
             return "open"
-        if commit_info(uri, version).get(RUN_KEY) != record:
+        if read_entry(uri, version).info.get(RUN_KEY) != record:
             return "overtaken"
         if is_local(uri):
             local_log.sync_log(uri)
-    except ValueError:
-        raise torn(uri, version) from error
+    except ValueError as found:
+        raise torn(uri, version, found) from error
     except (OSError, StorageError) as second:
         raise StorageError(
             f"{uri}: whether version {version} was committed and will last cannot be told "

@@ -13,14 +13,23 @@ import pyarrow.compute as pc
 from retrieval.errors import IndexFormatError, VacuumedError
 from retrieval.images import Reason
 from retrieval.index.before_commit import check_not_overtaken
+from retrieval.index.columns import as_index_columns
 from retrieval.index.difference import LISTED_SCHEMA, Difference, open_difference
 from retrieval.index.reading import DAMAGED_SHARD, read_whole_shard, strange_shard
 from retrieval.index.rejects import rejects_path
 from retrieval.index.schema import EmbeddingSpec, index_schema
-from retrieval.index.shards import Shard, is_intact
+from retrieval.index.shards import Shard
 from retrieval.index.staging import Receipt, read_receipts, read_rejects
 from retrieval.index.table import Index
-from retrieval.storage import file_stamp, first_line, join, open_input, parquet_file
+from retrieval.storage import (
+    file_stamp,
+    first_line,
+    is_no_answer,
+    join,
+    not_read,
+    open_input,
+    parquet_file,
+)
 
 __all__ = ["Comparison", "Night", "compare"]
 
@@ -99,7 +108,7 @@ def compare(
     receipts, useless = read_receipts(uri, spec)
     if night.heal:
         live = [shard for shard in live if _is_sound(uri, spec, shard)]
-        receipts, useless = _intact(uri, receipts, useless)
+        receipts, useless = _intact(uri, spec, receipts, useless)
     staged = [receipt for receipt in receipts if receipt.shard]
     shards = live + [receipt.shard for receipt in staged if receipt.shard]
     with _removal_noticed(uri, seen, shards), open_difference() as difference:
@@ -140,22 +149,19 @@ def _removal_noticed(uri: str, seen: Index | None, shards: Sequence[Shard]) -> I
 
 
 def _is_sound(uri: str, spec: EmbeddingSpec, shard: Shard) -> bool:
-    """Whether a shard is as it was written; of one without a recorded hash, whether it reads."""
-    if not is_intact(uri, shard):
+    """Whether all that a reader may need of a shard can be read; StorageError as there."""
+    try:
+        read_whole_shard(uri, shard, index_schema(spec))
+    except IndexFormatError:
         return False
-    if not shard.sha256:
-        try:
-            read_whole_shard(uri, shard, index_schema(spec))
-        except IndexFormatError:
-            return False
     return True
 
 
 def _intact(
-    uri: str, receipts: list[Receipt], useless: list[Receipt]
+    uri: str, spec: EmbeddingSpec, receipts: list[Receipt], useless: list[Receipt]
 ) -> tuple[list[Receipt], list[Receipt]]:
     """The receipts without those of damaged shards, and the useless ones with them."""
-    whole = [each for each in receipts if not each.shard or is_intact(uri, each.shard)]
+    whole = [each for each in receipts if not each.shard or _is_sound(uri, spec, each.shard)]
     return whole, useless + [each for each in receipts if each not in whole]
 
 
@@ -174,30 +180,16 @@ def _described(uri: str, spec: EmbeddingSpec, shard: Shard) -> Iterator[pa.Recor
                 raise strange_shard(uri, shard)
             for batch in file.iter_batches(_READ_ROWS, columns=schema.names):
                 num_rows += batch.num_rows
-                yield _checked(batch, schema, is_ours=bool(shard.sha256))
+                yield as_index_columns(batch, schema, is_ours=bool(shard.sha256))
     except DAMAGED_SHARD as error:
+        if is_no_answer(error):
+            raise not_read(address, error) from error
         raise IndexFormatError(
             f"{address}: this shard cannot be read ({first_line(error)}). If the disk or the store "
             f"is well again, embed with --heal what it held."
         ) from error
     if num_rows != shard.num_rows:
         raise strange_shard(uri, shard)
-
-
-def _checked(batch: pa.RecordBatch, schema: pa.Schema, *, is_ours: bool) -> pa.RecordBatch:
-    """The rows as the index has them; ValueError if they cannot be.
-
-    Of shards that other tools have written, the types only need to hold the same.
-    """
-    batch = batch.select(schema.names)
-    if is_ours and batch.schema != schema:
-        raise ValueError(f"columns {', '.join(map(str, batch.schema))}")
-    batch = batch.cast(schema)
-    batch.validate(full=True)  # Parquet does not promise that text is UTF-8
-    for column in schema:
-        if not column.nullable and batch[column.name].null_count:
-            raise ValueError(f"empty cells in {column.name}")
-    return batch
 
 
 def _add_refused(

@@ -19,18 +19,26 @@ from urllib.parse import unquote
 
 import pyarrow.fs as pafs
 
-from retrieval.errors import IndexFormatError, StorageError
-from retrieval.format_version import FORMAT_VERSION
-from retrieval.index.folder import stored_files
-from retrieval.index.table import (
-    COMMIT_KEY,
-    NUM_ACTIONS_KEY,
+from retrieval.errors import IndexFormatError, RetrievalError, StorageError
+from retrieval.index.entries import (
     SHARDS_KEY,
-    Index,
+    check_bytes,
     entry_uri,
-    read_record,
+    parse_entry,
+    said,
 )
-from retrieval.storage import absolute_uri, first_line, is_local, join, open_store, read_bytes
+from retrieval.index.folder import stored_files
+from retrieval.index.table import Index
+from retrieval.storage import (
+    absolute_uri,
+    first_line,
+    is_local,
+    is_no_answer,
+    join,
+    not_read,
+    open_store,
+    read_bytes,
+)
 
 __all__ = [
     "LOG",
@@ -163,25 +171,25 @@ def read_commit(uri: str, version: int) -> Commit:
     """
     name = entry_uri(uri, version)
     try:
-        actions = [json.loads(line) for line in read_bytes(name).splitlines()]
-        infos: list[dict[str, Any]] = [
-            each["commitInfo"] for each in actions if "commitInfo" in each
-        ]
-        info = infos[0] if infos else {}
-        if not actions or len(actions) != 1 + info.get(NUM_ACTIONS_KEY, len(actions) - 1):
-            raise ValueError("it is cut short")
-        run = read_record(info, name)
-        shards = run.pop(SHARDS_KEY, None)
+        entry = parse_entry(read_bytes(name), name)
+        shards = entry.record.get(SHARDS_KEY)
         return Commit(
             version=version,
-            timestamp_ms=info.get("timestamp"),
-            added=_paths(actions, "add"),
-            removed=_paths(actions, "remove"),
+            timestamp_ms=_timestamp(entry.info),
+            added=_paths(entry.actions, "add"),
+            removed=_paths(entry.actions, "remove"),
             shards=None if shards is None else frozenset(shards),
-            run={key: run[key] for key in run if key not in (COMMIT_KEY, FORMAT_VERSION)},
+            run=said(entry.record),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _unreadable(name, error) from error
+
+
+def _timestamp(info: Mapping[str, Any]) -> int | None:
+    found = info.get("timestamp")
+    if found is not None and (type(found) is not int or not 0 <= found < 2**53):
+        raise ValueError(f"timestamp is {found!r}")
+    return found
 
 
 def read_commits(uri: str, versions: Sequence[int]) -> Iterator[Commit]:
@@ -221,7 +229,9 @@ def _removed(uri: str, version: int) -> frozenset[str]:
     """What a commit removed. The long lines, of what it says and added, are not decoded."""
     name = entry_uri(uri, version)
     try:
-        lines = read_bytes(name).splitlines()
+        data = read_bytes(name)
+        check_bytes(data)
+        lines = data.splitlines()
         actions = [
             json.loads(line) for line in lines if not line.startswith((b'{"add', b'{"commitInfo'))
         ]
@@ -235,7 +245,9 @@ def _paths(actions: Sequence[Mapping[str, Any]], kind: str) -> frozenset[str]:
     return frozenset(unquote(action[kind]["path"]) for action in actions if kind in action)
 
 
-def _unreadable(name: str, error: Exception) -> IndexFormatError:
+def _unreadable(name: str, error: Exception) -> RetrievalError:
+    if is_no_answer(error):
+        return not_read(name, error)
     return IndexFormatError(
         f"{name}: this entry of the log cannot be read ({first_line(error)}). Versions before it "
         f"cannot be told any more; if it is the newest: retrieval-cli restore INDEX --torn"

@@ -26,10 +26,11 @@ from deltalake.exceptions import DeltaError
 from retrieval.breakpoints import reached
 from retrieval.errors import IndexFormatError, StorageError
 from retrieval.index.asking import root_cause
+from retrieval.index.entries import ENGINE, encode_entry, entry_uri
 from retrieval.index.folder import is_behind_link, own_files, stored_folders
 from retrieval.index.names import SCRATCH, SCRATCH_FILE
 from retrieval.index.shards import Shard
-from retrieval.index.table import LOG_FILE, NUM_ACTIONS_KEY, RUN_KEY, entry_uri
+from retrieval.index.table import LOG_FILE
 from retrieval.storage import write_bytes
 from retrieval.storage.removal import remove_written
 
@@ -47,7 +48,6 @@ __all__ = [
 
 _LOGGER = logging.getLogger(__name__)
 _PROTOCOL = (1, 2)  # of readers, of writers: what any tool for Delta Lake understands
-_COMPACT = json.JSONEncoder(separators=(",", ":"))
 _SCRATCH = ".checkpoint.{}.tmp"
 
 
@@ -136,7 +136,9 @@ def check_protocol(uri: str, table: DeltaTable) -> None:
         )
 
 
-def write_entry(uri: str, version: int, run: str, actions: Sequence[Mapping[str, Any]]) -> None:
+def write_entry(
+    uri: str, version: int, said: Mapping[str, str], actions: Sequence[Mapping[str, Any]]
+) -> None:
     """Commit a version: when this returns, no loss of power can undo it.
 
     Shards must have been written by `write_bytes`, which has synced their content.
@@ -144,7 +146,7 @@ def write_entry(uri: str, version: int, run: str, actions: Sequence[Mapping[str,
     Args:
         uri: The index, a local path.
         version: The version to make; the one before must be the newest.
-        run: What the run says of itself, a JSON text.
+        said: What the commit says of itself, by the names in the log.
         actions: What the version changes.
 
     Raises:
@@ -158,11 +160,11 @@ def write_entry(uri: str, version: int, run: str, actions: Sequence[Mapping[str,
     _sync(folder)  # the names of the shards, and that of the log
     if version == 0:
         _sync_parents(folder)
-    lines = [_commit_info(version, run, len(actions)), *actions]
+    data = encode_entry(_commit_info(version, said), actions)
     temporary = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as stream:
-            stream.write("".join(f"{_COMPACT.encode(line)}\n" for line in lines).encode())
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         reached("entry written")
@@ -173,18 +175,14 @@ def write_entry(uri: str, version: int, run: str, actions: Sequence[Mapping[str,
     sync_log(uri)
 
 
-def _commit_info(version: int, run: str, num_actions: int) -> dict[str, Any]:
-    """The first line of an entry: one that was cut after any line can be told by it."""
+def _commit_info(version: int, said: Mapping[str, str]) -> dict[str, Any]:
     is_first = version == 0
     return {
-        "commitInfo": {
-            "timestamp": now_ms(),
-            "operation": "CREATE TABLE" if is_first else "WRITE",
-            "operationParameters": {"mode": "ErrorIfExists" if is_first else "Append"},
-            "engineInfo": "retrieval-cli",
-            NUM_ACTIONS_KEY: num_actions,
-            RUN_KEY: run,
-        }
+        "timestamp": now_ms(),
+        "operation": "CREATE TABLE" if is_first else "WRITE",
+        "operationParameters": {"mode": "ErrorIfExists" if is_first else "Append"},
+        "engineInfo": ENGINE,
+        **said,
     }
 
 

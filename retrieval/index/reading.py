@@ -20,14 +20,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from retrieval.errors import IndexFormatError
+from retrieval.errors import IndexFormatError, RetrievalError
+from retrieval.index.columns import as_index_columns
 from retrieval.index.schema import index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.table import Index, open_index
 from retrieval.storage import (
     DAMAGED_PARQUET,
     first_line,
+    is_no_answer,
     join,
+    not_read,
     open_input,
     parquet_file,
     read_buffer,
@@ -76,7 +79,7 @@ def read_index(uri: str, version: int | None = None) -> IndexRows:
         version: A version to read; the newest by default.
 
     Raises:
-        StorageError: there is no index.
+        StorageError: there is no index, or a shard could not be read, be it whole.
         IndexFormatError: a shard is missing, damaged or not of this index.
 
     Cost: reads each column of every shard once. Memory is the embeddings' size, the ids and
@@ -147,14 +150,14 @@ def _placed(index: Index, order: NDArray[np.uint64] | None) -> NDArray[Any]:
 
 def _embedding_batches(index: Index, shard: Shard) -> Iterator[pa.Array]:
     """The embedding column of a shard, about 1 MiB at a time."""
-    schema = index_schema(index.spec)
+    schema = pa.schema([index_schema(index.spec).field("embedding")])
     batch_rows = max(1, _READ_BYTES // index.spec.row_bytes)
     with _open_shard(index.uri, shard) as file:
         is_same = file.schema_arrow.field("embedding") == schema.field("embedding")
-        if not is_same or file.metadata.num_rows != shard.num_rows:
+        if (shard.sha256 and not is_same) or file.metadata.num_rows != shard.num_rows:
             raise strange_shard(index.uri, shard)
         for batch in file.iter_batches(batch_rows, columns=["embedding"], use_threads=False):
-            yield batch.column(0)
+            yield as_index_columns(batch, schema, is_ours=is_same).column(0)
 
 
 def read_columns(index: Index, columns: list[str]) -> pa.Table:
@@ -163,6 +166,7 @@ def read_columns(index: Index, columns: list[str]) -> pa.Table:
     Raises:
         IndexFormatError: a shard is missing, damaged or not of this index; the message names
             it.
+        StorageError: the disk or the store does not answer.
     """
     schema = index_schema(index.spec)
     schema = pa.schema([schema.field(name) for name in columns])
@@ -173,10 +177,14 @@ def read_columns(index: Index, columns: list[str]) -> pa.Table:
 def read_shard(index_uri: str, shard: Shard, schema: pa.Schema) -> pa.Table:
     """Columns of one shard, which must be those of `schema`; errors as `read_columns`."""
     with _open_shard(index_uri, shard) as file:
-        table = file.read(columns=schema.names).select(schema.names)
-    if table.schema != schema or table.num_rows != shard.num_rows:
+        return _rows_of(index_uri, shard, file, schema)
+
+
+def _rows_of(index_uri: str, shard: Shard, file: pq.ParquetFile, schema: pa.Schema) -> pa.Table:
+    table = file.read(columns=schema.names).select(schema.names)
+    if (shard.sha256 and table.schema != schema) or table.num_rows != shard.num_rows:
         raise strange_shard(index_uri, shard)
-    return table
+    return as_index_columns(table, schema, is_ours=bool(shard.sha256))
 
 
 def read_whole_shard(index_uri: str, shard: Shard, schema: pa.Schema) -> pa.Table:
@@ -189,6 +197,7 @@ def read_whole_shard(index_uri: str, shard: Shard, schema: pa.Schema) -> pa.Tabl
 
     Raises:
         IndexFormatError: it is gone, or not what was written.
+        StorageError: the disk or the store does not answer.
 
     Cost: twice the memory of the file.
     """
@@ -202,13 +211,9 @@ def read_whole_shard(index_uri: str, shard: Shard, schema: pa.Schema) -> pa.Tabl
                 f"{shard.sha256[:12]}… was recorded. Embed the photos again with --heal."
             )
         with parquet_file(pa.BufferReader(data), page_checksum_verification=True) as file:
-            table = file.read(columns=schema.names).select(schema.names)
-        table.validate(full=True)
+            return _rows_of(index_uri, shard, file, schema)
     except DAMAGED_SHARD as error:
         raise _unreadable(uri, error) from error
-    if table.schema != schema or table.num_rows != shard.num_rows:
-        raise strange_shard(index_uri, shard)
-    return table
 
 
 @contextmanager
@@ -230,7 +235,9 @@ def _open_shard(index_uri: str, shard: Shard) -> Iterator[pq.ParquetFile]:
         raise _unreadable(uri, error) from error
 
 
-def _unreadable(uri: str, error: BaseException) -> IndexFormatError:
+def _unreadable(uri: str, error: BaseException) -> RetrievalError:
+    if is_no_answer(error):
+        return not_read(uri, error)
     return IndexFormatError(
         f"{uri}: this shard cannot be read ({first_line(error)}). Embed the photos again with "
         f"--heal."

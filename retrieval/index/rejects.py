@@ -12,7 +12,15 @@ from retrieval.index.folder import is_behind_link, parquet_names
 from retrieval.index.names import REJECTS, REJECTS_FOLDER
 from retrieval.index.staging import INDEX_REJECT_SCHEMA
 from retrieval.index.table import Index
-from retrieval.storage import DAMAGED_PARQUET, first_line, join, open_input, parquet_table
+from retrieval.storage import (
+    DAMAGED_PARQUET,
+    first_line,
+    is_no_answer,
+    join,
+    not_read,
+    open_input,
+    parquet_table,
+)
 
 __all__ = ["reject_tables", "rejects_path"]
 
@@ -67,6 +75,8 @@ def reject_tables(index: Index, columns: Sequence[str]) -> Iterator[pa.Table]:
                     page_checksum_verification=True,
                 )
         except DAMAGED_PARQUET as error:
+            if is_no_answer(error):
+                raise not_read(where, error) from error
             raise IndexFormatError(
                 f"{where}: these rejects cannot be read ({first_line(error)}). Restore "
                 f"another version, or embed the photos again."

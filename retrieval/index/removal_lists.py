@@ -71,9 +71,10 @@ from enum import Enum, auto
 
 from retrieval.errors import IndexFormatError, StorageError
 from retrieval.format_version import FORMAT_VERSION, check_format_version
+from retrieval.index.entries import entry_uri
 from retrieval.index.folder import check_no_link, own_files
 from retrieval.index.names import REJECTS_FILE, REMOVAL_LIST, SHARD, VACUUM
-from retrieval.index.table import entry_uri, newest_version, read_run
+from retrieval.index.table import newest_version, read_run
 from retrieval.storage import LISTING_BYTES, file_exists, first_line, join, read_json, write_bytes
 
 __all__ = [

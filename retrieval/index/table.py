@@ -20,57 +20,56 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from retrieval.errors import IndexFormatError, StorageError, UsageError
+from retrieval.errors import IndexFormatError, RetrievalError, StorageError, UsageError
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.index.asking import asked, root_cause
+from retrieval.index.entries import (
+    SHARDS_KEY,
+    DamagedEntryError,
+    Entry,
+    check_content,
+    entry_uri,
+    read_entry,
+    said,
+)
 from retrieval.index.names import check_below
 from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.shards import Shard
 from retrieval.storage import (
+    DAMAGED_PARQUET,
     LISTING_BYTES,
     absolute_uri,
     delta_options,
     file_exists,
     first_line,
     is_local,
+    is_no_answer,
     join,
     list_files,
-    read_bytes,
+    not_read,
+    open_input,
+    parquet_file,
     read_json,
     write_bytes,
 )
 
 __all__ = [
-    "COMMIT_KEY",
     "LOG_FILE",
-    "NUM_ACTIONS_KEY",
-    "RECORD_FORMAT",
-    "RUN_KEY",
-    "SHARDS_KEY",
     "Index",
-    "commit_info",
-    "entry_uri",
     "index_of",
     "is_index",
-    "is_torn",
     "live_files",
     "may_hold_index",
     "newest_version",
     "open_index",
     "open_table",
-    "read_record",
     "read_run",
     "save_candidate",
     "table_uri",
     "torn",
+    "why_torn",
 ]
 
-# Where a commit keeps what the run says of itself, as one JSON text.
-RUN_KEY = "retrieval.run"
-SHARDS_KEY = "shards_sha256"  # in that text: the hash of each shard of the version
-COMMIT_KEY = "commit_id"  # in that text: what tells two commits apart if the run has no run_id
-RECORD_FORMAT = 1  # newest format_version of an index, which stands in that text
-NUM_ACTIONS_KEY = "retrieval.num_actions"  # beside it: lines that follow in the entry
 # What deltalake takes for parts of a web address, or refuses late.
 _MISREAD = re.compile(r"[#?\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
 # A version that is not committed, kept aside: its description stands for an index to whoever
@@ -160,28 +159,47 @@ def open_index(uri: str, version: int | None = None) -> Index:
         return _read_candidate(uri)
     try:
         table, files = asked(uri, lambda: _read_log(uri, version))
-        fields = {field.name: field for field in table.schema().fields}
+        names = [field.name for field in table.schema().fields]
+    except DamagedEntryError as error:
+        number = newest_version(uri) if version is None else version
+        raise torn(uri, number or 0, error) from error
     except (DeltaError, OSError, ValueError) as error:
         raise _unreadable(uri, version, error) from error
-    if "embedding" not in fields or "image_id" not in fields:
-        raise IndexFormatError(
-            f"{uri}: a table with the columns {', '.join(fields)}; image_id and embedding are "
-            f"needed. Only tables written by `retrieval-cli embed` are indexes."
-        )
-    spec = EmbeddingSpec.from_metadata(fields["embedding"].metadata, uri)
-    record = _read_record(uri, table.version())
-    hashes = record.get(SHARDS_KEY, dict.fromkeys(files, ""))
-    if not isinstance(hashes, dict) or hashes.keys() != files.keys():
-        raise torn(uri, table.version())
-    return Index(
-        uri=uri,
-        version=table.version(),
-        spec=spec,
-        shards=tuple(
-            Shard(path, files[path]["num_records"], files[path]["size_bytes"], hashes[path])
-            for path in sorted(files)
-        ),
-        run=_said(record),
+    if not {"embedding", "image_id"} <= set(names):
+        raise _other_table(uri, f"a Delta table with the columns {', '.join(names)}")
+    number, spec = table.version(), _spec_of(table)
+    entry = _entry(uri, number)
+    try:
+        shards = _shards_of(entry, spec, files)
+    except ValueError as error:
+        raise torn(uri, number, error) from error
+    return Index(uri=uri, version=number, spec=spec, shards=shards, run=said(entry.record))
+
+
+def _shards_of(
+    entry: Entry, spec: EmbeddingSpec, files: Mapping[str, Mapping[str, Any]]
+) -> tuple[Shard, ...]:
+    """The shards of a version, sorted by path; ValueError if its entry says something else."""
+    hashes = entry.record.get(SHARDS_KEY, dict.fromkeys(files, ""))
+    if hashes.keys() != files.keys():
+        raise ValueError("it names other shards than the log")
+    shards = tuple(
+        Shard(path, files[path]["num_records"], files[path]["size_bytes"], hashes[path])
+        for path in sorted(files)
+    )
+    check_content(entry, spec, shards)
+    return shards
+
+
+def _spec_of(table: DeltaTable) -> EmbeddingSpec:
+    metadata = next(each.metadata for each in table.schema().fields if each.name == "embedding")
+    return EmbeddingSpec.from_metadata(metadata, table.table_uri)
+
+
+def _other_table(uri: str, what: str) -> IndexFormatError:
+    return IndexFormatError(
+        f"{uri}: {what}, and no index; image_id and embedding are needed. Only tables written by "
+        f"`retrieval-cli embed` are indexes; `retrieval-cli rank` reads the vectors of others."
     )
 
 
@@ -226,9 +244,30 @@ def live_files(table: DeltaTable) -> dict[str, dict[str, Any]]:
 
     Raises:
         IndexFormatError: a file lies outside, as those of a shallow clone do.
+        DamagedEntryError: a size or a number of rows is none.
     """
     files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    for file in files:
+        if file.get("num_records") is None:  # some tools do not say it
+            file["num_records"] = _count_rows(join(table.table_uri, unquote(file["path"])))
+        for name in ("num_records", "size_bytes"):
+            value = file.get(name)
+            if type(value) is not int or not 0 <= value < 2**62:
+                raise DamagedEntryError(f"{name} of {file['path']} is {value!r}")
     return {check_below(unquote(file["path"]), table.table_uri): file for file in files}
+
+
+def _count_rows(uri: str) -> int:
+    try:
+        with open_input(uri) as stream, parquet_file(stream) as file:
+            return int(file.metadata.num_rows)
+    except DAMAGED_PARQUET as error:
+        if is_no_answer(error):
+            raise not_read(uri, error) from error
+        raise IndexFormatError(
+            f"{uri}: cannot be read as Parquet ({first_line(error)}), and the log does not say how "
+            f"many rows it has. Restore another version."
+        ) from error
 
 
 def _unreadable(uri: str, version: int | None, error: Exception) -> Exception:
@@ -236,8 +275,10 @@ def _unreadable(uri: str, version: int | None, error: Exception) -> Exception:
     newest = newest_version(uri)
     if newest is not None and version is not None and not 0 <= version <= newest:
         return UsageError(f"{uri}: has no version {version}; the newest is {newest}.")
-    if newest is not None and version in (None, newest) and is_torn(uri, newest):
-        return torn(uri, newest)
+    if newest is not None and version in (None, newest) and (found := why_torn(uri, newest)):
+        return torn(uri, newest, found)
+    if is_no_answer(error):
+        return not_read(join(uri, "_delta_log"), error)
     return IndexFormatError(f"{uri}: the log cannot be read ({root_cause(error)}).")
 
 
@@ -254,11 +295,6 @@ def newest_version(uri: str) -> int | None:
     return max((int(found[1]) for found in map(LOG_FILE.fullmatch, names) if found), default=None)
 
 
-def entry_uri(uri: str, version: int) -> str:
-    """Where the log keeps the commit of a version."""
-    return join(uri, "_delta_log", f"{version:020d}.json")
-
-
 def read_run(uri: str, version: int) -> Mapping[str, Any]:
     """What the run that committed a version said of itself.
 
@@ -271,84 +307,54 @@ def read_run(uri: str, version: int) -> Mapping[str, Any]:
         if its entry has been cleaned up.
 
     Raises:
-        IndexFormatError: the entry is torn.
+        IndexFormatError: the entry is torn or damaged.
         StorageError: the entry cannot be read.
     """
-    return _said(_read_record(table_uri(uri), version))
+    return said(_entry(table_uri(uri), version).record)
 
 
-def _said(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record without what `commit_index` added."""
-    own = (SHARDS_KEY, COMMIT_KEY, FORMAT_VERSION)
-    return {key: record[key] for key in record if key not in own}
-
-
-def _read_record(uri: str, version: int) -> dict[str, Any]:
+def _entry(uri: str, version: int) -> Entry:
     # Not by DeltaTable.history: that begins with the newest commit, whatever version is open.
     try:
-        return read_record(commit_info(uri, version), entry_uri(uri, version))
+        return read_entry(uri, version)
     except ValueError as error:
-        raise torn(uri, version) from error
+        raise torn(uri, version, error) from error
     except OSError as error:
-        raise StorageError(
-            f"{entry_uri(uri, version)}: cannot be read ({first_line(error)}). Allow reading it."
-        ) from error
+        raise not_read(entry_uri(uri, version), error) from error
 
 
-def read_record(info: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What a commit says of itself; {} of one that another tool has made.
+def why_torn(uri: str, version: int) -> ValueError | None:
+    """What is wrong with the entry of a version, as a loss of power or a disk can leave it.
 
-    Args:
-        info: Of `commit_info`.
-        where: The entry, for the error.
+    None where it is whole: if it cannot be opened all the same, something else is wrong.
 
     Raises:
-        ValueError: it is no JSON object.
-        IndexFormatError: a newer release has written it.
-    """
-    record = json.loads(info.get(RUN_KEY, "{}"))
-    if not isinstance(record, dict):
-        raise ValueError("no JSON object")
-    check_format_version(record, RECORD_FORMAT, where, IndexFormatError)
-    return record
-
-
-def commit_info(uri: str, version: int) -> dict[str, Any]:
-    """The part of a log entry that describes the commit; empty if the entry is gone.
-
-    Raises:
-        ValueError: the entry is torn: empty, cut within a line or after one.
-        OSError: as the file system raises it.
+        StorageError: it cannot be read.
     """
     try:
-        lines = read_bytes(entry_uri(uri, version)).splitlines()
-    except FileNotFoundError:
-        return {}  # an old version, whose entry has been cleaned up
-    actions = [json.loads(line) for line in lines]
-    info: dict[str, Any] = {}
-    for action in actions:
-        info |= action.get("commitInfo", {})
-    if not actions or len(actions) != 1 + info.get(NUM_ACTIONS_KEY, len(actions) - 1):
-        raise ValueError(f"{len(actions)} lines")
-    return info
-
-
-def is_torn(uri: str, version: int) -> bool:
-    """Whether the entry of a version is not whole, as a loss of power can leave it."""
+        entry = read_entry(uri, version)
+    except ValueError as error:
+        return error
+    except OSError as error:
+        raise not_read(entry_uri(uri, version), error) from error
     try:
-        record = json.loads(commit_info(uri, version).get(RUN_KEY, "{}"))
-    except ValueError:
-        return True
-    try:
-        files = live_files(open_table(uri, version))
-    except (DeltaError, OSError, ValueError):
-        return False  # the entry is whole: something else is wrong
-    return SHARDS_KEY in record and record[SHARDS_KEY].keys() != files.keys()
+        table, files = _read_log(uri, version)
+        spec = _spec_of(table)
+        _shards_of(entry, spec, files)
+    except ValueError as error:
+        return error
+    except (DeltaError, OSError, RetrievalError):
+        return None
+    return None
 
 
-def torn(uri: str, version: int) -> IndexFormatError:
+def torn(uri: str, version: int, error: ValueError) -> IndexFormatError:
     """The error for an entry that is not whole."""
+    name = f"_delta_log/{version:020d}.json"
+    if isinstance(error, DamagedEntryError):
+        what = f"version {version} is damaged: {error} ({name})"
+    else:
+        what = f"version {version} is incomplete, as a loss of power leaves it ({name})"
     return IndexFormatError(
-        f"{uri}: version {version} is incomplete, as a loss of power leaves it "
-        f"(_delta_log/{version:020d}.json). Set that file aside: retrieval-cli restore {uri} --torn"
+        f"{uri}: {what}. Set that file aside: retrieval-cli restore {uri} --torn"
     )

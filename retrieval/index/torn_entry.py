@@ -7,18 +7,21 @@ from pathlib import Path
 
 from retrieval.errors import StorageError, UsageError
 from retrieval.index import local_log
+from retrieval.index.entries import entry_uri
 from retrieval.index.folder import is_behind_link
-from retrieval.index.table import entry_uri, is_torn, newest_version, table_uri
-from retrieval.storage import entry_at, first_line, is_local, open_store
+from retrieval.index.history import LOG, read_log
+from retrieval.index.table import newest_version, table_uri, why_torn
+from retrieval.storage import entry_at, first_line, is_local, join, list_files, open_store
 
 __all__ = ["set_torn_entry_aside"]
 
 
 def set_torn_entry_aside(uri: str) -> int | None:
-    """Go back to the version before one whose entry a loss of power has torn.
+    """Go back to the version before one whose entry a loss of power has torn, or a disk damaged.
 
     The entry is kept beside the log as N.json.torn; no shard is removed. What had that name before
-    is kept as N.json.torn.2, and so on.
+    is kept as N.json.torn.2, and so on. Where the entries are whole and a checkpoint, which only
+    sums them up, is not, the checkpoint is set aside alike and no version is lost.
 
     Returns:
         The version that is current now; None if the only one was torn.
@@ -29,9 +32,26 @@ def set_torn_entry_aside(uri: str) -> int | None:
     """
     uri = table_uri(uri)
     newest = newest_version(uri)
-    if newest is None or not is_torn(uri, newest):
+    if newest is None or why_torn(uri, newest) is None:
         raise UsageError(f"{uri}: no torn entry in its log, so there is none to set aside.")
-    entry = entry_uri(uri, newest)
+    if _checkpoints_set_aside(uri, newest) and why_torn(uri, newest) is None:
+        return newest
+    _set_aside(uri, entry_uri(uri, newest))
+    return newest_version(uri)
+
+
+def _checkpoints_set_aside(uri: str, newest: int) -> bool:
+    """Whether there were checkpoints, of a log that tells everything without them."""
+    log = read_log(uri)
+    if log.first_entry(newest) != 0 or not log.checkpoints:
+        return False
+    for file in list_files(join(uri, LOG)):
+        if file.endswith((".parquet", "/_last_checkpoint")):
+            _set_aside(uri, file)
+    return True
+
+
+def _set_aside(uri: str, entry: str) -> None:
     if is_behind_link(uri, entry[len(uri) + 1 :]):
         raise StorageError(f"{entry}: leads through a link, and is left alone. Rename it yourself.")
     try:
@@ -42,7 +62,6 @@ def set_torn_entry_aside(uri: str) -> int | None:
             local_log.sync_log(uri)
     except OSError as error:
         raise StorageError(f"{entry}: cannot be renamed ({first_line(error)}).") from error
-    return newest_version(uri)
 
 
 def _free_name(entry: str) -> str:

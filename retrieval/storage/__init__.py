@@ -9,6 +9,7 @@ object store by one upload, which is atomic there. So a reader never sees half a
 """
 
 from retrieval.storage.addresses import absolute_uri, as_utf8, is_local, join, join_inside
+from retrieval.storage.answers import is_no_answer, not_read
 from retrieval.storage.clients import delta_options, first_line, open_store
 from retrieval.storage.files import (
     DAMAGED_PARQUET,
@@ -57,12 +58,14 @@ __all__ = [
     "first_line",
     "first_stranger",
     "is_local",
+    "is_no_answer",
     "is_path_below",
     "is_same_place",
     "join",
     "join_inside",
     "leads_out",
     "list_files",
+    "not_read",
     "open_input",
     "open_store",
     "parquet_file",

@@ -12,7 +12,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, RetrievalError
-from retrieval.storage import DAMAGED_PARQUET, first_line, is_local, open_input, parquet_file
+from retrieval.storage import (
+    DAMAGED_PARQUET,
+    first_line,
+    is_local,
+    is_no_answer,
+    not_read,
+    open_input,
+    parquet_file,
+)
 from retrieval.vectors.checks import check_vectors
 from retrieval.vectors.columns import id_array, vector_array
 from retrieval.vectors.npy import npy_header
@@ -104,6 +112,8 @@ def _damage_named(where: str) -> Iterator[None]:
     except RetrievalError:  # has its line already; some are ValueErrors, too
         raise
     except (*DAMAGED_PARQUET, ValueError, TypeError, MemoryError, OverflowError) as error:
+        if is_no_answer(error):
+            raise not_read(where, error) from error
         raise IndexFormatError(
             f"{where}: this shard cannot be read ({first_line(error)}). "
             f"Write it again, or rank another version."

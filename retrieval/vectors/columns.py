@@ -113,7 +113,7 @@ def _component(field: pa.Field, binary_dtype: str) -> str:
     kind = field.type.storage_type if _is_extension(field.type) else field.type
     if _is_list(kind):
         return FLOATS.get(kind.value_type, "")
-    if _is_bytes(kind) or pa.types.is_large_binary(kind):
+    if _is_bytes(kind) or _is_other_bytes(kind):
         stated = (field.metadata or {}).get(b"dtype", b"").decode(errors="replace")
         return stated if stated in FLOATS.values() else binary_dtype
     return ""
@@ -188,11 +188,15 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_fixed_size_binary(kind) or pa.types.is_binary(kind))
 
 
+def _is_other_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
 def _flat_storage(chunk: pa.Array) -> pa.Array:
     """A chunk without extension type; tensors lie flat in their storage."""
     if isinstance(chunk, pa.ExtensionArray):
         chunk = chunk.storage
-    return chunk.cast(pa.binary()) if pa.types.is_large_binary(chunk.type) else chunk
+    return chunk.cast(pa.binary()) if _is_other_bytes(chunk.type) else chunk
 
 
 def vector_array(chunk: pa.Array, dim: int, dtype: str, where: str, first_row: int) -> NDArray[Any]:

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from retrieval.errors import IndexFormatError, StorageError
-from retrieval.storage import DAMAGED_PARQUET, first_line, open_input, parquet_file
+from retrieval.storage import (
+    DAMAGED_PARQUET,
+    first_line,
+    is_no_answer,
+    not_read,
+    open_input,
+    parquet_file,
+)
 from retrieval.vectors.columns import VectorColumns, find_id_column, find_vector_column, vector_dim
 from retrieval.vectors.parts import row_group_rows
 from retrieval.vectors.source import VectorFile, VectorSource
@@ -50,6 +57,8 @@ def _inspect_parquet(name: str, wanted: VectorColumns) -> VectorSource:
             dim = vector_dim(batch.column(vector_column), dtype) if batch is not None else 0
             num_rows, row_groups = file.metadata.num_rows, row_group_rows(file.metadata)
     except DAMAGED_PARQUET as error:
+        if is_no_answer(error):
+            raise not_read(name, error) from error
         raise IndexFormatError(
             f"{name}: cannot be read as Parquet ({first_line(error)}). "
             f"Write this shard again, or leave it out."

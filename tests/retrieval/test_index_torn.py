@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 
 from retrieval.errors import IndexFormatError, StorageError, UsageError
 from retrieval.index import open_index, read_run, set_torn_entry_aside
-from retrieval.index.table import commit_info
+from retrieval.index.entries import read_entry
 from retrieval.storage import list_files, read_bytes, write_bytes
 from tests.conftest import make_spec
 from tests.retrieval.commits import commit, ids_of, make_shard, make_versions, state_of
@@ -182,4 +182,4 @@ def test_with_a_checkpoint_the_entries_before_it_are_not_read(tmp_path):
     entry_of(tmp_path, 21).unlink()
     entry_of(tmp_path, 20).unlink()
     assert ids_of(tmp_path) == ["19", "a", "b"]
-    assert commit_info(str(tmp_path), 20) == {}
+    assert read_entry(str(tmp_path), 20).info == {}
