@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,14 +15,14 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from retrieval.errors import ModelError, UsageError
 from retrieval.images import Preprocessing
 from retrieval.own_networks import default_weights, is_own
-from retrieval.storage import absolute_uri, first_line, read_bytes
+from retrieval.storage import absolute_uri, first_line
+from retrieval.weights import fit_weights, read_weights
 
 __all__ = [
     "BACKBONES",
@@ -48,7 +47,6 @@ BACKBONES: Mapping[str, int] = {
 }
 
 _POOLING = "average"
-_HEADS = ("fc.", "aux1.", "aux2.")  # GoogLeNet trains with two more heads; none is kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +86,11 @@ def build_backbone(spec: BackboneSpec) -> nn.Module:
         network = _own_network(spec.name) if is_own(spec.name) else _torchvision_network(spec.name)
     advice = "These weights are of another network; name the right --backbone."
     if spec.weights == "imagenet":
-        state = _read_weights(str(fetch_imagenet_weights(spec.name)))
+        state = read_weights(str(fetch_imagenet_weights(spec.name)))
         subject = f"{spec.name}, weights imagenet:"
         load_weights(network, state, subject, advice)
     elif spec.weights != "none":
-        state, subject = _read_weights(spec.weights), f"{absolute_uri(spec.weights)}:"
+        state, subject = read_weights(spec.weights), f"{absolute_uri(spec.weights)}:"
         load_weights(network, state, subject, advice)
     return network.eval().requires_grad_(False)
 
@@ -201,41 +199,6 @@ def _imagenet_address(name: str) -> str:
     return str(torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url)
 
 
-def _read_weights(weights: str) -> dict[str, Tensor]:
-    """A state dict from a file; the content tells safetensors from a pickle of tensors."""
-    uri = absolute_uri(weights)
-    try:
-        data = read_bytes(uri)
-    except OSError as error:
-        raise ModelError(
-            f"--weights {weights}: cannot be read ({first_line(error)}). "
-            f"Use imagenet, none, or a .safetensors or .pth file."
-        ) from error
-    try:
-        if data[8:9] == b"{":  # a safetensors file: 8 bytes of length, then JSON
-            state = safetensors.torch.load(data)
-        else:
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # the loaders raise a dozen types for broken bytes
-        # Not what torch says: it recommends to load the file without its safeguard.
-        raise ModelError(
-            f"{uri}: cannot be loaded safely ({type(error).__name__}): it is damaged, or holds "
-            f"more than tensors. Fetch it again, or save the weights anew, with safetensors or "
-            f"with torch.save(model.state_dict(), FILE)."
-        ) from error
-    for key in ("state_dict", "model"):  # how training scripts commonly wrap it
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise ModelError(
-            f"{uri}: holds a {type(state).__name__}, but no state dict of names and tensors. "
-            f"Save one with torch.save(model.state_dict(), FILE)."
-        )
-    return dict(state)
-
-
 def inner_network(network: nn.Module) -> nn.Module:
     """The module whose names a file of weights has: somebody's own network is wrapped in ours."""
     return network.network if isinstance(network, _Pooled) else network
@@ -255,28 +218,7 @@ def load_weights(
     Raises:
         ModelError: anything but a head is too much, missing, or of another shape.
     """
-    inner = inner_network(network)
-    needed = inner.state_dict()
-    # Training on several devices puts "module." before all names.
-    named = {n if n in needed else n.removeprefix("module."): state[n] for n in state}
-    body = {n: tensor for n, tensor in named.items() if n in needed or not n.startswith(_HEADS)}
-    # Old files lack the counters of batch normalisation, which no forward pass reads.
-    missing = [
-        name for name in needed if name not in body and not name.endswith("num_batches_tracked")
-    ]
-    unexpected = [name for name in body if name not in needed]
-    misshapen = [
-        f"{name} {tuple(body[name].shape)} instead of {tuple(needed[name].shape)}"
-        for name in needed
-        if name in body and body[name].shape != needed[name].shape
-    ]
-    for what, names in (
-        ("lacks", missing), ("has unknown", unexpected), ("has other sizes:", misshapen)
-    ):  # fmt: skip
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ModelError(f"{subject} {what} {', '.join(names[:3])}{more}. {advice}")
-    inner.load_state_dict(body, strict=False)
+    fit_weights(inner_network(network), state, subject, advice)
 
 
 def fingerprint(spec: BackboneSpec, network: nn.Module, preprocessing: Preprocessing) -> str:

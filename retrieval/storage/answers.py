@@ -23,6 +23,8 @@ _NO_ANSWER = re.compile(
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as Rust tells it
 # The disk has nothing there, or has lost it: what is needed must be made again.
 _LOST = (errno.ENOENT, errno.EIO, errno.ENOTDIR)
+# No file by this name can be read, whoever tries.
+_OTHER = (errno.EISDIR, errno.ENXIO, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
 _REFUSED = (errno.EACCES, errno.EPERM)
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 _FORBIDDEN = re.compile(r"ACCESS_DENIED|HTTP status 40[13]|PERMISSION_DENIED|Forbidden")
@@ -35,7 +37,7 @@ def is_no_answer(error: BaseException) -> bool:
     """
     number = _number(error)
     if number:
-        return number not in _LOST
+        return number not in (*_LOST, *_OTHER)
     return isinstance(error, Exception) and bool(_NO_ANSWER.search(str(error)))
 
 

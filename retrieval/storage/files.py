@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -52,7 +53,8 @@ def read_bytes(uri: str) -> bytes:
             that callers can tell what is missing from what is broken.
     """
     if is_local(uri):
-        return Path(absolute_uri(uri)).read_bytes()
+        with _open_plain(uri) as file:
+            return file.read()
     with open_input(uri) as source:
         return source.read()
 
@@ -69,14 +71,8 @@ def read_bounded(uri: str, max_bytes: int) -> bytes:
         with open_input(uri) as source:
             _check_size(source.size(), max_bytes)
             return source.read(source.size())
-    # Without waiting for whoever holds the other end of a pipe.
-    descriptor = os.open(absolute_uri(uri), os.O_RDONLY | os.O_NONBLOCK)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        os.close(descriptor)
-        raise OSError("it is no plain file")
-    with os.fdopen(descriptor, "rb") as file:
-        _check_size(found.st_size, max_bytes)
+    with _open_plain(uri) as file:
+        _check_size(os.fstat(file.fileno()).st_size, max_bytes)
         data = file.read(max_bytes + 1)  # it may grow meanwhile
     _check_size(len(data), max_bytes)
     return data
@@ -85,6 +81,27 @@ def read_bounded(uri: str, max_bytes: int) -> bytes:
 def _check_size(size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise ValueError(f"more than {max_bytes} bytes")
+
+
+def _open_plain(uri: str) -> BinaryIO:
+    """A local file; OSError for what is none, such as a pipe or a device."""
+    # Without waiting for whoever holds the other end of a pipe.
+    file = open(absolute_uri(uri), "rb", opener=_without_waiting)  # noqa: SIM115
+    try:
+        _check_plain(os.fstat(file.fileno()))
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_plain(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is no plain file")
 
 
 def read_buffer(uri: str) -> pa.Buffer:
@@ -119,6 +136,8 @@ def open_input(uri: str) -> pa.NativeFile:
     memory of Arrow's own: see `read_buffer`.
     """
     filesystem, path = open_store(uri)
+    if is_local(uri):
+        _check_plain(Path(path).stat())
     source = filesystem.open_input_file(path)
     if is_local(uri) or source.size() > _SMALL_BYTES:
         return source

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import email.message
 import io
+import os
 import pickle
+import socket
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -259,6 +262,130 @@ def test_a_file_that_ends_early_is_refused(tmp_path, conv_state, kind):
         message = failure(ONE_WEIGHT, file)
         assert message.startswith(f"{file}: cannot be loaded safely (")
         assert message.endswith(f"): {UNSAFE}")
+
+
+def begun(prefix):
+    return lambda state: {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+def within(*keys):
+    def wrap(state):
+        for key in reversed(keys):
+            state = {key: state, "epoch": 3, "optimizer": {"lr": 0.1}}
+        return state
+
+    return wrap
+
+
+def averaged(state):
+    return {"n_averaged": torch.tensor(5), **several_devices(state)}
+
+
+def inside(state):
+    """As FSDP and torch.compile name parts of a network."""
+    return {name.replace("conv.", "conv._orig_mod."): tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        begun("_orig_mod."),
+        begun("module._orig_mod."),
+        begun("_orig_mod.module."),
+        begun("model."),
+        begun("net.backbone.encoder."),
+        begun("conv."),
+        begun("module.module."),
+        within("model_state_dict"),
+        within("state_dict", "model"),
+        within("model", "state_dict"),
+        within("ema"),
+        within("module"),
+        averaged,
+        inside,
+        lambda state: within("state_dict")(begun("model._orig_mod.")(state)),
+        lambda state: within("model_state_dict")(begun("module.")(averaged(state))),
+        lambda state: begun("_orig_mod.")(averaged(state)),
+        lambda state: {**begun("model.")(state), "model.fc.weight": torch.zeros(2, 5)},
+    ],
+)
+def test_what_scripts_and_wrappers_put_around_a_network_is_taken_off(
+    tmp_path, conv_state, conv_mark, wrap
+):
+    state, file = wrap(conv_state), tmp_path / "w"
+    torch.save(state, file)
+    assert mark(ONE_WEIGHT, file) == conv_mark
+    if all(isinstance(value, torch.Tensor) for value in state.values()):
+        plain = {name: tensor.clone() for name, tensor in state.items()}
+        safetensors.torch.save_file(plain, str(file))
+        assert mark(ONE_WEIGHT, file) == conv_mark
+
+
+def test_what_does_not_fit_below_a_prefix_is_named_with_it(tmp_path, conv_state):
+    file = tmp_path / "w"
+    state = begun("module._orig_mod.")(conv_state)
+    del state["module._orig_mod.conv.bias"]
+    torch.save(state, file)
+    assert failure(ONE_WEIGHT, file) == (
+        f"{file}: lacks conv.bias (its names begin with 'module.'). {ANOTHER}"
+    )
+    torch.save({"encoder.a.weight": torch.ones(1), "encoder.b": torch.ones(1)}, file)
+    assert "(its names begin with 'encoder.')" in failure(ONE_WEIGHT, file)
+    torch.save({**begun("model.")(conv_state), **begun("ema_model.")(conv_state)}, file)
+    assert "has unknown ema_model.conv" in failure(ONE_WEIGHT, file)
+    torch.save({**begun("model.")(conv_state), "conv.bias": conv_state["conv.bias"]}, file)
+    assert "has unknown conv.bias twice" in failure(ONE_WEIGHT, file)
+    torch.save({}, file)
+    assert "lacks conv.weight" in failure(ONE_WEIGHT, file)
+
+
+def test_a_dict_that_holds_itself_is_refused(tmp_path):
+    state = {}
+    state["state_dict"] = state
+    torch.save(state, tmp_path / "w")
+    assert "holds a dict, but no state dict" in failure(ONE_WEIGHT, tmp_path / "w")
+
+
+@pytest.mark.parametrize("kind", ["sparse", "complex", "meta"])
+def test_tensors_of_another_kind_are_refused(tmp_path, conv_state, kind):
+    weight = conv_state["conv.weight"]
+    make = {
+        "sparse": weight.to_sparse,
+        "complex": lambda: weight.to(torch.complex64),
+        "meta": lambda: weight.to("meta"),
+    }[kind]
+    torch.save({**conv_state, "conv.weight": make()}, tmp_path / "w")
+    message = failure(ONE_WEIGHT, tmp_path / "w")
+    assert "a dense tensor of real numbers is needed" in message or "loaded safely" in message
+
+
+def test_a_zip_that_inflates_is_refused_before_it_does(tmp_path):
+    file = tmp_path / "w.pth"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data.pkl", bytes(2**26))
+    assert failure(ONE_WEIGHT, file).startswith(f"{file}: cannot be loaded safely (its parts are c")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["device", "pipe", "socket", "link", "sparse", "header", "zeros"])
+def test_what_is_no_file_of_weights_is_refused_before_it_is_read(tmp_path, kind):
+    file = tmp_path / "w"
+    if kind in ("device", "link"):
+        file.symlink_to("/dev/zero" if kind == "device" else file)
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(file))
+    else:
+        head = {
+            "sparse": b"\x80\x02",
+            "header": (2**40).to_bytes(8, "little") + b"{",
+            "zeros": b"",
+        }[kind]
+        file.write_bytes(head)
+        os.truncate(file, 2**36 if kind == "sparse" else 2**33)
+    failure(ONE_WEIGHT, file)
 
 
 @pytest.mark.parametrize(
