@@ -27,7 +27,7 @@ from retrieval.storage import (
     read_bounded,
 )
 
-__all__ = ["fit_weights", "read_weights"]
+__all__ = ["fit_weights", "read_weights", "read_weights_file"]
 
 _MAX_BYTES = 2**34  # more than any network that is used for photos; read whole
 _HEADS = ("fc.", "aux1.", "aux2.")  # GoogLeNet trains with two more heads; none is kept
@@ -88,8 +88,6 @@ def _read(uri: str) -> bytes:
     """The bytes of a file of weights, if its ends and its size are those of one."""
     head = read_bounded(uri, 15)
     size_bytes, _ = file_stamp(uri)
-    if size_bytes > _MAX_BYTES:
-        raise _unsafe(uri, f"{size_bytes} bytes; at most {_MAX_BYTES} are read")
     if _is_safetensors(head):  # 8 bytes of length, then JSON
         if 8 + int.from_bytes(head[:8], "little") > size_bytes:
             raise _unsafe(uri, "it ends early")
@@ -97,6 +95,22 @@ def _read(uri: str) -> bytes:
         _check_zip(uri, size_bytes)
     elif not head.startswith(b"\x80"):  # nor a pickle
         raise _unsafe(uri, "neither safetensors nor written by torch.save")
+    return read_weights_file(uri)
+
+
+def read_weights_file(uri: str) -> bytes:
+    """The bytes of a plain file of at most 16 GiB.
+
+    Raises:
+        ModelError: it is larger.
+        OSError: as the file system raises it, or it is no plain file.
+    """
+    size_bytes, _ = file_stamp(uri)
+    if size_bytes > _MAX_BYTES:
+        raise ModelError(
+            f"{uri}: {size_bytes} bytes; at most {_MAX_BYTES} are read as weights. Name another "
+            f"file."
+        )
     return read_bounded(uri, _MAX_BYTES)
 
 

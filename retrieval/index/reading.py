@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, RetrievalError
 from retrieval.index.columns import as_index_columns
+from retrieval.index.history import split_version
 from retrieval.index.schema import index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.table import Index, open_index
@@ -75,8 +76,8 @@ def read_index(uri: str, version: int | None = None) -> IndexRows:
     """Read an index into memory.
 
     Args:
-        uri: Folder or address of the index.
-        version: A version to read; the newest by default.
+        uri: Folder or address of the index; INDEX@12 is its version 12.
+        version: A version to read, of an index that `uri` names alone; the newest by default.
 
     Raises:
         StorageError: there is no index, or a shard could not be read, be it whole.
@@ -86,6 +87,8 @@ def read_index(uri: str, version: int | None = None) -> IndexRows:
         labels as Python text, and one batch; the embeddings are never copied if there is one
         shard, sorted by id. Time a row: some 0.4 µs (512 × float16) and 0.4 µs for its texts.
     """
+    if version is None:
+        uri, version = split_version(uri)
     index = open_index(uri, version)
     texts = read_columns(index, ["image_id", "label"])
     order = _sorting(texts["image_id"])

@@ -165,10 +165,11 @@ def open_index(uri: str, version: int | None = None) -> Index:
         raise torn(uri, number or 0, error) from error
     except (DeltaError, OSError, ValueError) as error:
         raise _unreadable(uri, version, error) from error
+    number = table.version()
+    entry = _entry(uri, number)
     if not {"embedding", "image_id"} <= set(names):
         raise _other_table(uri, f"a Delta table with the columns {', '.join(names)}")
-    number, spec = table.version(), _spec_of(table)
-    entry = _entry(uri, number)
+    spec = _spec_of(table, uri)
     try:
         shards = _shards_of(entry, spec, files)
     except ValueError as error:
@@ -191,9 +192,9 @@ def _shards_of(
     return shards
 
 
-def _spec_of(table: DeltaTable) -> EmbeddingSpec:
+def _spec_of(table: DeltaTable, uri: str) -> EmbeddingSpec:
     metadata = next(each.metadata for each in table.schema().fields if each.name == "embedding")
-    return EmbeddingSpec.from_metadata(metadata, table.table_uri)
+    return EmbeddingSpec.from_metadata(metadata, uri)
 
 
 def _other_table(uri: str, what: str) -> IndexFormatError:
@@ -339,7 +340,7 @@ def why_torn(uri: str, version: int) -> ValueError | None:
         raise not_read(entry_uri(uri, version), error) from error
     try:
         table, files = _read_log(uri, version)
-        spec = _spec_of(table)
+        spec = _spec_of(table, uri)
         _shards_of(entry, spec, files)
     except ValueError as error:
         return error

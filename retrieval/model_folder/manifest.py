@@ -12,7 +12,16 @@ from typing import Any, Final
 from retrieval.errors import ModelError
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.images import LATER_KEYS, Preprocessing
-from retrieval.storage import absolute_uri, file_exists, first_line, join, read_bytes
+from retrieval.storage import (
+    absolute_uri,
+    file_exists,
+    first_line,
+    is_no_answer,
+    join,
+    not_read,
+    parse_json,
+    read_bounded,
+)
 
 __all__ = [
     "MANIFEST",
@@ -31,6 +40,8 @@ WEIGHTS: Final = "weights.safetensors"
 MODES: Final = ("full", "last-layer", "from-scratch")
 
 _NEWEST_VERSION = 2
+_MAX_BYTES = 2**24  # some 200,000 classes
+_MAX_DIM = 2**24
 _POOLING = "average"  # the only one of this version
 
 
@@ -87,17 +98,19 @@ def open_model(uri: str) -> ModelFolder:
 
     Raises:
         ModelError: there is no model, or model.json is not what it should be.
-        StorageError: the store cannot be reached.
+        StorageError: the disk or the store does not answer.
     """
     uri = absolute_uri(uri)
     try:
-        return parse_manifest(uri, read_bytes(join(uri, MANIFEST)))
+        return parse_manifest(uri, read_bounded(join(uri, MANIFEST), _MAX_BYTES))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelError(
             f"{uri}: no finished model there (no {MANIFEST}). "
             f"Train one: retrieval-cli train PHOTOS {uri}"
         ) from error
     except OSError as error:
+        if is_no_answer(error):
+            raise not_read(join(uri, MANIFEST), error) from error
         raise ModelError(
             f"{join(uri, MANIFEST)}: cannot be read ({first_line(error)}). "
             f"Allow reading it; of a store, check the address and this machine's credentials."
@@ -171,7 +184,7 @@ _NEEDED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "backbone": ("a network's name", lambda value: isinstance(value, str) and value != ""),
     "mode": (f"one of {', '.join(MODES)}", lambda value: value in MODES),
     "pooling": (repr(_POOLING), lambda value: value == _POOLING),
-    "dim": ("a whole number >= 1", lambda value: type(value) is int and value >= 1),
+    "dim": ("a whole number >= 1", lambda value: type(value) is int and 1 <= value <= _MAX_DIM),
     "classes": ("a list of different labels", _is_list_of_labels),
     "preprocessing": ("an object", _is_object),
     "fingerprint": ("64 hexadecimal digits", _is_sha256),
@@ -183,10 +196,13 @@ _NEEDED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 
 def _read_values(uri: str, data: bytes) -> tuple[int, dict[str, Any]]:
     """Version, and an object with the names of _NEEDED, no more and no fewer."""
-    try:
-        values = json.loads(data.decode())  # bytes alone might be taken for UTF-16
-    except (ValueError, RecursionError) as error:
-        raise _damaged(uri, f"is no JSON in UTF-8 ({first_line(error)})") from error
+    if len(data) > _MAX_BYTES:
+        raise _damaged(uri, f"has more than {_MAX_BYTES} bytes")
+    values = parse_json(
+        data,
+        lambda why: _damaged(uri, f"is no JSON in UTF-8 ({first_line(ValueError(why))})"),
+        max_bytes=_MAX_BYTES,
+    )
     if not isinstance(values, dict):
         raise _damaged(uri, f"holds a {type(values).__name__}; an object is needed")
     if FORMAT_VERSION not in values:

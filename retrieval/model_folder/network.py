@@ -29,11 +29,13 @@ from retrieval.own_networks import check_named
 from retrieval.storage import (
     absolute_uri,
     first_line,
+    is_no_answer,
     join,
-    read_bytes,
+    not_read,
     remove_written,
     write_bytes,
 )
+from retrieval.weights import read_weights_file
 
 __all__ = ["load_network", "write_model"]
 
@@ -117,6 +119,7 @@ def load_network(model: ModelFolder, backbone: str | None = None) -> nn.Module:
 
     Raises:
         UsageError: the folder's network is a function that is not named, or another one is.
+        StorageError: the disk or the store does not answer.
         ModelError: the weights cannot be read, or are not what model.json describes: every
             byte of the file, the head's shape and the fingerprint are checked.
     """
@@ -141,8 +144,10 @@ def load_network(model: ModelFolder, backbone: str | None = None) -> nn.Module:
 
 def _read_weights(model: ModelFolder) -> dict[str, Tensor]:
     try:
-        data = read_bytes(model.weights_uri)
+        data = read_weights_file(model.weights_uri)
     except OSError as error:
+        if is_no_answer(error):
+            raise not_read(model.weights_uri, error) from error
         raise ModelError(
             f"{model.weights_uri}: cannot be read ({first_line(error)}). "
             f"Put the whole model folder where every machine can read it."

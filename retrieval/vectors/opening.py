@@ -1,4 +1,4 @@
-"""A location → its source. Reads the log of an index, or the footer of each foreign file."""
+"""A location → its source. Reads the log of a table, and the footer of each foreign file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from retrieval.index.history import split_version
 from retrieval.index.table import is_index, may_hold_index, open_index
 from retrieval.storage import absolute_uri, expand, is_local, join
 from retrieval.vectors.columns import VectorColumns
+from retrieval.vectors.delta import files_of_others
 from retrieval.vectors.npy import open_npy
 from retrieval.vectors.parquet import open_parquet
 from retrieval.vectors.source import VectorFile, VectorSource
@@ -17,13 +18,13 @@ __all__ = ["open_source"]
 def open_source(
     uri: str, columns: VectorColumns | None = None, *, version: int | None = None
 ) -> VectorSource:
-    """Open an index, or a Parquet folder, glob or file, or a folder of .npy and Parquet pairs.
+    """Open an index, a Delta table of others, Parquet files, or pairs of .npy and Parquet files.
 
     Args:
-        uri: Local path, glob or address; INDEX@12 is version 12 of an index.
+        uri: Local path, address, folder or glob; INDEX@12 is version 12 of an index.
         columns: Which columns hold ids and vectors; found by name and type by default.
         version: A version of an index, which `uri` then names alone; by default that of INDEX@12,
-            or else the newest. Other tools' files have none.
+            or else the newest; likewise of a Delta table of another tool.
 
     Raises:
         StorageError: nothing is there, or no index where a version is asked for.
@@ -36,10 +37,12 @@ def open_source(
     if version is None:
         uri, version = split_version(uri)
     uri = absolute_uri(uri)
-    if version is not None or (_may_be_index(uri) and is_index(uri)):
+    is_table = version is not None or (_may_be_index(uri) and is_index(uri))
+    files = files_of_others(uri, version) if is_table else expand(uri)
+    if files is None:
         source = _open_index(uri, version)
     else:
-        files = expand(uri)
+        uri = uri if version is None else f"{uri}@{version}"
         vectors = [name for name in files if name.endswith(".npy")]
         wanted = columns or VectorColumns()
         source = open_npy(uri, files, wanted) if vectors else open_parquet(uri, files, wanted)

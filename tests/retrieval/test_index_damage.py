@@ -47,8 +47,9 @@ def test_a_place_without_an_index_is_named(tmp_path, name):
 def test_a_table_of_something_else_is_no_index(tmp_path):
     write_deltalake(str(tmp_path / "a"), pa.table({"x": [1], "image_id": ["a"]}))
     message = (
-        f"{tmp_path}/a: a table with the columns x, image_id; image_id and embedding are needed. "
-        f"{ONLY}"
+        f"{tmp_path}/a: a Delta table with the columns x, image_id, and no index; image_id and "
+        f"embedding are needed. {ONLY.removesuffix('.')}; `retrieval-cli rank` reads the vectors "
+        f"of others."
     )
     with pytest.raises(IndexFormatError, match=line(message)):
         open_index(str(tmp_path / "a"))
