@@ -86,7 +86,8 @@ def _unsafe(uri: str, why: str) -> ModelError:
 
 def _read(uri: str) -> bytes:
     """The bytes of a file of weights, if its ends and its size are those of one."""
-    head = read_bounded(uri, 15)
+    with open_input(uri) as stream:
+        head = stream.read(16)
     size_bytes, _ = file_stamp(uri)
     if _is_safetensors(head):  # 8 bytes of length, then JSON
         if 8 + int.from_bytes(head[:8], "little") > size_bytes:

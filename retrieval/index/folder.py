@@ -83,14 +83,19 @@ def parquet_names(folder: str) -> list[str]:
 
 
 def is_behind_link(uri: str, path: str) -> bool:
-    """Whether a path inside an index leads through a link, or is one; a store has none."""
+    """Whether a path inside an index leads through a link, or is one; a store has none.
+
+    Raises:
+        StorageError: the file system does not say.
+    """
     if not is_local(uri):
         return False
     place = Path(absolute_uri(uri))
-    for name in path.split("/"):
-        place /= name
-        if place.is_symlink():
-            return True
+    with _named(str(place)):
+        for name in path.split("/"):
+            place /= name
+            if place.is_symlink():
+                return True
     return False
 
 

@@ -36,6 +36,12 @@ class Shard:
     size_bytes: int
     sha256: str = ""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is of the types above, as a file that was damaged may not have it."""
+        sizes = all(type(each) is int and each >= 0 for each in (self.num_rows, self.size_bytes))
+        return sizes and isinstance(self.path, str) and isinstance(self.sha256, str)
+
 
 def encode_parquet(table: pa.Table) -> pa.Buffer:
     """A table as the bytes of a Parquet file in the layout of the index.

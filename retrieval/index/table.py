@@ -8,6 +8,7 @@ short, as a loss of power can leave it, is refused and never read as something l
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -75,6 +76,7 @@ _MISREAD = re.compile(r"[#?\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
 # A version that is not committed, kept aside: its description stands for an index to whoever
 # opens it.
 _CANDIDATE_FORMAT = 1
+_CANDIDATE_HASH = "sha256"  # of the rest; not in the files of older releases
 _CANDIDATE = re.compile(r"(.+)/_candidates/[^/]+\.json")
 # An entry of the log, or a checkpoint.
 LOG_FILE = re.compile(r"(\d{20})\.(json|.*parquet)")
@@ -221,19 +223,32 @@ def save_candidate(index: Index) -> str:
         StorageError: the folder cannot be written.
     """
     uri = join(index.uri, "_candidates", f"{index.run['run_id']}.json")
-    write_bytes(uri, json.dumps({FORMAT_VERSION: _CANDIDATE_FORMAT, **asdict(index)}).encode())
+    values = {FORMAT_VERSION: _CANDIDATE_FORMAT, **asdict(index)}
+    write_bytes(uri, json.dumps({**values, _CANDIDATE_HASH: _hash_of(values)}).encode())
     return uri
+
+
+def _hash_of(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _read_candidate(uri: str) -> Index:
     try:
-        found = read_json(uri, max_bytes=LISTING_BYTES)
+        found = dict(read_json(uri, max_bytes=LISTING_BYTES))
         check_format_version(found, _CANDIDATE_FORMAT, uri, IndexFormatError)
+        digest = found.pop(_CANDIDATE_HASH, None)
+        if digest is not None and digest != _hash_of(found):
+            raise ValueError("it is not what was written")
         found.pop(FORMAT_VERSION, None)
         spec = EmbeddingSpec(**found.pop("spec"))
         shards = tuple(Shard(**shard) for shard in found.pop("shards"))
         for shard in shards:
             check_below(shard.path, uri)
+            if not shard.is_plain:
+                raise ValueError(f"{shard.path} has no size or no number of rows")
+        if type(found["version"]) is not int or not isinstance(found["run"], dict):
+            raise ValueError("no version, or no record of a run")
+        EmbeddingSpec.from_metadata(spec.to_metadata(), uri)
         # Not where it was written: the index may have moved since.
         return Index(**{**found, "uri": index_of(uri)}, spec=spec, shards=shards)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -108,6 +108,8 @@ def open_model(uri: str) -> ModelFolder:
             f"{uri}: no finished model there (no {MANIFEST}). "
             f"Train one: retrieval-cli train PHOTOS {uri}"
         ) from error
+    except ValueError as error:
+        raise _damaged(uri, f"has {error}") from error
     except OSError as error:
         if is_no_answer(error):
             raise not_read(join(uri, MANIFEST), error) from error
@@ -196,8 +198,6 @@ _NEEDED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 
 def _read_values(uri: str, data: bytes) -> tuple[int, dict[str, Any]]:
     """Version, and an object with the names of _NEEDED, no more and no fewer."""
-    if len(data) > _MAX_BYTES:
-        raise _damaged(uri, f"has more than {_MAX_BYTES} bytes")
     values = parse_json(
         data,
         lambda why: _damaged(uri, f"is no JSON in UTF-8 ({first_line(ValueError(why))})"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -95,11 +96,21 @@ def _open_plain(uri: str) -> BinaryIO:
     return file
 
 
+def _stat(path: str) -> os.stat_result | None:
+    """What the file system says of a file; None where it does not, which opening it tells."""
+    try:
+        return Path(path).stat()
+    except OSError:
+        return None
+
+
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_plain(found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(found.st_mode):
         raise OSError("it is no plain file")
 
@@ -136,8 +147,9 @@ def open_input(uri: str) -> pa.NativeFile:
     memory of Arrow's own: see `read_buffer`.
     """
     filesystem, path = open_store(uri)
-    if is_local(uri):
-        _check_plain(Path(path).stat())
+    found = _stat(path) if is_local(uri) else None
+    if found:
+        _check_plain(found)
     source = filesystem.open_input_file(path)
     if is_local(uri) or source.size() > _SMALL_BYTES:
         return source

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -163,6 +165,24 @@ def test_a_shard_of_others_that_does_not_fit_is_named_and_healed(index, damage):
     one_night(uri, gallery, heal=True)
     check(uri, gallery)
     check_read(uri, gallery)
+
+
+def test_the_example_of_the_docs_reads_what_the_index_holds(index, monkeypatch):
+    uri, gallery = index
+    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    found = {}
+    monkeypatch.chdir(Path(uri).parent)
+    exec(example, found)
+    rows = dict(zip(found["rows"]["image_id"], found["vectors"].tolist(), strict=True))
+    good = gallery.good()
+    assert rows == {name: vector_of(content).tolist() for name, content in good.items()}
+    assert sorted(found["same"]) == sorted(found["rows"].rows())
+    with pytest.raises(pl.exceptions.PolarsError):  # which is why the docs do not say so
+        pl.read_parquet(uri)
+    gallery.photos.pop(sorted(good)[0])
+    one_night(uri, gallery)
+    assert pq.read_table(uri).num_rows > len(gallery.good())
 
 
 def test_what_others_commit_is_not_ours_to_set_aside(index):

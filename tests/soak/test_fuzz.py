@@ -8,7 +8,7 @@ import pytest
 
 from tests.damage import count_outcomes
 from tests.pipelines import test_fuzz_rankings
-from tests.retrieval import test_fuzz_rejects, test_fuzz_vectors
+from tests.retrieval import test_fuzz_files, test_fuzz_rejects, test_fuzz_vectors
 
 pytestmark = pytest.mark.soak
 
@@ -16,6 +16,7 @@ TARGETS = [
     *test_fuzz_vectors.TARGETS,
     *test_fuzz_rejects.TARGETS,
     *test_fuzz_rankings.TARGETS,
+    *test_fuzz_files.TARGETS,
 ]
 
 
