@@ -92,8 +92,8 @@ def entry_uri(uri: str, version: int) -> str:
 
 def encode_entry(info: Mapping[str, Any], actions: Sequence[Mapping[str, Any]]) -> bytes:
     """The bytes of an entry on a disk, which say their own hash."""
-    empty = {_ENTRY_KEY: _NO_DIGEST.decode(), NUM_ACTIONS_KEY: len(actions)}
-    lines = [{"commitInfo": empty | info}, *actions]
+    begun = {_ENTRY_KEY: _NO_DIGEST.decode(), NUM_ACTIONS_KEY: len(actions)}
+    lines = [{"commitInfo": {**begun, **info}}, *actions]
     data = "".join(f"{_COMPACT.encode(line)}\n" for line in lines).encode()
     return data.replace(_NO_DIGEST, hashlib.sha256(data).hexdigest().encode(), 1)
 
@@ -136,7 +136,9 @@ def parse_entry(data: bytes, where: str) -> Entry:
             raise DamagedEntryError("a line is no action of Delta Lake")
     if not all(isinstance(value, dict) for action in actions for value in action.values()):
         raise DamagedEntryError("an action is no JSON object")
-    info = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+    info: dict[str, Any] = next(
+        (action["commitInfo"] for action in actions if "commitInfo" in action), {}
+    )
     num_actions = info.get(NUM_ACTIONS_KEY, len(actions) - 1)
     if not actions or type(num_actions) is not int or len(actions) != 1 + num_actions:
         raise ValueError(f"{len(actions)} lines")
