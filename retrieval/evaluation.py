@@ -17,7 +17,13 @@ from retrieval.index.table import newest_version
 from retrieval.metrics import QueryScores, score_queries, summarise
 from retrieval.ranked_sides import ids_sum, misfit, open_ranked
 from retrieval.rankings import Ranking, read_parts
-from retrieval.storage import first_line, open_input, parquet_file
+from retrieval.storage import (
+    first_line,
+    is_no_answer,
+    not_read,
+    open_input,
+    parquet_file,
+)
 from retrieval.vectors import VectorSource
 from retrieval.vectors.columns import id_array
 
@@ -86,6 +92,8 @@ def _read_foreign(uri: str, id_column: str) -> pa.Table:
             pa.schema([(name, pa.string()) for name in ("image_id", "label", "uri")])
         )
     except (OSError, pa.ArrowException) as error:
+        if is_no_answer(error):
+            raise not_read(uri, error) from error
         raise IndexFormatError(
             f"{uri}: its ids and labels cannot be read as text ({first_line(error)})."
         ) from error

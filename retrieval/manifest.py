@@ -17,7 +17,9 @@ from retrieval.storage import (
     DAMAGED_PARQUET,
     absolute_uri,
     first_line,
+    is_no_answer,
     join,
+    not_read,
     open_input,
     parquet_file,
 )
@@ -64,6 +66,8 @@ def read_manifest(uri: str) -> Iterator[pa.RecordBatch]:
                 is_empty = is_empty and not batch.num_rows
                 yield _checked(batch.select(CATALOGUE_SCHEMA.names), folder, uri)
     except DAMAGED_PARQUET as error:
+        if is_no_answer(error):
+            raise not_read(uri, error) from error
         raise IndexFormatError(
             f"{uri}: this manifest cannot be read ({first_line(error)}). Write it again."
         ) from error

@@ -10,7 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retrieval.errors import IndexFormatError
-from retrieval.storage import DAMAGED_PARQUET, first_line, open_input, parquet_file
+from retrieval.storage import (
+    DAMAGED_PARQUET,
+    first_line,
+    is_no_answer,
+    not_read,
+    open_input,
+    parquet_file,
+)
 
 __all__ = ["BROKEN", "RANKING_SCHEMA", "check_rows", "read_part"]
 
@@ -54,6 +61,8 @@ def read_part(uri: str, columns: Sequence[str] | None, most_rows: int | None) ->
                 raise OSError(f"{table.num_rows} rows, and its footer says more or less")
             return table
     except DAMAGED_PARQUET as error:
+        if is_no_answer(error):
+            raise not_read(uri, error) from error
         raise IndexFormatError(
             f"{uri}: this part cannot be read ({first_line(error)}). Rank again."
         ) from error

@@ -9,7 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval.errors import IndexFormatError
-from retrieval.storage import DAMAGED_PARQUET, first_line, open_input, parquet_file
+from retrieval.storage import (
+    DAMAGED_PARQUET,
+    first_line,
+    is_no_answer,
+    not_read,
+    open_input,
+    parquet_file,
+)
 from retrieval.vectors.columns import VectorColumns, find_id_column
 from retrieval.vectors.source import VectorFile, VectorSource
 
@@ -127,6 +134,8 @@ def _inspect_npy(name: str) -> tuple[tuple[int, ...], np.dtype]:
             shape, dtype, start = npy_header(stream, name)
             size = stream.size()
     except OSError as error:
+        if is_no_answer(error):
+            raise not_read(name, error) from error
         raise IndexFormatError(f"{name}: cannot be read ({first_line(error)}).") from error
     needed = start + shape[0] * shape[1] * dtype.itemsize
     if size != needed:  # rows that the header does not tell would be passed over without a word
@@ -163,6 +172,8 @@ def _inspect_ids(uri: str, wanted: VectorColumns) -> tuple[str, int]:
             id_column = find_id_column(file.schema_arrow, wanted.id_column, uri)
             return id_column, file.metadata.num_rows
     except DAMAGED_PARQUET as error:
+        if is_no_answer(error):
+            raise not_read(uri, error) from error
         raise IndexFormatError(
             f"{uri}: cannot be read as Parquet ({first_line(error)})."
         ) from error
