@@ -8,7 +8,8 @@ Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `p
     images       bytes → RGB uint8; the one Preprocessing
     fetching     listed photos: their content, their pixels, or the reason why not
     augmentations  the catalogue, recipes, the guard, the contact sheet
-    backbones    networks without their head, weights, fingerprint
+    backbones    networks without their head, fingerprint
+    weights      their files, read safely and laid in by name
     own_networks whose word has a network's code run, and what it says of its input
     training     losses, split, sampling, one epoch, validation by retrieval
     model_folder what training writes and embedding reads

@@ -2,7 +2,9 @@
 
 schema      columns, and the EmbeddingSpec that says how the vectors were made
 shards      one Parquet file: encode and decode
+columns     ... its columns, whoever has written them
 table       the Delta Lake log: open a version, what a run said of itself
+entries     one entry of it, read strictly
 local_log   its entries on a local disk, synced
 before_commit  what must hold before it
 commit      one run's commit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import uuid
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from retrieval.errors import StorageError
 from retrieval.storage import first_line, join, read_bytes, write_bytes
 
-__all__ = ["ROW_GROUP_ROWS", "Shard", "encode_parquet", "is_intact", "write_shard"]
+__all__ = ["ROW_GROUP_ROWS", "Shard", "encode_parquet", "write_shard"]
 
 # 64 Ki rows of 512 × float16 are 64 MiB: large enough to scan at full speed, small enough
 # to read one group at a time.
@@ -102,24 +101,3 @@ def _check_written(uri: str, size_bytes: int, sha256: str) -> None:
             f"{uri}: {len(found)} bytes are read back that are not the {size_bytes} bytes written. "
             f"The store or the disk is at fault: check it, and run it again."
         )
-
-
-def is_intact(index_uri: str, shard: Shard) -> bool:
-    """Whether a shard is there, byte by byte as it was written.
-
-    Raises:
-        StorageError: it cannot be read for another reason than that it is gone or that the disk
-            has lost it: a store that does not answer has lost nothing.
-
-    Cost: reads it whole.
-    """
-    uri = join(index_uri, shard.path)
-    try:
-        found = read_bytes(uri)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) or error.errno == errno.EIO:
-            return False
-        raise StorageError(
-            f"{uri}: cannot be read ({first_line(error)}). Check the store, and run it again."
-        ) from error
-    return not shard.sha256 or hashlib.sha256(found).hexdigest() == shard.sha256

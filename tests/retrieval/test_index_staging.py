@@ -12,7 +12,6 @@ import pytest
 from retrieval.errors import StorageError
 from retrieval.index import stage
 from retrieval.index.schema import REJECT_SCHEMA
-from retrieval.index.shards import Shard, is_intact
 from retrieval.index.staging import (
     INDEX_REJECT_SCHEMA,
     Receipt,
@@ -60,7 +59,6 @@ def test_a_receipt_says_whose_work_it_is_and_where(tmp_path):
     assert files(tmp_path) == sorted([receipt.path, receipt.rejects, receipt.shard.path])
     assert json.loads((tmp_path / receipt.path).read_bytes()) == asdict(receipt)
     assert receipt.shard.num_rows == 2
-    assert is_intact(str(tmp_path), receipt.shard)
     assert pq.read_table(tmp_path / receipt.shard.path) == rows("a", "b")
     assert read_rejects(str(tmp_path), [receipt.rejects]) == rejects("c")
 
@@ -230,24 +228,3 @@ def test_damaged_rejects_are_none(tmp_path, damage):
     path.write_bytes(damaged[damage])
     write_rejects(str(tmp_path), "other", rejects("b"))
     assert read_rejects(str(tmp_path), ["_rejects/run", "_rejects/other"]) == rejects("b")
-
-
-def test_a_shard_is_intact_only_byte_by_byte(tmp_path):
-    shard = staged(tmp_path, "a").shard
-    path = tmp_path / shard.path
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert not is_intact(str(tmp_path), shard)
-    assert is_intact(str(tmp_path), replace(shard, sha256=""))  # the log keeps no hash of it
-    path.unlink()
-    assert not is_intact(str(tmp_path), shard)
-    assert not is_intact(str(tmp_path), replace(shard, sha256=""))
-
-
-def test_a_store_that_does_not_answer_has_lost_nothing(tmp_path):
-    (tmp_path / "shard").mkdir()
-    with pytest.raises(StorageError) as error:
-        is_intact(str(tmp_path), Shard("shard", 1, 1))
-    assert str(error.value) == (
-        f"{tmp_path}/shard: cannot be read (Is a directory). Check the store, and run it again."
-    )
