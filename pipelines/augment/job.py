@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -51,6 +51,7 @@ from retrieval.augmentations.recipes import load_recipe
 from retrieval.errors import RetrievalError, StorageError, UsageError
 from retrieval.format_version import FORMAT_VERSION
 from retrieval.images import check_decoder, newest_decoder
+from retrieval.ranges import COUNT, SEED, Range, check_settings
 from retrieval.storage import (
     absolute_uri,
     check_writable,
@@ -62,6 +63,14 @@ from retrieval.storage import (
 )
 
 __all__ = ["AugmentConfig", "run"]
+
+
+_RANGES = {
+    "per_class": COUNT,
+    "seed": replace(SEED, low=0),
+    "size": Range(low=16, high=2048, is_whole=True),
+    "quality": Range(low=1, high=100, is_whole=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +99,9 @@ class AugmentConfig:
     labels: str = "folder"
     follow_links: bool = False
     decoder: int | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self, _RANGES)
 
     def method(self, output: str) -> Method:
         """How photos are multiplied into a folder, which keeps its decoder when it goes on.
@@ -179,9 +191,14 @@ def run(
         "num_dropped": _count_dropped(parts.values()),
         "contact_sheet": sheet,
         "manifest": join(output, MANIFEST),
-        "images_per_s": round(num_new / max(laps.seconds["augment"], 0.001), 1),
+        "images_per_s": _rate(num_new, laps.seconds["augment"]),
         "seconds": laps.seconds,
     }
+
+
+def _rate(num: int, seconds: float) -> float | None:
+    """Images a second; None where none was made."""
+    return round(num / max(seconds, 0.001), 1) if num else None
 
 
 def _write_settings(photos: str, output: str, config: AugmentConfig, method: Method) -> None:

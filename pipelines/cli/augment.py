@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from pipelines.cli.numbers import number
 from pipelines.cli.shared import dry_run_option, print_report, say, site_options
 from pipelines.cluster.site import Site
+from retrieval.ranges import COUNT, SEED
 
 __all__ = ["augment"]
 
@@ -30,14 +32,14 @@ INTERRUPTED = (
     "--per-class",
     default=600,
     show_default=True,
-    type=click.IntRange(1),
+    type=number(COUNT),
     help="Images of a class to reach, photos and results together.",
 )
 @click.option(
     "--seed",
     default=0,
     show_default=True,
-    type=click.IntRange(0),
+    type=number(SEED, low=0),
     help="Seed of all that is drawn.",
 )
 @click.option(
@@ -49,7 +51,7 @@ INTERRUPTED = (
 )
 @click.option(
     "--decoder",
-    type=click.IntRange(1),
+    type=number(COUNT),
     help="Version of the rules by which photos are read. [default: the newest, or that of what "
     "was begun there]",
 )

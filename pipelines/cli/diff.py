@@ -6,15 +6,17 @@ from typing import Any
 
 import click
 
+from pipelines.cli.numbers import number
 from pipelines.cli.shared import print_report
+from retrieval.ranges import COUNT
 
 __all__ = ["diff"]
 
 
 @click.command()
 @click.argument("index")
-@click.argument("before", type=click.IntRange(0))
-@click.argument("after", type=click.IntRange(0))
+@click.argument("before", type=number(COUNT, low=0))
+@click.argument("after", type=number(COUNT, low=0))
 @click.option(
     "--list",
     "num_listed",
@@ -22,13 +24,13 @@ __all__ = ["diff"]
     flag_value=20,
     default=0,
     metavar="[N]",
-    type=click.IntRange(0),
+    type=number(COUNT, low=0),
     help="Name the first ids of each kind of change; 20 where no number follows.",
 )
 @click.option("--probe", metavar="QUERIES", help="Rank both versions for these queries, too.")
 @click.option(
     "--top-k",
-    type=click.IntRange(1),
+    type=number(COUNT),
     help="Images of each query of --probe. [default: 10]",
 )
 def diff(index: str, before: int, after: int, **settings: Any) -> None:  # noqa: ANN401

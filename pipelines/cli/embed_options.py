@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import click
 
+from pipelines.cli.numbers import number
 from pipelines.cli.shared import normalising_options
+from retrieval.ranges import COUNT, MANY, SEED, SIDE
 
 __all__ = ["check_model", "embed_options"]
 
@@ -39,19 +41,22 @@ _OPTIONS: list[Callable[[_Command], _Command]] = [
         "or .pth state dict.",
     ),
     click.option(
-        "--seed", type=int, show_default="that of the index; 0", help="Seed of random weights."
+        "--seed",
+        type=number(SEED),
+        show_default="that of the index; 0",
+        help="Seed of random weights.",
     ),
     click.option(
         "--image-size",
         show_default="that of the index, the model or the network; 224",
-        type=click.IntRange(1),
+        type=number(SIDE),
         help="Side in pixels of the square to which a photo is stretched.",
     ),
     normalising_options,
     click.option(
         "--decoder",
         show_default="that of the index, or the model's; 1",
-        type=click.IntRange(1),
+        type=number(COUNT),
         help="Version of the rules by which photos are read.",
     ),
     click.option(
@@ -83,13 +88,13 @@ _OPTIONS: list[Callable[[_Command], _Command]] = [
     ),
     click.option(
         "--batch-size",
-        type=click.IntRange(1),
+        type=number(MANY),
         help="Photos in a forward pass. [default: 8, on a GPU 256; halved where a GPU has not "
         "enough memory]",
     ),
     click.option(
         "--num-actors",
-        type=click.IntRange(1),
+        type=number(MANY),
         help="Copies of the network. [default: one a GPU, or one per 16 CPUs]",
     ),
     click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pipelines.cli.shared import print_report
+from retrieval.ranges import COUNT
 
 __all__ = ["evaluate"]
 
@@ -13,11 +14,14 @@ def _parse_ks(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> tuple[int, ...] | None:
     try:
-        return None if value is None else tuple(int(k) for k in value.split(","))
+        found = None if value is None else tuple(int(k) for k in value.split(","))
     except ValueError:
         raise click.BadParameter(
             f"{value!r} is no list of numbers, as in 1,3,10.", ctx, param
         ) from None
+    if found and max(map(abs, found)) > COUNT.high:
+        raise click.BadParameter(f"{value!r} has a number that is not {COUNT}.", ctx, param)
+    return found
 
 
 @click.command()

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pipelines.cli.numbers import number
 from pipelines.cli.shared import (
     dry_run_option,
     normalising_options,
@@ -16,6 +17,7 @@ from pipelines.cli.shared import (
 from pipelines.cluster.site import Site
 from retrieval.errors import UsageError
 from retrieval.experiments import ROWS, choose_rows  # light: neither torch nor NumPy
+from retrieval.ranges import COUNT, EPOCHS, MANY, SEED, SIDE
 
 __all__ = ["experiment"]
 
@@ -52,42 +54,42 @@ def _parse_rows(
     show_default=True,
     help="small is a quick pass, whose figures say little; it changes the defaults below.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="Of each training. [default: 10; small: 2]")
+@click.option("--epochs", type=number(EPOCHS), help="Of each training. [default: 10; small: 2]")
 @click.option(
     "--image-size",
-    type=click.IntRange(32),
+    type=number(SIDE, low=32),
     help="Side of the networks' input in pixels. [default: 224; small: 64]",
 )
 @normalising_options
 @click.option(
     "--per-class",
-    type=click.IntRange(1),
+    type=number(COUNT),
     help="Images of a class in the augmented data sets. [default: 600; small: 24]",
 )
 @click.option(
     "--queries-per-class",
     default=3,
     show_default=True,
-    type=click.IntRange(1),
+    type=number(COUNT),
     help="Photos of a class that become queries.",
 )
 @click.option(
     "--batch-size",
     default=32,
     show_default=True,
-    type=click.IntRange(2),
+    type=number(MANY, low=2),
     help="Photos of a training step, over all workers together.",
 )
 @click.option(
     "--num-workers",
-    type=click.IntRange(1),
+    type=number(MANY),
     help="Workers that train together. [default: one a GPU, or one a node]",
 )
 @click.option(
     "--seed",
     default=0,
     show_default=True,
-    type=click.IntRange(0),
+    type=number(SEED, low=0),
     help="Of the queries, the augmentation and the trainings.",
 )
 @dry_run_option

@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from pipelines.cli.numbers import number
 from pipelines.cli.shared import print_report, site_options
 from pipelines.cluster.site import Site
+from retrieval.ranges import COUNT, GIBIBYTES, MANY
 
 __all__ = ["check_metric", "parse_top_k", "rank"]
 
@@ -17,9 +19,12 @@ def parse_top_k(ctx: click.Context, param: click.Parameter, value: str) -> int |
     if value == "all":
         return None
     try:
-        return int(value)
+        found = int(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is neither a number nor 'all'.", ctx, param) from None
+    if abs(found) > COUNT.high:
+        raise click.BadParameter(f"{value[:60]!r} is not {COUNT}.", ctx, param)
+    return found
 
 
 def check_metric(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -58,17 +63,17 @@ def check_metric(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option("--exclude-self", is_flag=True, help="Leave out the image with the query's own id.")
 @click.option(
     "--memory-gib",
-    type=click.FloatRange(min=0, min_open=True),
+    type=number(GIBIBYTES),
     help="What one process may hold. [default: 1, and 1/32 a thread]",
 )
 @click.option(
     "--num-threads",
-    type=click.IntRange(1),
+    type=number(MANY),
     help="Threads; asks for this machine alone. [default: without a cluster, one a core]",
 )
 @click.option(
     "--num-actors",
-    type=click.IntRange(1),
+    type=number(MANY),
     help="Ray actors, at most one a CPU or GPU; asks for Ray. [default: on a cluster, as many as "
     "have work]",
 )

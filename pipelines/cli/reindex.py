@@ -7,14 +7,16 @@ from typing import Any
 import click
 
 from pipelines.cli.embed_options import check_model, embed_options
+from pipelines.cli.numbers import number
 from pipelines.cli.rank import check_metric, parse_top_k
 from pipelines.cli.shared import dry_run_option, print_report, site_options
 from pipelines.cluster.site import Site
 from retrieval.errors import UsageError
+from retrieval.ranges import COUNT, FRACTION
 
 __all__ = ["reindex"]
 
-_FRACTION = click.FloatRange(0, 1)
+_FRACTION = number(FRACTION)
 
 
 @click.command()
@@ -54,7 +56,7 @@ _FRACTION = click.FloatRange(0, 1)
     "--overlap-k",
     default=10,
     show_default=True,
-    type=click.IntRange(1),
+    type=number(COUNT),
     help="How many nearest are compared.",
 )
 @dry_run_option

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from pipelines.cli.numbers import number
 from pipelines.cli.shared import print_report
+from retrieval.ranges import COUNT
 
 __all__ = ["report"]
 
@@ -20,7 +22,7 @@ __all__ = ["report"]
     "--max-queries",
     default=2000,
     show_default=True,
-    type=click.IntRange(1),
+    type=number(COUNT),
     help="Queries on the page; the figures are those of all.",
 )
 def report(ranking: str, output: str, **settings: Any) -> None:  # noqa: ANN401

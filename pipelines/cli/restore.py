@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import click
 
+from pipelines.cli.numbers import number
 from pipelines.cli.shared import print_report
+from retrieval.ranges import COUNT
 
 __all__ = ["restore"]
 
 
 @click.command()
 @click.argument("index")
-@click.argument("version", required=False, type=click.IntRange(0))
+@click.argument("version", required=False, type=number(COUNT, low=0))
 @click.option(
     "--torn",
     is_flag=True,

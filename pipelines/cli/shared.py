@@ -10,9 +10,11 @@ from typing import Any
 
 import click
 
+from pipelines.cli.numbers import number
 from pipelines.cluster.site import Site
 from pipelines.progress import announce as say
 from retrieval.errors import UsageError
+from retrieval.ranges import MANY
 
 __all__ = [
     "dry_run_option",
@@ -22,6 +24,9 @@ __all__ = [
     "say",
     "site_options",
 ]
+
+
+_MAX_CHANNEL = 1e6  # the network computes in 32 bits, where far more has no room
 
 
 def parse_labels(
@@ -52,9 +57,11 @@ def _parse_channels(
         found = ()
     if len(found) != 3 or not all(map(math.isfinite, found)):
         raise click.BadParameter(f"{value!r} is not three numbers R,G,B, as in 0.5,0.5,0.5.")
-    if option.name == "std" and min(found) <= 0:
+    if max(map(abs, found)) > _MAX_CHANNEL:
+        raise click.BadParameter(f"{value!r} has one beyond {_MAX_CHANNEL:g}, far from any photo.")
+    if option.name == "std" and min(found) < 1 / _MAX_CHANNEL:
         raise click.BadParameter(
-            f"{value!r} has one that is not above 0; the input is divided by it."
+            f"{value!r} has one that is not above 0 (or is hardly so); the input is divided by it."
         )
     return found
 
@@ -95,14 +102,14 @@ _SITE = (
         "--min-cpus",
         default=Site.min_cpus,
         show_default=True,
-        type=click.IntRange(1),
+        type=number(MANY),
         help="CPUs to wait for before the job begins; an autoscaler is asked for them.",
     ),
     click.option(
         "--min-gpus",
         default=Site.min_gpus,
         show_default=True,
-        type=click.IntRange(0),
+        type=number(MANY, low=0),
         help="GPUs to wait for, alike.",
     ),
     click.option(

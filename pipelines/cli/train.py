@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pipelines.cli.numbers import number
 from pipelines.cli.shared import (
     dry_run_option,
     normalising_options,
@@ -15,6 +16,7 @@ from pipelines.cli.shared import (
     site_options,
 )
 from pipelines.cluster.site import Site
+from retrieval.ranges import COUNT, DECAY, EPOCHS, MANY, NOT_NEGATIVE, POSITIVE, SEED, SHARE, SIDE
 
 __all__ = ["train"]
 
@@ -24,7 +26,7 @@ def _parse_workers(
 ) -> int | tuple[int, int] | None:
     if value is None:
         return None
-    found = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", value)
+    found = re.fullmatch(r"([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?", value)
     if not found or (found[2] and int(found[2]) < int(found[1])):
         raise click.BadParameter(
             f"{value!r} is neither a number nor a range, as in 2 or 1-4.", ctx, param
@@ -69,7 +71,7 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     "(random), or a .safetensors or .pth state dict. [default: imagenet; none from scratch, and "
     "of your own network what the function returns]",
 )
-@click.option("--epochs", default=10, show_default=True, type=click.IntRange(1))
+@click.option("--epochs", default=10, show_default=True, type=number(EPOCHS))
 @click.option(
     "--num-workers",
     callback=_parse_workers,
@@ -93,13 +95,13 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
 @click.option(
     "--image-size",
     show_default="the network's, or 224",
-    type=click.IntRange(32),
+    type=number(SIDE, low=32),
     help="Side of the network's input in pixels.",
 )
 @normalising_options
 @click.option(
     "--decoder",
-    type=click.IntRange(1),
+    type=number(COUNT),
     help="Version of the rules by which photos are read. [default: the newest, or that of what "
     "was begun there]",
 )
@@ -120,7 +122,7 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     "--batch-size",
     default=32,
     show_default=True,
-    type=click.IntRange(2),
+    type=number(MANY, low=2),
     help="Photos of a step, over all workers together.",
 )
 @click.option(
@@ -133,35 +135,35 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     "--learning-rate",
     default=1e-4,
     show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=number(POSITIVE),
 )
 @click.option(
     "--lr-decay",
     default=0.96,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True),
+    type=number(DECAY),
     help="Factor from one epoch to the next.",
 )
 @click.option(
     "--warmup-epochs",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=number(NOT_NEGATIVE),
     help="Over which the learning rate rises from near 0.",
 )
-@click.option("--weight-decay", default=0.0, show_default=True, type=click.FloatRange(min=0))
+@click.option("--weight-decay", default=0.0, show_default=True, type=number(NOT_NEGATIVE))
 @click.option(
     "--dropout",
     default=0.5,
     show_default=True,
-    type=click.FloatRange(0, 1, max_open=True),
+    type=number(SHARE),
     help="Share of the head's inputs dropped.",
 )
 @click.option(
     "--label-smoothing",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0, 1, max_open=True),
+    type=number(SHARE),
     help="For cross-entropy.",
 )
 @click.option(
@@ -174,7 +176,7 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
 )
 @click.option(
     "--photos-per-class",
-    type=click.IntRange(1),
+    type=number(COUNT),
     help="Original photos to train on in a class. [default: all]",
 )
 @click.option(
@@ -201,12 +203,18 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
     show_default=True,
     help="How images lie in memory; first is faster for some networks on some CPUs.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of everything that is random.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=number(SEED),
+    help="Of everything that is random.",
+)
 @click.option(
     "--max-failures",
     default=3,
     show_default=True,
-    type=click.IntRange(0),
+    type=number(COUNT, low=0),
     help="How often workers that died are started again.",
 )
 @click.option("--tensorboard", help="Folder for TensorBoard's event files.")
@@ -215,10 +223,12 @@ def _parse_validation(ctx: click.Context, param: click.Parameter, value: str) ->
 def train(photos: str, model: str, site: Site, dry_run: bool, **settings: Any) -> None:  # noqa: ANN401
     """Fine-tune a network on photos in class folders.
 
-    PHOTOS has one folder a class; it may be what `augment` wrote: copies of a photo that is
-    held out are not trained on. MODEL becomes a folder that `embed --model` takes: the epoch
-    that retrieved best among the validation photos, its learning curves and its figures.
-    Killed, and run again with the same settings, training goes on after its last epoch.
+    PHOTOS has one folder a class; it may be what `augment` wrote as class folders (not as
+    Parquet): copies of a photo that is held out are not trained on, and their names tell them
+    where the hidden list stayed behind. MODEL becomes a folder that `embed --model` takes: the
+    epoch that retrieved best among the validation photos, its learning curves and its figures.
+    Killed, and run again with the same settings, training goes on after its last epoch; the
+    content of a recipe, of labels and of weights is compared, and not the name of the file.
 
     \b
     Example:

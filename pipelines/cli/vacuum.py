@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from pipelines.cli.numbers import number
 from pipelines.cli.shared import print_report
+from retrieval.ranges import NOT_NEGATIVE
 
 __all__ = ["vacuum"]
 
@@ -15,7 +17,7 @@ __all__ = ["vacuum"]
     "--keep-days",
     default=7.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=number(NOT_NEGATIVE),
     help="Every version that was current in these days can still be read and restored.",
 )
 @click.option("--dry-run", is_flag=True, help="Tell what would be removed.")

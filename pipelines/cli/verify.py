@@ -7,7 +7,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from pipelines.cli.numbers import number
 from pipelines.cli.shared import print_report, say
+from retrieval.ranges import COUNT, SEED
 
 __all__ = ["verify"]
 
@@ -18,11 +20,15 @@ __all__ = ["verify"]
     "--sample",
     default=20,
     show_default=True,
-    type=click.IntRange(1),
+    type=number(COUNT),
     help="Queries of a ranking to rank again by brute force; more than there are means all.",
 )
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Which queries are drawn."
+    "--seed",
+    default=0,
+    show_default=True,
+    type=number(SEED, low=0),
+    help="Which queries are drawn.",
 )
 @click.option("--queries", help="Index of a ranking's queries. [default: where it was ranked]")
 @click.option("--gallery", help="Index of its gallery. [default: where it was ranked]")

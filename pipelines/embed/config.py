@@ -9,6 +9,7 @@ from typing import Any, Final
 from retrieval.errors import UsageError
 from retrieval.images import FIRST_DECODER, Preprocessing
 from retrieval.own_networks import choose_preprocessing, default_weights
+from retrieval.ranges import MANY, SEED, SIDE, check_settings
 
 __all__ = ["DECIDED_BY_MODEL", "DEFAULTS", "EmbedConfig"]
 
@@ -81,6 +82,8 @@ class EmbedConfig:
         given = [name for name in DECIDED_BY_MODEL if getattr(self, name) is not None]
         if self.model is not None and given:
             raise UsageError(f"model={self.model!r}: decides {', '.join(given)} too; leave it out.")
+        ranges = {"seed": SEED, "image_size": SIDE, "batch_size": MANY, "num_actors": MANY}
+        check_settings(self, ranges)
 
     @property
     def network(self) -> str:

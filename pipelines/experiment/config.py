@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pipelines.augment import AugmentConfig
 from pipelines.train import TrainConfig
 from retrieval.experiments import Row
 from retrieval.images import Preprocessing
+from retrieval.ranges import COUNT, EPOCHS, MANY, SEED, SIDE, check_settings
 
 __all__ = ["SCALES", "ExperimentConfig"]
 
 SCALES: Final[Mapping[str, Mapping[str, int]]] = {
     "full": {"epochs": TrainConfig.epochs, "image_size": Preprocessing.size, "per_class": 600},
     "small": {"epochs": 2, "image_size": 64, "per_class": 24},
+}
+
+
+_RANGES: Final = {
+    "epochs": EPOCHS,
+    "image_size": SIDE,
+    "batch_size": MANY,
+    "per_class": COUNT,
+    "queries_per_class": COUNT,
+    "num_workers": MANY,
+    # The data sets are drawn by this seed and by some that follow.
+    "seed": replace(SEED, low=0, high=SEED.high - 2**10),
 }
 
 
@@ -46,6 +59,9 @@ class ExperimentConfig:
     batch_size: int = TrainConfig.batch_size
     num_workers: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_settings(self, _RANGES)
 
     @classmethod
     def at_scale(cls, scale: str, **settings: Any) -> ExperimentConfig:  # noqa: ANN401

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from retrieval.errors import MismatchError, UsageError
+from retrieval.ranges import COUNT, MANY, check_settings
 from retrieval.search import METRICS, minkowski_power
 from retrieval.vectors import VectorColumns, VectorSource
 
@@ -41,6 +42,9 @@ class RankConfig:
     device: str = "cpu"
     allow_duplicates: bool = False
     previous: str | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self, {"num_threads": MANY, "num_actors": MANY, "memory_bytes": COUNT})
 
     def memory_for(self, num_threads: int) -> int:
         """Bytes that a process with so many threads may hold."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pipelines.embed import EmbedConfig
 from pipelines.rank import RankConfig
 from retrieval.errors import UsageError
+from retrieval.ranges import COUNT, FRACTION, check_settings
 
 __all__ = ["GateConfig", "ReindexConfig"]
+_FIGURES = ("top_1", "top_3", "top_10", "map", "overlap")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class GateConfig:
     overlap_k: int = 10
 
     def __post_init__(self) -> None:
+        check_settings(self, {f"min_{name}": FRACTION for name in _FIGURES} | {"overlap_k": COUNT})
         if self.probe is None and self.bounds():
             name = next(iter(self.bounds()))
             option = f"--min-{name.replace('_', '-')}"
@@ -40,8 +43,7 @@ class GateConfig:
 
     def bounds(self) -> dict[str, float]:
         """The least value of each figure that has one."""
-        names = ("top_1", "top_3", "top_10", "map", "overlap")
-        found = {name: getattr(self, f"min_{name}") for name in names}
+        found = {name: getattr(self, f"min_{name}") for name in _FIGURES}
         return {name: least for name, least in found.items() if least is not None}
 
 

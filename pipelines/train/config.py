@@ -9,13 +9,41 @@ from typing import Any
 from pipelines.cluster.site import Site
 from retrieval.augmentations import Recipe
 from retrieval.backbones import BackboneSpec, build_backbone, inner_network
+from retrieval.errors import UsageError
 from retrieval.images import Preprocessing, newest_decoder
 from retrieval.own_networks import choose_preprocessing, is_own, stated_preprocessing
+from retrieval.ranges import (
+    COUNT,
+    DECAY,
+    EPOCHS,
+    MANY,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    SHARE,
+    SIDE,
+    check_settings,
+)
 from retrieval.training.network import TrainingNetwork, build_network
 from retrieval.training.objectives import HeadSettings
 from retrieval.training.optimisation import Schedule
 
 __all__ = ["TrainConfig", "WorkerPlan", "Workers"]
+
+
+_RANGES = {
+    "dropout": SHARE,
+    "label_smoothing": SHARE,
+    "learning_rate": POSITIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "lr_decay": DECAY,
+    "warmup_epochs": NOT_NEGATIVE,
+    "epochs": EPOCHS,
+    "batch_size": MANY,
+    "image_size": SIDE,
+    "photos_per_class": COUNT,
+    "seed": SEED,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +110,14 @@ class TrainConfig:
     precision: str = "float32"
     channels_last: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_settings(self, _RANGES)
+        if not (isinstance(self.validation, str) or 0 < self.validation < 1):
+            raise UsageError(
+                f"--validation {self.validation}: a folder, or a share above 0 and below 1, is "
+                f"needed."
+            )
 
     @property
     def validation_folder(self) -> str | None:
