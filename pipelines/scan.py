@@ -8,6 +8,7 @@ job itself decodes by, and keeps only its hash and size.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,8 @@ from retrieval.storage import absolute_uri, is_local
 __all__ = ["Scan", "presume_photos", "scan_photos"]
 
 _BLOCK_ROWS = 256  # photos of one task; only hashes come back, so memory does not bound it
+# As `retrieval.model_folder` calls them, which loads torch.
+_MODEL_FILES = ("/model.json", "/weights.safetensors")
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,9 @@ def _list_labelled(photos: str, rule: str, *, follow_links: bool = False) -> tup
         catalogue = list_photos(photos, follow_links=follow_links)
     if hint := _hint(catalogue):
         announce(f"{photos}:{hint}")
-    labels = assign_labels(catalogue["image_id"].to_pylist(), rule)
+    ids = catalogue["image_id"].to_pylist()
+    labels = assign_labels(ids, rule)
+    labels = pc.if_else(pa.array(_is_of_model(ids), pa.bool_()), None, labels)
     labelled = catalogue.append_column("label", labels).filter(pc.is_valid(labels))
     if not labelled.num_rows:
         raise UsageError(
@@ -143,6 +148,15 @@ def _list_labelled(photos: str, rule: str, *, follow_links: bool = False) -> tup
             f"{_hint(catalogue)}"
         )
     return labelled, catalogue.num_rows
+
+
+def _is_of_model(ids: Sequence[str]) -> list[bool]:
+    """Whether each file lies in the folder of a trained model, whose pictures are no photos."""
+    there = set(ids)
+    first, second = _MODEL_FILES
+    models = {name.removesuffix(first) for name in ids if name.endswith(first)}
+    models = {model for model in models if model + second in there}
+    return [name.rpartition("/")[0] in models for name in ids]
 
 
 def _hint(catalogue: pa.Table) -> str:

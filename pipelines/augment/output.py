@@ -18,9 +18,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from pipelines.augment.plan import source_of
 from pipelines.augment.worker import Part, encode_table, part_path, read_part
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST, SETTINGS
+from retrieval.augmentations.result_names import source_of
 from retrieval.catalogue import CONTACT_SHEET, LITTER
 from retrieval.errors import StorageError, UsageError
 from retrieval.format_version import check_format_version

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -16,22 +15,20 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipelines.augment.worker import UNIT_SCHEMA
-from retrieval.augmentations.catalogue import CATALOGUE
 from retrieval.augmentations.multiplying import Method
+from retrieval.augmentations.result_names import source_of
 from retrieval.augmentations.shares import Share, share_out, share_rest
 from retrieval.catalogue import LITTER
 from retrieval.errors import UsageError
 from retrieval.storage import join_inside
 
-__all__ = ["ClassPlan", "plan_classes", "source_of"]
+__all__ = ["ClassPlan", "plan_classes"]
 
 # Work of one task, about half a second at 256 pixels: long against what a task costs, and
 # little to be made again after a kill.
 _UNIT_IMAGES: Final = 150
 _UNIT_PHOTOS: Final = 16  # their files are in memory together
 _PLAN_VERSION: Final = 1  # raised with every change of shares, units, names or files
-_TECHNIQUES: Final = "|".join([*CATALOGUE, "chain"])
-_RESULT_NAME: Final = re.compile(rf"(?s)(.+)\.(?:{_TECHNIQUES})-[0-9]+\.jpg")
 # ".gaussian_noise-600.jpg", and what a file is called while it is written, in the 255 bytes
 # that file systems allow.
 _MAX_NAME_BYTES: Final = 255 - 64
@@ -131,12 +128,6 @@ def plan_classes(
         )
         for label, rows in sorted(of_class.items())
     ]
-
-
-def source_of(image_id: str) -> str | None:
-    """The photo of which a file is a result, by its name; None where it has not such a name."""
-    match = _RESULT_NAME.fullmatch(image_id)
-    return match[1] if match else None
 
 
 def _key(content: object) -> str:

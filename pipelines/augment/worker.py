@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from pipelines.tally import Tally
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST_SCHEMA
 from retrieval.augmentations.multiplying import Method, Multiplied
+from retrieval.augmentations.result_names import result_name
 from retrieval.augmentations.shares import Share
 from retrieval.errors import ImageError, StorageError
 from retrieval.fetching import fetch_photos
@@ -167,7 +168,7 @@ class Augment:
             if photo["is_copied"]:
                 yield {"image_id": photo["image_id"], **same}, content
             for result in multiplied.results:
-                name = f"{photo['image_id']}.{result.technique}-{result.copy}.jpg"
+                name = result_name(photo["image_id"], result.technique, result.copy)
                 made = {"technique": result.technique, "parameters": result.parameters}
                 yield {"image_id": name, **same, **made}, result.content
             for (technique, verdict), count in multiplied.dropped.items():

@@ -25,6 +25,7 @@ from pipelines.experiment.places import (
 )
 from pipelines.progress import progress_line
 from pipelines.scan import Scan
+from retrieval.augmentations.result_names import photo_of
 from retrieval.catalogue import list_photos
 from retrieval.errors import StorageError, UsageError
 from retrieval.experiments import chance_accuracy, choose_queries
@@ -93,8 +94,10 @@ def find_sides(
         say: Called with one line for what is left out.
 
     Raises:
-        UsageError: fewer than two classes, or no class has photos to spare for queries.
+        UsageError: fewer than two classes, no class has photos to spare for queries, or a file has
+            the name of a result of `augment`.
     """
+    _check_originals(photos, scan.photos)
     table = _without_copies(scan.photos)
     _say_left_out(photos, scan, scan.photos.num_rows - table.num_rows, say)
     ids, labels = table["image_id"].to_pylist(), table["label"].to_pylist()
@@ -116,6 +119,18 @@ def find_sides(
             say(f"{photos}: class {label!r} has {size} photos and gives no queries")
     columns = ["image_id", "uri", "content_sha256", "label"]
     return Sides(table.select(columns).append_column("side", sides))
+
+
+def _check_originals(photos: str, table: pa.Table) -> None:
+    """A query of which an augmented copy is in the gallery would be found too easily."""
+    ids, labels = (table[name].to_pylist() for name in ("image_id", "label"))
+    for image_id, source in zip(ids, photo_of(ids, labels), strict=True):
+        if source is not None:
+            raise UsageError(
+                f"{photos}: {image_id} has the name of a result of {source}, as augment gives it, "
+                f"so that the gallery would hold copies of the queries. Give the folder of the "
+                f"original photos, or rename it."
+            )
 
 
 def _without_copies(photos: pa.Table) -> pa.Table:
