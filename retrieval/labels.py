@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 from retrieval.errors import IndexFormatError, StorageError, UsageError
 from retrieval.storage import absolute_uri, first_line, parquet_table, read_buffer
 
-__all__ = ["assign_labels", "check_labels", "labeller"]
+__all__ = ["assign_labels", "check_labels", "is_label_file", "labeller"]
 
 _PATTERN = "pattern:"
 
@@ -49,6 +49,11 @@ def assign_labels(image_ids: Sequence[str], rule: str) -> pa.Array:
     if image_ids:
         check_labels(rule, labels.null_count, len(image_ids), image_ids[0])
     return labels
+
+
+def is_label_file(rule: str) -> bool:
+    """Whether a rule names a file."""
+    return rule not in ("none", "folder") and not rule.startswith(_PATTERN)
 
 
 def labeller(rule: str) -> Callable[[str], str | None]:

@@ -124,3 +124,43 @@ class Hopeless(Small):
 
 def hopeless():
     return Hopeless()
+
+
+class Wrong(Plain):
+    """Raises in training, each time."""
+
+    def forward(self, images):
+        if self.training:
+            raise IndexError("no such thing")
+        return super().forward(images)
+
+
+def wrong():
+    return Wrong()
+
+
+class Headed(Plain):
+    """With a classifier that is built and never called, as of a network made for something else."""
+
+    def __init__(self):
+        super().__init__()
+        self.classifier = nn.Linear(8, 4)
+
+
+def headed():
+    return Headed()
+
+
+class PooledNorm(Plain):
+    """Batch normalisation of a feature map of one pixel: one photo gives it no variance."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(8)
+
+    def forward(self, images):
+        return self.norm(super().forward(images))
+
+
+def pooled():
+    return PooledNorm()

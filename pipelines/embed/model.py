@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from pipelines.embed.config import DECIDED_BY_MODEL, DEFAULTS, EmbedConfig
+from pipelines.progress import announce
 from retrieval.errors import UsageError
 from retrieval.images import Preprocessing
 from retrieval.index import EmbeddingSpec, Index
@@ -205,6 +206,8 @@ def load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
     backbone: BackboneSpec | ModelFolder
     if config.model is not None:
         backbone = open_model(config.model)
+        if diverged := backbone.training.get("diverged"):
+            announce(f"{config.model}: {diverged}, so training ended there; the best epoch is used")
         given = {"decoder": config.decoder or backbone.preprocessing.decoder}
     else:
         seed = config.seed or 0

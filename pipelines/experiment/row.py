@@ -25,7 +25,8 @@ from pipelines.experiment.places import GALLERY, QUERIES
 from pipelines.later_settings import AUGMENT, TRAIN, comparable
 from pipelines.train import Workers
 from pipelines.train import run as train
-from retrieval.errors import StorageError, TrainingError
+from pipelines.train.contents import CONTENTS, with_contents
+from retrieval.errors import StorageError
 from retrieval.experiments import Measured, Row, as_json
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.model_folder import open_model
@@ -74,10 +75,11 @@ class RowRun:
 
     def settings(self) -> dict[str, Any]:
         """All that decides the result, as JSON gives it back; see `pipelines.later_settings`."""
+        train_config = self.config.train_config(self.row)
         return {
             "photos_sha256": self.sides.fingerprint(),
             "augment": comparable(asdict(self.config.augment_config(self.row)), AUGMENT),
-            "train": comparable(asdict(self.config.train_config(self.row)), TRAIN),
+            "train": with_contents(comparable(asdict(train_config), TRAIN), train_config),
         }
 
     def model(self) -> str:
@@ -106,7 +108,10 @@ class RowRun:
             before["augment"] = comparable(before["augment"], AUGMENT)
             before["train"] = comparable(before["train"], TRAIN)
             check_fields(found["measured"], _MEASURED, "measured")
-            return Measured(**found["measured"]) if before == self.settings() else None
+            now = self.settings()
+            if CONTENTS not in before["train"]:  # earlier releases noted none: names decide
+                now["train"].pop(CONTENTS, None)
+            return Measured(**found["measured"]) if before == now else None
         except (ValueError, TypeError, KeyError):
             return None
 
@@ -158,9 +163,6 @@ class RowRun:
         workers = Workers(num_workers=self.config.num_workers)
         config = self.config.train_config(self.row)
         report = train(self.data_set, model, config, workers, site=self.site, say=say)
-        diverged = open_model(model).training["diverged"]
-        if diverged:  # in an earlier run, which kept the best epoch before
-            raise TrainingError(f"{model}: {diverged}. The best epoch before is kept there.")
         return model, report["epochs"], _seconds_of(report["metrics"])
 
 

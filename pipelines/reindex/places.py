@@ -44,8 +44,9 @@ def check_places(photos: str, index: str, config: ReindexConfig) -> None:
         if side and not (may_hold_index(absolute_uri(side)) and is_index(side)):
             check_output(index_for(name, index))
     if config.rankings is not None:
+        model = {"the model's folder": config.embed.model}
         read |= {"the photos' folder": photos, "the gallery's index": index}
-        check_apart(read, {"the rankings": config.rankings, "the page": config.page})
+        check_apart(read | model, {"the rankings": config.rankings, "the page": config.page})
         check_apart({"the rankings": config.rankings}, {"the page": config.page})
         check_ranking_place(config.rankings)
         report.check_output(config.page)

@@ -5,12 +5,15 @@ config      settings, and what of them travels to the workers
 estimating  what a training would do, for --dry-run
 split       the photos, examined once and shared out between training and validation
 placement   how many workers, and what they book
-trainer     Ray Train: what is shown meanwhile, what its errors mean
+contents    the content of what settings only name: files, own code
+trainer     Ray Train, and what is shown meanwhile
+failures    which errors a restart may mend, what each means
 worker      what each worker does: epochs, validation, checkpoints
 photos      the photos of a worker as streams of decoded batches, by Ray Data
 ahead       these streams, each started before it is asked for
 decoding    the tasks of these streams
 places      what may lie in the model's folder, and what of it is the training's own
+photo_changes  what has become of the photos of a finished model
 publishing  what an earlier run left in the folder; the model folder
 """
 

@@ -13,6 +13,7 @@ from pipelines.forecast import Crew, Ground, look_around
 from pipelines.progress import status_line
 from pipelines.scan import Scan, presume_photos
 from pipelines.train.config import TrainConfig, Workers
+from pipelines.train.contents import with_contents
 from pipelines.train.job import check_batches
 from pipelines.train.placement import DECODE_CPUS, Placement, place_workers
 from pipelines.train.places import check_places
@@ -22,6 +23,7 @@ from retrieval.augmentations import load_recipe
 from retrieval.own_networks import describe_preprocessing
 from retrieval.storage import absolute_uri
 from retrieval.training.network import TrainingNetwork
+from retrieval.training.sampling import num_steps
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION
 
 __all__ = ["estimate"]
@@ -53,7 +55,7 @@ def estimate(
     """
     photos, model = absolute_uri(photos), absolute_uri(model)
     given, config = config.given_preprocessing, with_decoder(config.settled(), model)
-    settings = {"photos": photos, **config.recorded()}
+    settings = with_contents({"photos": photos, **config.recorded()}, config)
     report = {
         "dry_run": True,
         "photos": photos,
@@ -71,7 +73,7 @@ def estimate(
     split = begun or _presume(photos, config)
     ground = look_around(site)
     place = place_workers(ground.there, workers.num_workers)
-    check_batches(split, config, place)
+    check_batches(split, config, place, network)
     num_training = split.count(TRAINING)
     return {
         **report,
@@ -83,7 +85,7 @@ def estimate(
         "num_left_out": split.count(LEFT_OUT),
         "num_to_hash": 0 if begun else split.photos.num_rows,
         "epochs": config.epochs,
-        "num_steps_an_epoch": math.ceil(num_training / config.batch_size),
+        "num_steps_an_epoch": num_steps(num_training, config.batch_size),
         "read_bytes": {
             "to_examine": 0 if begun else _bytes_of(split, TRAINING, VALIDATION, LEFT_OUT),
             "an_epoch": _bytes_of(split, TRAINING, VALIDATION),

@@ -27,6 +27,8 @@ from pipelines.cluster.site import Site
 from pipelines.laps import Laps
 from pipelines.progress import status_line
 from pipelines.train.config import TrainConfig, WorkerPlan, Workers
+from pipelines.train.contents import with_contents
+from pipelines.train.photo_changes import say_changes
 from pipelines.train.placement import Placement, place_workers
 from pipelines.train.places import check_places, checkpoints_of
 from pipelines.train.publishing import (
@@ -43,6 +45,7 @@ from retrieval.errors import UsageError
 from retrieval.model_folder import ModelFolder
 from retrieval.own_networks import describe_preprocessing
 from retrieval.storage import absolute_uri, check_writable, join
+from retrieval.training.network import TrainingNetwork, check_share
 from retrieval.training.sampling import epoch_batches
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION
 
@@ -79,15 +82,16 @@ def run(  # noqa: PLR0913 - every job has `site`
     start, laps = time.monotonic(), Laps()
     photos, model = absolute_uri(photos), absolute_uri(model)
     given, config = config.given_preprocessing, with_decoder(config.settled(), model)
-    settings = {"photos": photos, **config.recorded()}
+    settings = with_contents({"photos": photos, **config.recorded()}, config)
     if found := finished_model(model, settings):
+        say_changes(photos, model, config, say)
         return {**_report(found, given), "already_trained": True, "seconds": _since(start)}
     check_places(photos, model, config)
     check_writable(model)
     split = resume_split(model, settings)
     recipe = load_recipe(config.recipe)
     with status_line(f"loading {config.backbone}"):
-        config.build_network(num_classes=2)  # its errors end the job before Ray starts
+        network = config.build_network(num_classes=2)  # its errors end the job before Ray starts
     laps.end("load_model")
 
     with session(site):
@@ -95,7 +99,7 @@ def run(  # noqa: PLR0913 - every job has `site`
         laps.end("start_ray")
         if split is None:
             split = split_photos(photos, config, say, site)
-            check_batches(split, config, place)
+            check_batches(split, config, place, network)
             start_folder(model, split, settings)
         else:
             say(f"{model}: going on with the training that was begun there")
@@ -111,12 +115,12 @@ def run(  # noqa: PLR0913 - every job has `site`
             site=site,
         )
 
-        def tell(record: dict[str, Any]) -> None:
-            say(_describe_epoch(record, config.epochs))
-            on_epoch(record)
-
         outcome = run_trainer(
-            plan, place, checkpoints_of(model), max_failures=workers.max_failures, on_epoch=tell
+            plan,
+            place,
+            checkpoints_of(model),
+            max_failures=workers.max_failures,
+            on_epoch=_tell(say, on_epoch, config.epochs),
         )
         laps.end("train")
         published = publish(model, plan, settings, outcome)
@@ -132,8 +136,22 @@ def run(  # noqa: PLR0913 - every job has `site`
     }
 
 
-def check_batches(split: Split, config: TrainConfig, place: Placement) -> None:
-    """Every worker needs a photo of each batch, and one to validate."""
+def _tell(
+    say: Callable[[str], None], on_epoch: Callable[[Mapping[str, Any]], None], epochs: int
+) -> Callable[[dict[str, Any]], None]:
+    """What is done with the record of each epoch."""
+
+    def tell(record: dict[str, Any]) -> None:
+        say(_describe_epoch(record, epochs))
+        on_epoch(record)
+
+    return tell
+
+
+def check_batches(
+    split: Split, config: TrainConfig, place: Placement, network: TrainingNetwork
+) -> None:
+    """Every worker needs photos of each batch to learn from, and one to validate; UsageError."""
     wanted = place.num_workers
     most = wanted if isinstance(wanted, int) else wanted[1]
     smallest = min(config.batch_size, split.count(TRAINING), split.count(VALIDATION))
@@ -143,6 +161,9 @@ def check_batches(split: Split, config: TrainConfig, place: Placement) -> None:
             f"({split.count(TRAINING)}) and validation photos ({split.count(VALIDATION)}) is "
             f"{smallest}, and each worker needs one of each. Use at most {smallest} workers."
         )
+    share = min(config.batch_size, split.count(TRAINING)) // most
+    if share < 2:  # the smallest, of the last worker
+        check_share(network, config.preprocessing().size, share)
     _, codes = np.unique(split.labels_of(TRAINING), return_inverse=True)
     epoch_batches(
         codes, batch_size=config.batch_size, sampler=config.sampler, seed=config.seed, epoch=0
@@ -174,9 +195,10 @@ def _describe_epoch(record: Mapping[str, Any], epochs: int) -> str:
     """One line on an epoch, for people."""
     seconds = record["train_s"] + record["validate_s"]
     best = ", best so far" if record["is_best"] else ""
+    found = [f"top-{k} {record[f'top_{k}']:.3f}" for k in (1, 3, 10) if record["top_1"] is not None]
     return (
         f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}, accuracy "
         f"{record['accuracy']:.3f}; validation: loss {record['validation_loss']:.3f}, accuracy "
-        f"{record['validation_accuracy']:.3f}, retrieval top-1 {record['top_1']:.3f} top-3 "
-        f"{record['top_3']:.3f} top-10 {record['top_10']:.3f} ({seconds:.1f} s{best})"
+        f"{record['validation_accuracy']:.3f}, retrieval {' '.join(found) or 'not measured'} "
+        f"({seconds:.1f} s{best})"
     )

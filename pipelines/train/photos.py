@@ -19,7 +19,7 @@ from retrieval.fetching import FETCH_AT_ONCE
 from retrieval.index.reading import vectors_of
 from retrieval.storage import open_input, parquet_table
 from retrieval.training.epochs import PhotoBatch
-from retrieval.training.sampling import epoch_batches
+from retrieval.training.sampling import epoch_batches, num_steps
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION
 
 __all__ = ["TrainingPhotos"]
@@ -39,7 +39,9 @@ class TrainingPhotos:
         table = table.filter(pc.not_equal(table["side"], LEFT_OUT))  # may have classes of its own
         codes = {label: code for code, label in enumerate(plan.classes)}
         labels = pa.array([codes[label] for label in table["label"].to_pylist()], pa.int64())
-        photos = table.select(["image_id", "uri", "size_bytes"]).append_column("code", labels)
+        names = ["image_id", "uri", "size_bytes", "content_sha256"]  # the last one came later
+        names = [name for name in names if name in table.column_names]
+        photos = table.select(names).append_column("code", labels)
         self._training = photos.filter(pc.equal(table["side"], TRAINING))
         self._validation = photos.filter(pc.equal(table["side"], VALIDATION))
         self._config, self._recipe = plan.config, plan.recipe
@@ -49,7 +51,7 @@ class TrainingPhotos:
     @property
     def num_steps(self) -> int:
         """Batches of an epoch."""
-        return self._training.num_rows // min(self._config.batch_size, self._training.num_rows)
+        return num_steps(self._training.num_rows, self._config.batch_size)
 
     def streams(self, epochs: Iterable[int]) -> Iterator[_Stream]:
         """Of each epoch its training photos, then the validation photos."""

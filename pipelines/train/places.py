@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.train.config import TrainConfig
@@ -38,7 +39,9 @@ __all__ = [
 ]
 
 # With the columns by which such a file is told.
-TABLES = {"split.parquet": SPLIT_SCHEMA, "rejects.parquet": REJECT_SCHEMA}
+_EARLIER = pa.schema([field for field in SPLIT_SCHEMA if field.name != "content_sha256"])
+# Of this release, and of earlier ones.
+TABLES = {"split.parquet": (SPLIT_SCHEMA, _EARLIER), "rejects.parquet": (REJECT_SCHEMA,)}
 _RESULTS = (MANIFEST, WEIGHTS, "metrics.jsonl", "learning-curve.png", *TABLES)
 _TRAINING, _SETTINGS = "training", "settings.json"
 # As Ray Train names them, in the folder of its run.
@@ -111,7 +114,7 @@ def _is_told(model: str, name: str) -> bool:
         return False
     try:
         with open_input(join(model, name)) as stream:
-            return pq.read_schema(stream).remove_metadata().equals(TABLES[name])
+            return pq.read_schema(stream).remove_metadata() in TABLES[name]
     except DAMAGED_PARQUET:
         return False
 

@@ -15,8 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipelines.later_settings import TRAIN, comparable
 from pipelines.train.config import TrainConfig, WorkerPlan
+from pipelines.train.contents import CONTENTS
 from pipelines.train.places import TABLES, checkpoints_of, remove_checkpoints
 from pipelines.train.split import Split
 from pipelines.train.trainer import Outcome
@@ -40,7 +43,14 @@ from retrieval.table_format import check_table_format, with_format
 from retrieval.training.checkpoints import load_checkpoint
 from retrieval.training.curves import draw_curves
 
-__all__ = ["finished_model", "publish", "resume_split", "start_folder", "with_decoder"]
+__all__ = [
+    "finished_model",
+    "publish",
+    "read_split",
+    "resume_split",
+    "start_folder",
+    "with_decoder",
+]
 
 _FORMAT = 1  # of settings.json, split.parquet and rejects.parquet
 
@@ -73,12 +83,23 @@ def finished_model(model: str, settings: Mapping[str, Any]) -> ModelFolder | Non
 
     Raises:
         UsageError: it was trained with others.
+        TrainingError: that training stopped early, as it was said then.
     """
     if not is_model(model):
         return None
     found = open_model(model)
     _compare(model, "a finished model", found.training.get("settings", {}), settings)
+    if diverged := found.training.get("diverged"):
+        raise _stopped_early(model, diverged, found.metrics)
     return found
+
+
+def _stopped_early(model: str, diverged: str, best: Mapping[str, Any]) -> TrainingError:
+    found = "" if best["top_1"] is None else f" with retrieval top-1 {best['top_1']:.3f}"
+    return TrainingError(
+        f"{model}: {diverged}. The best epoch before, {best['epoch']}{found}, is kept there. Use "
+        f"a smaller --learning-rate and another folder to train on."
+    )
 
 
 def resume_split(model: str, settings: Mapping[str, Any]) -> Split | None:
@@ -91,12 +112,20 @@ def resume_split(model: str, settings: Mapping[str, Any]) -> Split | None:
     if not file_exists(_settings_of(model)):
         return None
     _compare(model, "an unfinished training", _read_settings(_settings_of(model)), settings)
+    return read_split(model)
+
+
+def read_split(model: str) -> Split:
+    """What a training of this folder trains on, measures and refuses; StorageError."""
     tables = []
-    for name, schema in TABLES.items():
+    for name, schemas in TABLES.items():
         uri = join(model, name)
         try:
             with open_input(uri) as stream:
-                tables.append(parquet_table(stream, schema))
+                table = parquet_table(stream, schemas[-1])
+            if table.schema.remove_metadata() not in schemas:
+                raise pa.ArrowInvalid(f"the columns {', '.join(table.column_names)}")
+            tables.append(table)
         except DAMAGED_PARQUET as error:
             raise _damaged(uri, error) from error
         check_table_format(tables[-1].schema, _FORMAT, uri, StorageError)
@@ -121,17 +150,27 @@ def _damaged(uri: str, error: Exception) -> StorageError:
 
 
 def _compare(model: str, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse settings other than those of now; of other releases, see `later_settings`."""
+    """Refuse settings other than those of now; of other releases, see `later_settings`.
+
+    Where both say the content of what a setting names, that decides, and its name does not. What
+    an earlier release has begun says none: then the name decides.
+    """
     old, new = comparable(before, TRAIN), comparable(now, TRAIN)
-    different = [name for name in {**new, **old} if old.get(name) != new.get(name)]
-    if different:
-        name = different[0]
-        was = old.get(name, TRAIN.get(name))
-        is_now = f"now {now[name]!r}" if name in now else "which this release does not know"
-        raise UsageError(
-            f"{model}: holds {what} with other settings ({name} {was!r}, {is_now}). Use the same "
-            f"settings, or another folder."
-        )
+    contents = old.pop(CONTENTS, {}), new.pop(CONTENTS, {})
+    both = contents[0].keys() & contents[1].keys()
+    found = None
+    for name in {**new, **old}:
+        if name in both:
+            if contents[0][name] != contents[1][name]:
+                found = f"{name} {old[name]!r}, whose content was another one"
+        elif old.get(name) != new.get(name):
+            is_now = f"now {now[name]!r}" if name in now else "which this release does not know"
+            found = f"{name} {old.get(name, TRAIN.get(name))!r}, {is_now}"
+        if found:
+            raise UsageError(
+                f"{model}: holds {what} with other settings ({found}). Use the same settings, or "
+                f"another folder."
+            )
 
 
 def start_folder(model: str, split: Split, settings: Mapping[str, Any]) -> None:
@@ -182,11 +221,7 @@ def publish(
     written = write_model(model, network.body, network.objective.linear_head(), facts)
     remove_checkpoints(model)
     if outcome.diverged:
-        raise TrainingError(
-            f"{model}: {outcome.diverged}. The best epoch before, {best['epoch']} with retrieval "
-            f"top-1 {best['top_1']:.3f}, is kept there. Use a smaller --learning-rate and another "
-            f"folder to train on."
-        )
+        raise _stopped_early(model, outcome.diverged, best)
     return written
 
 

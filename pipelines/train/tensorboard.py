@@ -56,7 +56,8 @@ def event_writer(folder: str | None) -> Iterator[Callable[[Mapping[str, Any]], N
             if not writers:
                 writers.append(stack.enter_context(SummaryWriter(folder)))
             for name, tag in _TAGS.items():
-                writers[0].add_scalar(tag, record[name], record["epoch"])
+                if record[name] is not None:
+                    writers[0].add_scalar(tag, record[name], record["epoch"])
             writers[0].flush()
 
         yield write

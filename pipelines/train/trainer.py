@@ -1,4 +1,4 @@
-"""Running Ray Train: what is shown meanwhile, and what its errors mean."""
+"""Running Ray Train, and what is shown meanwhile."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pipelines.cluster.waiting import start_text
 from pipelines.progress import live_line
 from pipelines.train.config import WorkerPlan
 from pipelines.train.connecting import ConnectionConfig
+from pipelines.train.failures import EndsAtOnce, meaning
 from pipelines.train.placement import Placement
 from pipelines.train.worker import Journal, train_worker
-from retrieval.errors import ClusterError, RetrievalError, StorageError
 from retrieval.storage import join, open_store
 
 __all__ = ["Outcome", "run_trainer"]
@@ -100,12 +100,13 @@ def run_trainer(
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=max_failures),
             checkpoint_config=KeptCheckpoints(num_to_keep=1),  # it holds the best weights too
+            callbacks=[EndsAtOnce()],
         ),
     )
     try:
         result = _fit(trainer, journal, plan.config.epochs, on_epoch, on_gpus=bool(place.num_gpus))
     except TrainingFailedError as error:
-        raise _meaning(error, join(folder, RUN_NAME)) from error
+        raise meaning(error, join(folder, RUN_NAME)) from error
     diverged = (result.return_value or {}).get("diverged")
     return Outcome(result.checkpoint, diverged)
 
@@ -151,34 +152,3 @@ def _fit(
     if "error" in ended:
         raise ended["error"]
     return ended["result"]
-
-
-def _meaning(error: TrainingFailedError, run: str) -> RetrievalError:
-    """Our error inside what Ray Train raised, or what it said, in one line."""
-    failures = getattr(error, "worker_failures", None) or {
-        0: getattr(error, "controller_failure", error)
-    }
-    causes = [cause for failure in failures.values() for cause in _causes(failure)]
-    for cause in causes:
-        if isinstance(cause, RetrievalError) and not isinstance(cause, ray.exceptions.RayError):
-            return type(cause)(str(cause).splitlines()[0])
-    for cause in causes:
-        if isinstance(cause, OSError) and cause.errno:
-            return StorageError(
-                f"{run}: the checkpoint cannot be written ({os.strerror(cause.errno)}). Make room "
-                f"and run the same command again: training goes on after its last epoch."
-            )
-    what = (str(causes[-1]).strip().splitlines() or [""])[0]
-    return ClusterError(
-        f"Training failed too often: {type(causes[-1]).__name__}: {what}. Finished epochs are "
-        f"kept: run the same command again. The whole story is in Ray's logs "
-        f"(/tmp/ray/session_latest/logs of the machine it happened on)."
-    )
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = getattr(error, "cause", None) or error.__cause__
-    return found

@@ -34,6 +34,7 @@ from retrieval.training.epochs import (
     judge_photos,
     train_epoch,
 )
+from retrieval.training.network import has_unused_weights
 from retrieval.training.optimisation import build_optimizer
 from retrieval.training.sampling import seed_of
 from retrieval.training.validation import validation_figures
@@ -117,7 +118,13 @@ class _Worker:
         self.progress = self._resume()
         self.trained: nn.Module = self.network
         if self.num_workers > 1:
-            self.trained = ray.train.torch.prepare_model(self.network, move_to_device=False)
+            # Only where need be: it has each step look for them.
+            finds_unused = has_unused_weights(self.network, config.preprocessing().size)
+            self.trained = ray.train.torch.prepare_model(
+                self.network,
+                move_to_device=False,
+                parallel_strategy_kwargs={"find_unused_parameters": finds_unused},
+            )
         self.photos = TrainingPhotos(plan, self.rank, self.num_workers)
 
     def _resume(self) -> Progress:
@@ -163,7 +170,7 @@ class _Worker:
         if self.rank == 0:
             self.journal.step.remote(epoch + 1, step, num_steps)
 
-    def _validate(self, batches: Iterator[PhotoBatch]) -> dict[str, float]:
+    def _validate(self, batches: Iterator[PhotoBatch]) -> dict[str, float | None]:
         if self.num_workers > 1:
             for value in self.network.buffers():  # statistics differ by worker; rank 0's count
                 dist.broadcast(value, src=0)

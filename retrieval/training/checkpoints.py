@@ -110,9 +110,14 @@ def load_checkpoint(
 
 
 def is_better(record: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
-    """Whether an epoch retrieves better: top-1, then top-3, top-10, then the smaller loss."""
+    """Whether an epoch retrieves better: top-1, then top-3, top-10, then the smaller loss.
+
+    Where retrieval could not be measured, in none of the epochs then, the loss alone decides.
+    """
     return _merit(record) > _merit(than)
 
 
 def _merit(record: Mapping[str, Any]) -> tuple[float, ...]:
-    return (record["top_1"], record["top_3"], record["top_10"], -record["validation_loss"])
+    # Earlier releases wrote 0.0 for a figure that is not defined.
+    figures = [record[name] or 0.0 for name in ("top_1", "top_3", "top_10")]
+    return (*figures, -record["validation_loss"])

@@ -16,10 +16,13 @@ _PANELS = (
         {"top_1": "top-1", "top_3": "top-3", "top_10": "top-10"},
     ),
 )
+_UNDEFINED = "not defined: no class\nholds out two photos"
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
     """Draw loss, accuracy and retrieval over the epochs; the best epoch is marked.
+
+    A figure that is not defined (None) has no curve.
 
     Args:
         history: Records of the epochs, at least one.
@@ -45,7 +48,10 @@ def _draw(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
     for axes, (name, curves) in zip(figure.subplots(1, 3), _PANELS, strict=True):
         for column, label in curves.items():
             values = [record[column] for record in history]
-            axes.plot(epochs, values, marker="o", markersize=3, label=label)
+            if None not in values:
+                axes.plot(epochs, values, marker="o", markersize=3, label=label)
+        if all(record[column] is None for record in history for column in curves):
+            axes.text(0.5, 0.5, _UNDEFINED, ha="center", va="center", transform=axes.transAxes)
         axes.axvline(best, color="grey", linestyle=":", linewidth=1, label=f"best: epoch {best}")
         axes.set(title=name, xlabel="epoch")
         if name != "Loss":

@@ -11,6 +11,7 @@ last-layer          the head alone learns. As the head is cut off before embeddi
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ from retrieval.training.objectives import (
     build_objective,
 )
 
-__all__ = ["BATCH_NORMS", "TrainingNetwork", "build_network"]
+__all__ = ["BATCH_NORMS", "TrainingNetwork", "build_network", "check_share", "has_unused_weights"]
 
 BATCH_NORMS = ("train", "frozen")
 
@@ -104,3 +105,49 @@ def build_network(
             "train. Use --mode full, or --loss cross-entropy."
         )
     return TrainingNetwork(body, objective, learns_body=learns_body, batch_norm=batch_norm)
+
+
+def has_unused_weights(network: TrainingNetwork, size: int) -> bool:
+    """Whether some weights that learn get no gradient from a step, as those of a head not called.
+
+    Cost: one step with two black images, on a copy of the network.
+    """
+    try:
+        stepped = _step(network, size, num_images=2, learns=True)
+    except Exception:  # noqa: BLE001 - somebody's network need not like black images
+        return False
+    weights = [weight for weight in stepped.parameters() if weight.requires_grad]
+    return any(weight.grad is None for weight in weights)
+
+
+def check_share(network: TrainingNetwork, size: int, num_images: int) -> None:
+    """Refuse a worker's share of a batch that the network cannot be trained on.
+
+    Batch normalisation needs two values a channel: two images, where a feature map is one pixel.
+
+    Raises:
+        UsageError: it cannot, with what torch says.
+
+    Cost: a forward pass of so many black images, on a copy of the network.
+    """
+    try:
+        _step(network, size, num_images=num_images, learns=False)
+    except Exception as error:
+        if "more than 1 value per channel" not in str(error):
+            return  # somebody's network need not like black images
+        raise UsageError(
+            f"--batch-size: a worker gets {num_images} photo of a batch, and the network's batch "
+            f"normalisation needs two of {size} pixels. Use a larger --batch-size or fewer "
+            f"--num-workers, so that each has two, a larger --image-size, or --batch-norm frozen."
+        ) from error
+
+
+def _step(network: TrainingNetwork, size: int, *, num_images: int, learns: bool) -> TrainingNetwork:
+    copied = copy.deepcopy(network).train()
+    device = next(copied.parameters()).device
+    with torch.random.fork_rng(), torch.set_grad_enabled(learns):
+        images = torch.zeros(num_images, 3, size, size, device=device)
+        answer = copied(images, torch.arange(num_images, device=device) % 2)
+        if learns:
+            answer.loss.backward()
+    return copied

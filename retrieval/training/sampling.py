@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import UsageError
 
-__all__ = ["SAMPLERS", "epoch_batches", "seed_of"]
+__all__ = ["SAMPLERS", "epoch_batches", "num_steps", "seed_of"]
 
 SAMPLERS = ("shuffled", "balanced")
 # Photos of a class in a batch of the balanced sampler: enough for pairs, and 8 classes in 32.
@@ -59,8 +59,13 @@ def epoch_batches(
         order = np.random.default_rng(seed).permutation(len(labels))
     else:
         order = _balanced_order(labels, batch_size, seed)
-    num_steps = len(labels) // batch_size
-    return order[: num_steps * batch_size].reshape(num_steps, batch_size)
+    count = num_steps(len(labels), batch_size)
+    return order[: count * batch_size].reshape(count, batch_size)
+
+
+def num_steps(num_photos: int, batch_size: int) -> int:
+    """Full batches of an epoch; a batch larger than all photos is all photos."""
+    return num_photos // min(batch_size, num_photos)
 
 
 def _balanced_order(labels: NDArray[np.int64], batch_size: int, seed: int) -> NDArray[np.int64]:

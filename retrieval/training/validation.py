@@ -23,7 +23,7 @@ RETRIEVAL_KS = (1, 3, 10)
 _QUERIES_AT_ONCE = 1024  # bounds the score matrix: 1024 × 100,000 photos are 0.8 GB
 
 
-def validation_figures(found: JudgedPhotos) -> dict[str, float]:
+def validation_figures(found: JudgedPhotos) -> dict[str, float | None]:
     """Loss, accuracy of the head and retrieval accuracy of the validation photos.
 
     Raises:
@@ -41,7 +41,7 @@ def validation_figures(found: JudgedPhotos) -> dict[str, float]:
 
 def retrieval_accuracy(
     features: NDArray[np.float32], labels: NDArray[np.int64]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Top-1, top-3 and top-10 accuracy of each photo against the others.
 
     Args:
@@ -50,7 +50,7 @@ def retrieval_accuracy(
 
     Returns:
         "top_1", "top_3", "top_10": share of the photos with a second one of their class, of
-        which the first k others hold one; 0.0 where no class has two.
+        which the first k others hold one; None where no class has two.
 
     Raises:
         TrainingError: a feature is no finite number.
@@ -66,7 +66,7 @@ def retrieval_accuracy(
     _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     has_match = counts[codes] > 1
     if not has_match.any():
-        return {f"top_{k}": 0.0 for k in RETRIEVAL_KS}
+        return {f"top_{k}": None for k in RETRIEVAL_KS}
     ids = np.char.zfill(np.arange(len(labels)).astype(bytes), 12)
     gallery = VectorBlock(ids[has_direction], vectors[has_direction])
     rows = np.flatnonzero(has_match & has_direction)
@@ -76,7 +76,7 @@ def retrieval_accuracy(
     hits = np.concatenate(found)
     scores = score_queries(hits, np.maximum(hits.sum(axis=1), 1), RETRIEVAL_KS)
     figures = summarise(scores)
-    return {f"top_{k}": float(figures[f"top_{k}"] or 0.0) for k in RETRIEVAL_KS}
+    return {f"top_{k}": figures[f"top_{k}"] for k in RETRIEVAL_KS}
 
 
 def _hits(

@@ -188,8 +188,9 @@ def test_the_best_case_is_1_and_the_worst_is_0():
 
 
 @pytest.mark.parametrize("labels", [[], [3], [0, 1, 2]])
-def test_without_a_class_of_two_all_is_0(labels):
-    assert accuracy(np.ones((len(labels), 4)), labels) == (0.0, 0.0, 0.0)
+def test_without_a_class_of_two_nothing_is_defined(labels):
+    found = retrieval_accuracy(np.ones((len(labels), 4), np.float32), np.asarray(labels, np.int64))
+    assert found == {f"top_{k}": None for k in RETRIEVAL_KS}
 
 
 def test_features_of_any_size_have_a_direction():
