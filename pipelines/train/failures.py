@@ -77,7 +77,7 @@ def _told(failures: Iterable[BaseException]) -> RetrievalError | None:
     for failure in failures:
         for cause in _causes(failure):
             if isinstance(cause, RetrievalError) and not isinstance(cause, ray.exceptions.RayError):
-                return type(cause)(one_line(str(cause)))
+                return type(cause)(one_line(_own_text(cause)))
     return None
 
 
@@ -96,9 +96,14 @@ def _of_code(error: BaseException) -> RetrievalError:
     return TrainingError(f"Training cannot go on: {_described(cause)}. {advice} {_LOGS}")
 
 
+def _own_text(error: BaseException) -> str:
+    """What an error said before Ray Data told how often it was tried."""
+    return str(error).partition("\nFailed to apply UDF")[0]
+
+
 def _described(error: BaseException) -> str:
     """The kind of an error and all that it says, as one line without its last full stop."""
-    text = " ".join(str(error).split())
+    text = " ".join(_own_text(error).split())
     if len(text) > _MAX_CHARACTERS:
         return f"{type(error).__name__}: {text[:_MAX_CHARACTERS].rpartition(' ')[0]} ..."
     return f"{type(error).__name__}: {text}".rstrip(".: ")

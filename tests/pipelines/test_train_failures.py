@@ -103,6 +103,15 @@ def test_the_cause_counts_and_not_what_it_did_to_others():
     EndsAtOnce().after_exception(None, {0: broken, 1: ray.exceptions.RayActorError()})
 
 
+@pytest.mark.parametrize("kind", [PhotoLostError, ValueError])
+def test_what_ray_data_adds_to_a_message_is_left_out(kind):
+    error = kind("it is gone. Put it back.\nFailed to apply UDF transform after 1/1 attempts.")
+    with pytest.raises(RetrievalError) as caught:
+        EndsAtOnce().after_exception(None, {0: error})
+    assert "it is gone. Put it back" in str(caught.value)
+    assert "UDF" not in str(caught.value)
+
+
 def test_a_long_message_ends_between_words():
     with pytest.raises(TrainingError) as caught:
         EndsAtOnce().after_exception(None, {0: ValueError("word " * 1000)})
