@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from pipelines.progress import progress_line
 from retrieval.errors import ImageError, StorageError, UsageError
 from retrieval.evaluation import evaluate, read_photos
+from retrieval.fetching import fetch_photo
 from retrieval.rankings import Ranking, open_ranking, read_parts
 from retrieval.report import (
     Neighbour,
@@ -39,7 +40,6 @@ from retrieval.storage import (
     entry_at,
     first_line,
     open_input,
-    read_bytes,
     write_bytes,
 )
 
@@ -184,9 +184,12 @@ def _thumbnails(results: list[QueryResult], photos: Mapping[str, _Photos]) -> di
     def make(key: str) -> str | None:
         side = photos["queries" if key.startswith("q:") else "gallery"]
         uri = side.uris.get(key[2:])
+        content = fetch_photo(uri) if uri else None
+        if content is None or isinstance(content, ImageError):
+            return None
         try:
-            return uri and make_thumbnail(read_bytes(uri), size=size)
-        except (OSError, ImageError):
+            return make_thumbnail(content, size=size)
+        except ImageError:
             return None
 
     made: dict[str, str] = {}

@@ -22,7 +22,7 @@ from pipelines.metrics import tell_rejects
 from pipelines.opening import open_photos
 from pipelines.progress import announce, progress_line, status_line
 from pipelines.tally import Tally
-from retrieval.catalogue import LINK_OUTSIDE_BYTES, list_photos
+from retrieval.catalogue import LINK_OUTSIDE_BYTES, is_left_out, list_photos
 from retrieval.errors import StorageError, UsageError
 from retrieval.fetching import FETCH_AT_ONCE, fetch_photos
 from retrieval.images import FIRST_DECODER, Preprocessing
@@ -115,7 +115,7 @@ def presume_photos(photos: str, rule: str, *, follow_links: bool = False) -> Sca
     """
     photos = absolute_uri(photos)
     labelled, num_listed = _list_labelled(photos, rule, follow_links=follow_links)
-    there = labelled.filter(pc.not_equal(labelled["size_bytes"], LINK_OUTSIDE_BYTES))
+    there = labelled.filter(pc.greater_equal(labelled["size_bytes"], 0))
     found = there.append_column("content_sha256", there["uri"]).sort_by("image_id")
     return _scan(photos, rule, found, REJECT_SCHEMA.empty_table(), (labelled, num_listed))
 
@@ -171,7 +171,9 @@ def _folders(photos: str) -> set[str]:
     """Class folders, empty ones too; an object store has none that are empty."""
     if not is_local(photos):
         return set()
-    return {path.name for path in Path(photos).iterdir() if path.is_dir() and path.name[:1] != "."}
+    return {
+        path.name for path in Path(photos).iterdir() if path.is_dir() and not is_left_out(path.name)
+    }
 
 
 def _open_all(catalogue: pa.Table, preprocessing: Preprocessing, site: Site) -> pa.Table:

@@ -4,8 +4,9 @@ Every file counts, whatever its name: the content decides whether it is a photo,
 listed file ends up in the index or among the rejects and never disappears in between.
 A link that leads out of the gallery is listed and not followed, unless that is asked for: what
 lies there is nobody's to embed who can only make links.
-Left out are only hidden files and folders (".git", "._photo.jpg"), the litter that
-desktops leave (LITTER), and the contact sheet that `augment` puts beside the class folders.
+Left out are only hidden files and folders (".git", "._photo.jpg"), the litter that systems leave
+(LITTER), pipes, sockets and devices, and the contact sheet that `augment` puts beside the class
+folders.
 """
 
 from __future__ import annotations
@@ -17,17 +18,22 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from retrieval.errors import StorageError
-from retrieval.manifest import CATALOGUE_SCHEMA, read_manifest
+from retrieval.manifest import CATALOGUE_SCHEMA, MAX_TIME_US, read_manifest
 from retrieval.storage import (
+    LITTER,
     absolute_uri,
     as_utf8,
+    check_store_answers,
     file_exists,
     first_line,
+    is_litter,
     is_local,
+    is_utf8,
     join,
     leads_out,
     open_store,
@@ -39,6 +45,8 @@ __all__ = [
     "CONTACT_SHEET",
     "LINK_OUTSIDE_BYTES",
     "LITTER",
+    "NAME_NOT_UTF8_BYTES",
+    "is_left_out",
     "is_litter",
     "list_batches",
     "list_photos",
@@ -46,13 +54,14 @@ __all__ = [
 
 _BATCH_FILES = 64 * 1024
 
-LITTER = frozenset({"thumbs.db", "desktop.ini"})
 # Decodes like a photo and shows one under every technique, but is none. At the root alone and
 # with this name, since any other picture may be somebody's photo.
 CONTACT_SHEET = "augmentations.png"
 # The size of a link that leads out and is not followed. It tells whoever would fetch it, and to
 # follow it is a change of the file.
 LINK_OUTSIDE_BYTES = -1
+# Of a file whose name, or that of a folder above it, is not UTF-8: no text leads there.
+NAME_NOT_UTF8_BYTES = -2
 
 
 class ListedFile(NamedTuple):
@@ -77,7 +86,8 @@ def list_photos(gallery: str, *, follow_links: bool = False) -> pa.Table:
 
     Returns:
         A table of CATALOGUE_SCHEMA. `image_id` is the path relative to the gallery with
-        "/" between its parts; bytes of a name that are not UTF-8 are written as %XX.
+        "/" between its parts; bytes of a name that are not UTF-8 are written as %XX, and such a
+        file is one row of NAME_NOT_UTF8_BYTES.
 
     Raises:
         StorageError: the folder is missing, is no folder, cannot be listed, or holds no file.
@@ -115,12 +125,8 @@ def list_batches(gallery: str, *, follow_links: bool = False) -> Iterator[pa.Rec
         raise StorageError(f"{gallery}: no file found. A folder that holds photos is needed.")
 
 
-def is_litter(path: str) -> bool:
-    """Whether a file is what a desktop leaves in each folder that it shows, by its name."""
-    return path.rpartition("/")[2].lower() in {*LITTER, ".ds_store"}
-
-
-def _is_left_out(name: str) -> bool:
+def is_left_out(name: str) -> bool:
+    """Whether a file or folder with this name is no part of any gallery, and a folder no class."""
     return name.startswith(".") or name.lower() in LITTER
 
 
@@ -129,18 +135,22 @@ def _list_local(root: str, follow_links: bool) -> Iterator[ListedFile]:
         what = "a file, not a folder" if Path(root).exists() else "missing"
         raise StorageError(f"{root}: {what}. A folder that holds photos is needed.")
     real_root = os.path.realpath(root)
-    for image_id, entry in walk(root, _is_left_out, stays_inside=not follow_links):
+    for image_id, entry in walk(root, is_left_out, stays_inside=not follow_links):
         if not follow_links and leads_out(entry, real_root):
-            yield _not_followed(image_id, entry)
+            yield ListedFile(image_id, as_utf8(entry.path), LINK_OUTSIDE_BYTES, 0)
             continue
         status = _status(entry)
         if status and (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
-            modified_at = status.st_mtime_ns // 1000
-            yield ListedFile(as_utf8(image_id), as_utf8(entry.path), status.st_size, modified_at)
+            if not is_utf8(entry.path):
+                yield ListedFile(image_id, as_utf8(entry.path), NAME_NOT_UTF8_BYTES, 0)
+                continue
+            modified_at = _in_range(status.st_mtime_ns // 1000)
+            yield ListedFile(image_id, entry.path, status.st_size, modified_at)
 
 
-def _not_followed(image_id: str, entry: os.DirEntry[str]) -> ListedFile:
-    return ListedFile(as_utf8(image_id), as_utf8(entry.path), LINK_OUTSIDE_BYTES, 0)
+def _in_range(time_us: int) -> int:
+    """The time of a file, or 0, as of a store that keeps none: a broken clock wrote it."""
+    return time_us if abs(time_us) < MAX_TIME_US else 0
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
@@ -155,6 +165,7 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
 
 
 def _list_store(root: str) -> Iterator[ListedFile]:
+    check_store_answers(root)
     filesystem, path = open_store(root)
     path = path.rstrip("/")
     try:
@@ -164,10 +175,26 @@ def _list_store(root: str) -> Iterator[ListedFile]:
             f"{root}: cannot be listed ({first_line(error)}). "
             f"Check the address and the credentials of this machine."
         ) from error
-    for info in found:
+    files = [info for info in found if info.type == pafs.FileType.File]
+    twice = _twice([info.path for info in files])
+    for info in files:
         image_id = info.path[len(path) + 1 :]
-        if info.type != pafs.FileType.File or any(map(_is_left_out, image_id.split("/"))):
+        if any(map(is_left_out, image_id.split("/"))) or twice.get(info.path):
             continue
+        if info.path in twice:
+            twice[info.path] = True
         # A store without time stamps gives none; then size and content alone tell a change.
-        modified_at = (info.mtime_ns or 0) // 1000
+        modified_at = _in_range((info.mtime_ns or 0) // 1000)
         yield ListedFile(image_id, join(root, image_id), info.size, modified_at)
+
+
+def _twice(paths: list[str]) -> dict[str, bool]:
+    """The paths that stand there more than once, each with False.
+
+    Arrow takes the slash away from the end of a key, which makes another key's name of it. The key
+    without it comes first; one with it is a folder's mark, whatever it holds.
+    """
+    hashes = np.fromiter(map(hash, paths), np.int64, len(paths))
+    values, counts = np.unique(hashes, return_counts=True)
+    more = frozenset(values[counts > 1].tolist())
+    return {path: False for path in paths if hash(path) in more} if more else {}

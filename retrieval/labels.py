@@ -79,7 +79,7 @@ def check_labels(rule: str, num_unlabelled: int, num_photos: int, example: str) 
 
 def _folder(image_id: str) -> str | None:
     folder, slash, _ = image_id.partition("/")
-    return folder if slash else None
+    return (folder or None) if slash else None  # a key of a store may begin with a slash
 
 
 def _by_pattern(expression: str) -> Callable[[str], str | None]:

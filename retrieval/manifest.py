@@ -24,7 +24,7 @@ from retrieval.storage import (
     parquet_file,
 )
 
-__all__ = ["CATALOGUE_SCHEMA", "read_manifest"]
+__all__ = ["CATALOGUE_SCHEMA", "MAX_TIME_US", "read_manifest"]
 
 CATALOGUE_SCHEMA = pa.schema(
     [
@@ -34,6 +34,9 @@ CATALOGUE_SCHEMA = pa.schema(
         pa.field("modified_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
+# Beyond it a time counts as unknown: DuckDB, Arrow and 64 bits all hold the years to 148,000.
+MAX_TIME_US = 2**62
+_MOST = {"s": MAX_TIME_US // 10**6, "ms": MAX_TIME_US // 1000, "us": MAX_TIME_US}
 _BATCH_ROWS = 64 * 1024
 
 
@@ -89,19 +92,29 @@ def _checked(batch: pa.RecordBatch, folder: str, uri: str) -> pa.RecordBatch:
                 f"{uri}: credentials stand in the uri of {name!r}, and would get into the index "
                 f"and its logs. Name the photos without them; this machine needs its own."
             )
-    times = batch["modified_at"]
-    if pa.types.is_timestamp(times.type) and times.type.tz is None:
-        times = pc.assume_timezone(times, "UTC")
+    times = _times(batch["modified_at"])
     columns = [batch["image_id"], pa.array(addresses, pa.string()), batch["size_bytes"], times]
-    # Nothing may get lost but what a time has beyond microseconds.
     arrays = [
-        column.cast(field.type, safe=field.name != "modified_at")
-        for column, field in zip(columns, CATALOGUE_SCHEMA, strict=True)
+        column.cast(field.type) for column, field in zip(columns, CATALOGUE_SCHEMA, strict=True)
     ]
     checked = pa.record_batch(arrays, schema=CATALOGUE_SCHEMA)
     if checked.num_rows and pc.min(checked["size_bytes"]).as_py() < 0:
         raise IndexFormatError(f"{uri}: a negative size_bytes; the size of each photo is needed.")
     return checked
+
+
+def _times(times: pa.Array) -> pa.Array:
+    """In microseconds, what is finer cut off; 0 where 64 bits have no room for one."""
+    kind = CATALOGUE_SCHEMA.field("modified_at").type
+    if not pa.types.is_timestamp(times.type):
+        return times.cast(kind)
+    if times.type.tz is None:
+        times = pc.assume_timezone(times, "UTC")
+    if times.type.unit in _MOST:
+        numbers, most = times.cast(pa.int64()), _MOST[times.type.unit]
+        is_known = pc.and_(pc.less(numbers, most), pc.greater(numbers, -most))
+        times = pc.if_else(is_known, numbers, 0).cast(times.type)
+    return times.cast(kind, safe=False)
 
 
 def _absolute(address: str, folder: str) -> str:

@@ -48,16 +48,15 @@ from retrieval.augmentations.guard import Verdict
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST, SETTINGS
 from retrieval.augmentations.multiplying import Method, reduced_picture
 from retrieval.augmentations.recipes import load_recipe
-from retrieval.errors import RetrievalError, StorageError, UsageError
+from retrieval.errors import ImageError, RetrievalError, StorageError, UsageError
+from retrieval.fetching import fetch_photo
 from retrieval.format_version import FORMAT_VERSION
 from retrieval.images import check_decoder, newest_decoder
 from retrieval.ranges import COUNT, SEED, Range, check_settings
 from retrieval.storage import (
     absolute_uri,
     check_writable,
-    first_line,
     join,
-    read_bytes,
     remove_written,
     write_bytes,
 )
@@ -272,13 +271,12 @@ def _make(units: Sequence[pa.Table], augment: Augment, site: Site) -> None:
 def _write_sheet(output: str, photo: Mapping[str, Any], config: AugmentConfig, decoder: int) -> str:
     """The first photo of the first class under every technique."""
     uri = join(output, sheet_path(config.format))
-    try:
-        content = read_bytes(photo["uri"])
-    except OSError as error:
+    content = fetch_photo(photo["uri"])
+    if isinstance(content, ImageError):
         raise StorageError(
-            f"{photo['uri']}: could be read when this run began, but no more ({first_line(error)})."
+            f"{photo['uri']}: could be read when this run began, but no more ({content.message})."
             f" Put it back or remove it, and run the same command again: what is finished is kept."
-        ) from error
+        )
     picture = reduced_picture(content, config.size, decoder)
     write_bytes(uri, contact_sheet(picture, config.seed, photo["source_id"]))
     return uri

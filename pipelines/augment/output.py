@@ -21,7 +21,7 @@ import pyarrow as pa
 from pipelines.augment.worker import Part, encode_table, part_path, read_part
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST, SETTINGS
 from retrieval.augmentations.result_names import source_of
-from retrieval.catalogue import CONTACT_SHEET, LITTER
+from retrieval.catalogue import CONTACT_SHEET, is_left_out
 from retrieval.errors import StorageError, UsageError
 from retrieval.format_version import check_format_version
 from retrieval.storage import (
@@ -153,7 +153,7 @@ def _is_ours(path: str, copied: Collection[str]) -> bool:
 
 
 def _is_hidden(path: str) -> bool:
-    return any(name.startswith(".") or name.lower() in LITTER for name in path.split("/"))
+    return any(map(is_left_out, path.split("/")))
 
 
 def _file_sizes(output: str) -> dict[str, int]:

@@ -27,12 +27,12 @@ from pipelines.progress import progress_line
 from pipelines.scan import Scan
 from retrieval.augmentations.result_names import photo_of
 from retrieval.catalogue import list_photos
-from retrieval.errors import StorageError, UsageError
+from retrieval.errors import ImageError, StorageError, UsageError
 from retrieval.experiments import chance_accuracy, choose_queries
+from retrieval.fetching import fetch_photo
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.storage import (
     entries,
-    first_line,
     join,
     join_inside,
     read_bytes,
@@ -227,13 +227,12 @@ def _ids_in(folder: str) -> list[str]:
 
 
 def _copy(folder: str, row: dict[str, Any]) -> None:
-    try:
-        content = read_bytes(row["uri"])
-    except OSError as error:
+    content = fetch_photo(row["uri"])
+    if isinstance(content, ImageError):
         raise StorageError(
-            f"{row['uri']}: could be read when this run began, but no more ({first_line(error)}). "
+            f"{row['uri']}: could be read when this run began, but no more ({content.message}). "
             f"Put it back or remove it, and run the same command again."
-        ) from error
+        )
     if hashlib.sha256(content).hexdigest() != row["content_sha256"]:
         raise StorageError(
             f"{row['uri']}: has changed since this run began. Run the same command again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,10 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retrieval.errors import IndexFormatError, VacuumedError
+from retrieval.fetching import check_fetch
 from retrieval.images import Reason
 from retrieval.index.before_commit import check_not_overtaken
 from retrieval.index.columns import as_index_columns
-from retrieval.index.difference import LISTED_SCHEMA, Difference, open_difference
+from retrieval.index.difference import (
+    LISTED_SCHEMA,
+    TRIED_NOW_US,
+    Difference,
+    open_difference,
+)
 from retrieval.index.reading import DAMAGED_SHARD, read_whole_shard, strange_shard
 from retrieval.index.rejects import rejects_path
 from retrieval.index.schema import EmbeddingSpec, index_schema
@@ -35,8 +42,13 @@ __all__ = ["Comparison", "Night", "compare"]
 
 # Two seconds: the coarsest clock of a file system that is in use. See `Difference.add_stored`.
 _TICK_US = 2_000_000
-# What may be otherwise tomorrow though the file is the same.
+# What may be otherwise tomorrow though the file is the same, as with a store that was down.
 _PASSING = (Reason.MISSING, Reason.UNREADABLE)
+# What whoever fetches a file finds, before any decoder. Whether it is so still costs little to
+# try; of a link that is not followed, no time tells whether it has changed.
+_FETCHED = (*_PASSING, Reason.LINK_OUTSIDE, Reason.TOO_LARGE)
+_TRIED_AT_ONCE = 256
+_TRY_S = 60.0
 _READ_ROWS = 64 * 1024
 
 
@@ -50,7 +62,8 @@ class Night:
         shard_rows: Rows of a full shard.
         settled_us: When the gallery was last found to be as the index says; 0 if never.
         by_content: Trust neither size nor time of a photo.
-        retry_rejects: Try again what was refused; otherwise only what may be a passing fault.
+        retry_rejects: Try again what was refused; otherwise only what has changed since, or what
+            could not be fetched then and can be now.
         heal: Read every shard whole first; what damaged ones held counts as not embedded.
         recorded: What else the run's record is to say.
     """
@@ -205,5 +218,31 @@ def _add_refused(
     groups += [([receipt.rejects], receipt.listed_us) for receipt in receipts]
     for paths, settled_us in groups:
         rejects = read_rejects(uri, [path for path in paths if path])
-        lasting = pc.invert(pc.is_in(rejects["reason"], pa.array(list(_PASSING), pa.string())))
-        difference.add_refused(rejects.filter(lasting), settled_us - _TICK_US)
+        lasting = rejects.filter(pc.invert(_is_of(rejects, _PASSING)))
+        difference.add_refused(lasting, settled_us - _TICK_US)
+        difference.add_refused(
+            _still_refused(rejects.filter(_is_of(rejects, _FETCHED))), TRIED_NOW_US
+        )
+
+
+def _is_of(rejects: pa.Table, reasons: Sequence[Reason]) -> pa.ChunkedArray:
+    return pc.is_in(rejects["reason"], pa.array(list(reasons), pa.string()))
+
+
+def _still_refused(rejects: pa.Table) -> pa.Table:
+    """Those of the files that could not be fetched that still cannot, for the same reason.
+
+    Tried here, so that a night without a change starts no workers for them. Where one has come
+    back there is work for workers, who try the rest, as they do where this takes too long.
+    """
+    begun = time.monotonic()
+    num_same = 0
+    for start in range(0, rejects.num_rows, _TRIED_AT_ONCE):
+        rows = rejects.slice(start, _TRIED_AT_ONCE).to_pydict()
+        before = list(zip(rows["reason"], rows["message"], strict=True))
+        if check_fetch(rows["uri"], rows["size_bytes"]) != before:
+            break
+        num_same += len(before)
+        if time.monotonic() - begun > _TRY_S:
+            break
+    return rejects.slice(0, num_same)

@@ -5,7 +5,7 @@ the number of rows), and one pass of joins gives each listed photo one of these 
 
 same      its row stays: size and time are those of the row, or else its content is
 moved     another id's row that lost its place has the same content: its embedding is kept
-rejected  refused before, and not changed since
+rejected  refused before, and not changed since, or just found to be as it was
 new       to be embedded: unknown, or with another content
 
 Content is read only where size and time cannot tell: of a photo whose time has changed, of one
@@ -25,7 +25,7 @@ import pyarrow as pa
 from retrieval.errors import UsageError
 from retrieval.index.database import scratch_database
 
-__all__ = ["CARRIED_SCHEMA", "LISTED_SCHEMA", "Difference", "open_difference"]
+__all__ = ["CARRIED_SCHEMA", "LISTED_SCHEMA", "TRIED_NOW_US", "Difference", "open_difference"]
 
 LISTED_SCHEMA = pa.schema(
     [
@@ -45,6 +45,8 @@ _STORED_SCHEMA = pa.schema(
         pa.field("row", pa.int64(), nullable=False),
     ]
 )
+# See `Difference.add_refused`.
+TRIED_NOW_US = 2**63 - 1
 
 _TABLES = """
 CREATE TABLE listed (
@@ -83,10 +85,12 @@ SELECT
                       OR chosen.modified_at <> listed.modified_at
                       OR listed.modified_at >= chosen.settled_before
                  THEN 'doubtful' ELSE 'same' END
-        WHEN chosen.image_id IS NULL AND NOT $by_content AND listed.modified_at <> 0
+        WHEN chosen.image_id IS NULL
              AND turned_away.size_bytes = listed.size_bytes
              AND turned_away.modified_at = listed.modified_at
-             AND listed.modified_at < turned_away.settled_before
+             AND ((turned_away.settled_before = $tried_now AND turned_away.uri = listed.uri)
+                  OR (NOT $by_content AND listed.modified_at <> 0
+                      AND listed.modified_at < turned_away.settled_before))
         THEN 'rejected'
         ELSE 'new' END AS state
 FROM listed LEFT JOIN chosen USING (image_id) LEFT JOIN turned_away USING (image_id);
@@ -168,7 +172,13 @@ class Difference:
         )
 
     def add_refused(self, rejects: pa.Table, settled_us: int) -> None:
-        """Photos that were refused: rows of INDEX_REJECT_SCHEMA."""
+        """Photos that were refused.
+
+        Args:
+            rejects: Rows of INDEX_REJECT_SCHEMA.
+            settled_us: As of `add_stored`; TRIED_NOW_US of those that were tried again just now,
+                by their address, and refused for the same reason.
+        """
         self._insert(
             "refused",
             rejects.schema,
@@ -187,6 +197,7 @@ class Difference:
         """
         self._database.execute(_CHOOSE)
         judge = _JUDGE.replace("$by_content", str(by_content).upper())
+        judge = judge.replace("$tried_now", str(TRIED_NOW_US))
         self._database.execute(judge)
         return self._database.sql(_DOUBTFUL).to_arrow_table()
 

@@ -8,11 +8,20 @@ A file is written whole: on a local disk to a temporary name, synced and renamed
 object store by one upload, which is atomic there. So a reader never sees half a file.
 """
 
-from retrieval.storage.addresses import absolute_uri, as_utf8, is_local, join, join_inside
+from retrieval.storage.addresses import (
+    absolute_uri,
+    as_utf8,
+    check_utf8,
+    is_local,
+    is_utf8,
+    join,
+    join_inside,
+)
 from retrieval.storage.answers import is_no_answer, not_read
 from retrieval.storage.clients import delta_options, first_line, open_store
 from retrieval.storage.files import (
     DAMAGED_PARQUET,
+    FileTooLargeError,
     check_writable,
     file_exists,
     file_stamp,
@@ -36,18 +45,24 @@ from retrieval.storage.listing import (
     list_files,
     walk,
 )
+from retrieval.storage.litter import LITTER, is_litter
 from retrieval.storage.parquet import parquet_file, parquet_table
 from retrieval.storage.places import check_apart, is_same_place
 from retrieval.storage.removal import is_path_below, remove_written
+from retrieval.storage.trial import check_store_answers
 
 __all__ = [
     "DAMAGED_PARQUET",
     "LISTING_BYTES",
+    "LITTER",
     "Entry",
+    "FileTooLargeError",
     "JsonObject",
     "absolute_uri",
     "as_utf8",
     "check_apart",
+    "check_store_answers",
+    "check_utf8",
     "check_writable",
     "delta_options",
     "entries",
@@ -57,10 +72,12 @@ __all__ = [
     "file_stamp",
     "first_line",
     "first_stranger",
+    "is_litter",
     "is_local",
     "is_no_answer",
     "is_path_below",
     "is_same_place",
+    "is_utf8",
     "join",
     "join_inside",
     "leads_out",

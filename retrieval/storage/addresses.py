@@ -7,7 +7,16 @@ from pathlib import Path
 from retrieval.errors import UsageError
 from retrieval.secrets import holds_secret
 
-__all__ = ["absolute_uri", "as_utf8", "check_no_secret", "is_local", "join", "join_inside"]
+__all__ = [
+    "absolute_uri",
+    "as_utf8",
+    "check_no_secret",
+    "check_utf8",
+    "is_local",
+    "is_utf8",
+    "join",
+    "join_inside",
+]
 
 
 def is_local(uri: str) -> bool:
@@ -26,17 +35,40 @@ def absolute_uri(uri: str) -> str:
         An absolute local path without trailing slash, or the address without one.
 
     Raises:
-        UsageError: it is empty, names no bucket, or holds credentials.
+        UsageError: it is empty, names no bucket, holds credentials, or is not UTF-8, which
+            neither a table nor a report can hold; a name of the current folder may be what is not.
     """
     if not uri.strip():
         raise UsageError("An empty path was given; a folder, file or s3:// address is needed.")
     if not is_local(uri):
         check_no_secret(uri)
+        check_utf8(uri)
         if not uri.partition("://")[2].partition("/")[0]:
             raise UsageError(f"{uri}: names no bucket; scheme://bucket/key is needed.")
         return uri.rstrip("/")
     local = uri.removeprefix("file://")
-    return str(Path(local).expanduser().absolute())
+    path = str(Path(local).expanduser().absolute())
+    check_utf8(path)
+    return path
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a name of a file, or an argument, holds nothing but UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_utf8(text: str) -> None:
+    """Refuse a path or another setting that is not UTF-8: UsageError."""
+    if not is_utf8(text):
+        shown = as_utf8(text).encode(errors="backslashreplace").decode()
+        raise UsageError(
+            f"{shown}: is not UTF-8, so it fits no table and no report (its other bytes are shown "
+            f"as %XX). Rename it, or write it in UTF-8."
+        )
 
 
 def check_no_secret(uri: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import stat
@@ -11,7 +12,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -19,10 +19,12 @@ import pyarrow.fs as pafs
 from retrieval.errors import StorageError
 from retrieval.storage.addresses import absolute_uri, is_local, join
 from retrieval.storage.clients import first_line, open_store, pauses_s
+from retrieval.storage.trial import check_store_answers
 
 __all__ = [
     "CHECK_ADDRESS",
     "DAMAGED_PARQUET",
+    "FileTooLargeError",
     "check_writable",
     "file_exists",
     "file_stamp",
@@ -55,39 +57,55 @@ def read_bytes(uri: str) -> bytes:
     """
     if is_local(uri):
         with _open_plain(uri) as file:
-            return file.read()
+            return file.readall()
     with open_input(uri) as source:
         return source.read()
 
 
+class FileTooLargeError(ValueError):
+    """A file that is larger than whoever reads it takes."""
+
+
 def read_bounded(uri: str, max_bytes: int) -> bytes:
-    """`read_bytes` of a file of at most `max_bytes`; of a larger one nothing is read.
+    """`read_bytes` of a file whose address others have chosen, of at most `max_bytes`.
+
+    Never waits for whoever writes into a pipe, and reads no more than the bound of a file that
+    grows, or that tells no size, as those of /proc; of one that tells a larger size, nothing.
 
     Raises:
-        OSError: as `read_bytes`; or it is no plain file: /dev/zero has no end, and a pipe nothing
-            to give.
-        ValueError: it is larger.
+        OSError: as `read_bytes`.
+        FileTooLargeError: it is larger.
+        StorageError, ValueError, ArrowException: the address is none, or none that can be read.
     """
+    check_store_answers(uri)
     if not is_local(uri):
         with open_input(uri) as source:
             _check_size(source.size(), max_bytes)
             return source.read(source.size())
     with _open_plain(uri) as file:
-        _check_size(os.fstat(file.fileno()).st_size, max_bytes)
-        data = file.read(max_bytes + 1)  # it may grow meanwhile
-    _check_size(len(data), max_bytes)
-    return data
+        size_bytes = os.fstat(file.fileno()).st_size
+        _check_size(size_bytes, max_bytes)
+        parts = [file.read(size_bytes + 1)]
+        num_read = len(parts[0])
+        while part := file.read(_SMALL_BYTES):
+            parts.append(part)
+            num_read += len(part)
+            _check_size(num_read, max_bytes)
+        _check_size(num_read, max_bytes)
+        return b"".join(parts)
 
 
-def _check_size(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise ValueError(f"more than {max_bytes} bytes")
+def _check_size(size_bytes: int, max_bytes: int) -> None:
+    if size_bytes > max_bytes:
+        raise FileTooLargeError(f"more than {max_bytes} bytes")
 
 
-def _open_plain(uri: str) -> BinaryIO:
+def _open_plain(uri: str) -> io.FileIO:
     """A local file; OSError for what is none, such as a pipe or a device."""
+    path = absolute_uri(uri)
+    _check_plain(os.stat(path))  # noqa: PTH116 - before it is opened: that winds back a tape
     # Without waiting for whoever holds the other end of a pipe.
-    file = open(absolute_uri(uri), "rb", opener=_without_waiting)  # noqa: SIM115
+    file = io.FileIO(path, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
     try:
         _check_plain(os.fstat(file.fileno()))
     except OSError:
@@ -104,15 +122,11 @@ def _stat(path: str) -> os.stat_result | None:
         return None
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 def _check_plain(found: os.stat_result) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(found.st_mode):
-        raise OSError("it is no plain file")
+        raise OSError("it is no plain file, but a pipe, a socket or a device")
 
 
 def read_buffer(uri: str) -> pa.Buffer:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pyarrow.fs as pafs
 
 from retrieval.errors import StorageError
-from retrieval.storage.addresses import absolute_uri, as_utf8, is_local, join
+from retrieval.storage.addresses import absolute_uri, as_utf8, is_local, is_utf8, join
 from retrieval.storage.clients import open_store
 from retrieval.storage.files import CHECK_ADDRESS, file_exists, storage_error
+from retrieval.storage.litter import is_litter
 
 __all__ = [
     "Entry",
@@ -33,7 +34,8 @@ _CHECK_FOLDER = "Its files would be taken for deleted; allow reading it, or move
 def list_files(folder: str) -> list[str]:
     """URIs of the files directly and deeper inside a folder, sorted; hidden ones left out.
 
-    Hidden is what pyarrow, Spark and DuckDB skip too: a name that begins with "." or "_".
+    Hidden is what pyarrow, Spark and DuckDB skip too, a name that begins with "." or "_", and
+    litter.
 
     Raises:
         StorageError: a folder cannot be listed. One that is missing holds no file.
@@ -43,7 +45,7 @@ def list_files(folder: str) -> list[str]:
         if not Path(root).is_dir():
             return []
         entries = walk(root, _is_hidden)
-        return sorted(join(folder, as_utf8(path)) for path, at in entries if Path(at).is_file())
+        return sorted(join(folder, path) for path, at in entries if Path(at).is_file())
     filesystem, path = open_store(folder)
     selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
     with storage_error(folder, "listed", CHECK_ADDRESS):
@@ -54,13 +56,16 @@ def list_files(folder: str) -> list[str]:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "_"))
+    return name.startswith((".", "_")) or is_litter(name)
 
 
 def walk(
     root: str, is_left_out: Callable[[str], bool], *, stays_inside: bool = False
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """All that lies in a local folder and is no folder: path inside it, and entry.
+    """All that lies in a local folder and is no folder: path inside it, in UTF-8, and entry.
+
+    Bytes of a name that are not UTF-8 are written as %XX; where another name is that text, its
+    percent signs as %25. So each has a path of its own.
 
     Links are followed; a folder that contains itself through a link is entered once. Not by
     pyarrow: that fails on a name that is not UTF-8 and follows such a link forty levels deep.
@@ -80,11 +85,24 @@ def walk(
         folder, prefix, parents = pending.pop()
         with storage_error(as_utf8(folder), "listed", _CHECK_FOLDER), os.scandir(folder) as scan:
             entries = [entry for entry in scan if not is_left_out(entry.name)]
-        for entry in entries:
+        for name, entry in _named(entries):
             if not _is_folder(entry) or (stays_inside and leads_out(entry, real_root)):
-                yield prefix + entry.name, entry
+                yield prefix + name, entry
             elif (real := os.path.realpath(entry)) not in parents:
-                pending.append((entry.path, f"{prefix}{entry.name}/", parents | {real}))
+                pending.append((entry.path, f"{prefix}{name}/", parents | {real}))
+
+
+def _named(entries: list[os.DirEntry[str]]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """The entries of one folder with names in UTF-8, none of them twice."""
+    others = [entry for entry in entries if not is_utf8(entry.name)]
+    yield from ((entry.name, entry) for entry in entries if not others or is_utf8(entry.name))
+    taken = {entry.name for entry in entries} if others else set()
+    for entry in sorted(others, key=lambda entry: entry.name):
+        name = as_utf8(entry.name)
+        while name in taken:
+            name = name.replace("%", "%25")
+        taken.add(name)
+        yield name, entry
 
 
 @dataclass(frozen=True)
@@ -105,6 +123,8 @@ class Entry:
 def entries(folder: str) -> Iterator[Entry]:
     """All that lies below a folder, hidden or not, no link followed; nothing of a missing one.
 
+    Folders of LITTER are passed over with all that they hold: no job has written them, and
+    "lost+found" cannot be listed.
     The folder itself may be a link. A folder comes before what lies in it; names of one folder
     come in their order. Bytes of a name that are not UTF-8 are written as %XX.
 
@@ -124,7 +144,8 @@ def entries(folder: str) -> Iterator[Entry]:
             storage_error(as_utf8(where), "listed", "Allow reading it."),
             os.scandir(where) as scan,
         ):
-            found = sorted(scan, key=lambda entry: entry.name)
+            found = [entry for entry in scan if not (is_litter(entry.name) and _is_folder(entry))]
+            found.sort(key=lambda entry: entry.name)
         for entry in found:
             kind = _kind(entry)
             yield Entry(as_utf8(prefix + entry.name), kind, _size(entry) if kind == "file" else 0)
@@ -155,6 +176,8 @@ def _store_entries(folder: str) -> Iterator[Entry]:
     start = len(path.rstrip("/")) + 1
     for info in sorted(infos, key=lambda info: info.path):
         is_file = info.type == pafs.FileType.File
+        if is_litter(info.path[start:].rpartition("/")[0] if is_file else info.path[start:]):
+            continue
         yield Entry(info.path[start:], "file" if is_file else "folder", info.size or 0)
 
 

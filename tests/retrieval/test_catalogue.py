@@ -13,8 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipelines.scan import _folders
 from retrieval.catalogue import CATALOGUE_SCHEMA, list_photos
-from retrieval.errors import StorageError
+from retrieval.errors import StorageError, UsageError
+from retrieval.fetching import fetch_photos
+from retrieval.storage import entries, list_files
 
 
 def line(text):
@@ -68,6 +71,43 @@ def test_hidden_files_and_the_litter_of_desktops_are_left_out(tmp_path):
     fill(tmp_path, "Thumbs.db", "a/desktop.ini", "a/THUMBS.DB", "Desktop.ini/1.jpg")
     fill(tmp_path, "_a/_1.jpg", "thumbs.db.jpg", "a.hidden")
     assert ids(tmp_path) == ["_a/_1.jpg", "a.hidden", "thumbs.db.jpg"]
+
+
+LITTER_FOLDERS = [
+    "lost+found", "@eaDir", "@EADIR", "#recycle", "#snapshot", "$RECYCLE.BIN", "$Recycle.Bin",
+    "System Volume Information", ".Trash-1000", ".Trashes", "__MACOSX", "@Recently-Snapshot",
+    "@Recycle", "@tmp", "~snapshot", "Network Trash Folder",
+]  # fmt: skip
+LITTER_FILES = ["Thumbs.db", "ehthumbs.db", "desktop.ini", ".DS_Store", "Icon\r", "._1.jpg"]
+
+
+@pytest.mark.parametrize("where", ["", "a/", "a/b/"])
+def test_what_disks_nas_and_systems_leave_is_no_photo_and_no_class(tmp_path, where):
+    fill(tmp_path, "a/b/1.jpg", *(f"{where}{name}/x/1.jpg" for name in LITTER_FOLDERS))
+    fill(tmp_path, *(f"{where}{name}" for name in LITTER_FILES))
+    near = ["eaDir/1.jpg", "recycle/1.jpg", "lost+found.jpg", "lost/found/1.jpg", "#1.jpg", "@a/1"]
+    fill(tmp_path, *near)
+    assert ids(tmp_path) == sorted(["a/b/1.jpg", *near])
+    classes = {"a", "eaDir", "recycle", "lost", "@a"}
+    assert _folders(str(tmp_path)) == classes
+
+
+def test_litter_that_may_not_be_listed_is_not_even_tried(tmp_path, monkeypatch):
+    """As lost+found of a mounted disk, which is root's; permissions do not bind root."""
+    fill(tmp_path, "a.jpg", *(f"{name}/x" for name in LITTER_FOLDERS))
+    scandir = os.scandir
+
+    def only_what_is_ours(folder):
+        if os.path.basename(folder) in LITTER_FOLDERS:  # noqa: PTH119
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", only_what_is_ours)
+    assert ids(tmp_path) == ["a.jpg"]
+    assert list_files(str(tmp_path)) == [f"{tmp_path}/a.jpg"]  # a folder of vectors, an index
+    for name in (".Trash-1000", ".Trashes"):  # hidden ones may be a job's own, as .augmented is
+        (tmp_path / name).rename(tmp_path.with_name(f"{tmp_path.name}{name}"))
+    assert [entry.path for entry in entries(str(tmp_path))] == ["a.jpg"]
 
 
 def test_the_contact_sheet_of_augment_is_no_photo_but_only_at_the_root(tmp_path):
@@ -132,6 +172,42 @@ def test_bytes_of_a_name_that_are_not_utf_8_are_written_as_percent(tmp_path):
     assert photos["uri"].to_pylist() == [f"{tmp_path}/caf%E9/%FF%80é.jpg"]
 
 
+def test_names_that_are_not_utf_8_are_rows_of_their_own_and_told_from_those_that_are(tmp_path):
+    """The text of one may be the name of another, which is a good photo."""
+    names = [b"\xfc.jpg", b"%FC.jpg", b"%25FC.jpg", b"\xfc%FC.jpg", b"%FC\xfc.jpg"]
+    for folder in (b"d\xfc", b"d%FC"):
+        (tmp_path / os.fsdecode(folder)).mkdir()
+        for name in names:
+            (tmp_path / os.fsdecode(folder) / os.fsdecode(name)).write_bytes(name)
+    photos = list_photos(str(tmp_path))
+    found = photos["image_id"].to_pylist()
+    assert len(found) == len(set(found)) == 10
+    rows = {row["image_id"]: row for row in photos.to_pylist()}
+    good = {name for name, row in rows.items() if row["size_bytes"] >= 0}
+    assert good == {"d%FC/%FC.jpg", "d%FC/%25FC.jpg"}
+    contents = fetch_photos(photos["uri"].to_pylist(), photos["size_bytes"].to_pylist())
+    for name, content in zip(found, contents, strict=True):
+        if name in good:
+            assert content == name.encode()[5:]  # its own, and not that of another
+        else:
+            assert content.reason == "missing"
+            assert content.message == "a name that is not UTF-8, so no address; rename it"
+
+
+@pytest.mark.parametrize("name", [b"fotos_m\xfcnchen", "\ud800".encode(errors="surrogatepass")])
+@pytest.mark.parametrize("door", ["argument", "current folder", "file://"])
+def test_a_gallery_whose_own_path_is_not_utf_8_is_told_in_a_line(tmp_path, monkeypatch, name, door):
+    gallery = tmp_path / os.fsdecode(name)
+    fill(gallery, "a/1.jpg")
+    if door == "current folder":
+        monkeypatch.chdir(gallery)
+    given = {"argument": str(gallery), "current folder": "a", "file://": f"file://{gallery}"}[door]
+    with pytest.raises(UsageError, match=r"%[0-9A-F]{2}.*: is not UTF-8, .*Rename it") as caught:
+        list_photos(given)
+    str(caught.value).encode()
+    assert "\n" not in str(caught.value)
+
+
 def test_a_file_that_goes_while_the_folder_is_listed_is_left_out(tmp_path, monkeypatch):
     fill(tmp_path, "a.jpg", "b.jpg")
     scandir = os.scandir
@@ -161,6 +237,17 @@ def test_a_time_beyond_the_calendar_stops_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("retrieval.catalogue._status", lambda entry: wrong)
     times = list_photos(str(tmp_path))["modified_at"].cast(pa.int64())
     assert times.to_pylist() == [seconds * 10**6]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_time_beyond_64_bits_counts_as_unknown(tmp_path, monkeypatch, sign):
+    """As broken clients leave on network file systems; ext4 cannot hold one."""
+    fill(tmp_path, "a.jpg")
+    for seconds, known in [(9_404_303_000_000, 0), (10**19, 0), (253_402_300_800, 1)]:
+        wrong = os.stat_result((0o100644, *[0] * 9), {"st_mtime_ns": sign * seconds * 10**9})
+        monkeypatch.setattr("retrieval.catalogue._status", lambda entry, wrong=wrong: wrong)
+        times = list_photos(str(tmp_path))["modified_at"].cast(pa.int64())
+        assert times.to_pylist() == [known * sign * seconds * 10**6]
 
 
 @pytest.mark.parametrize(
@@ -218,6 +305,7 @@ def test_a_random_tree_is_listed_as_os_walk_sees_it(tmp_path, seed):
 def test_a_bucket_is_listed_like_a_folder(s3):
     client, bucket = boto3.client("s3"), s3.removeprefix("s3://")
     names = ["a b#?%20é.jpg", "b/1.jpg", "b/2/3", ".git/x", "b/.y", "b/Thumbs.db"]
+    names += ["lost+found/1", "b/@eaDir/1.jpg", "#recycle/1.jpg", "$RECYCLE.BIN/1.jpg"]
     for name in names:
         client.put_object(Bucket=bucket, Key=f"catalogue/{name}", Body=name.encode())
     client.put_object(Bucket=bucket, Key="catalogue-2/other.jpg", Body=b"x")

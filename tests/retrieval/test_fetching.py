@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
+import subprocess
 import threading
 import time
 
+import boto3
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from retrieval import fetching
+from retrieval.catalogue import list_photos
 from retrieval.errors import ImageError
 from retrieval.fetching import FETCH_AT_ONCE, fetch_photos, open_photo
 from retrieval.images import MAX_FILE_BYTES, Preprocessing, Reason, decode_image
+from retrieval.labels import assign_labels
+from retrieval.storage import files, trial
 from tests.retrieval.photos import encode, noise, png
 
 SMALL = Preprocessing(size=8)
@@ -80,6 +88,154 @@ def test_an_error_that_is_none_of_a_file_is_raised(monkeypatch):
     monkeypatch.setattr(fetching, "read_bytes", broken)
     with pytest.raises(RuntimeError, match="on fire"):
         list(fetch_photos(["x"], [1]))
+
+
+def test_what_is_no_regular_file_is_refused_at_once_and_never_opened(tmp_path):
+    """A pipe would be waited for, and a device read without end."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "socket"))
+        bad = [*(str(tmp_path / name) for name in ("pipe", "link", "socket"))]
+        bad += ["/dev/zero", "/dev/tty", "/dev/null", "file:///dev/zero"]
+        found = fetch_photos(bad, [1] * len(bad))
+    expected = (Reason.UNREADABLE, "it is no plain file, but a pipe, a socket or a device")
+    assert [(error.reason, error.message) for error in found] == [expected] * len(bad)
+
+
+@pytest.mark.parametrize("listed_bytes", [0, 5, 2**20])
+@pytest.mark.parametrize("size_bytes", [999, 1000, 1001, 5000])
+def test_no_more_is_read_than_a_photo_may_have_whatever_was_listed(
+    tmp_path, monkeypatch, listed_bytes, size_bytes
+):
+    monkeypatch.setattr(fetching, "MAX_FILE_BYTES", 1000)
+    uris, _ = write(tmp_path, bytes(size_bytes))
+    (found,) = fetch_photos(uris, [listed_bytes])
+    if size_bytes > 1000 or listed_bytes > 1000:
+        assert found.reason == Reason.TOO_LARGE
+        assert found.message.endswith("1000 at most") or found.message == "1000 bytes at most"
+    else:
+        assert found == bytes(size_bytes)
+
+
+def test_a_file_that_grows_while_it_is_read_or_tells_no_size_is_read_up_to_the_limit(
+    tmp_path, monkeypatch
+):
+    uris, _ = write(tmp_path, b"x" * 10)
+    fstat, read_bytes = os.fstat, []
+
+    def told_before_it_grew(file):
+        return os.stat_result([*fstat(file)[:6], 0, *fstat(file)[7:10]])
+
+    def endless(file, most):
+        read_bytes.append(most)
+        return b"x" * min(most, 400)
+
+    monkeypatch.setattr(os, "fstat", told_before_it_grew)
+    assert fetch_photos(uris, [0]) == [b"x" * 10]
+    monkeypatch.setattr(fetching, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(os, "read", endless)
+    (found,) = fetch_photos(uris, [0])
+    assert (found.reason, found.message) == (Reason.TOO_LARGE, "1000 bytes at most")
+    assert len(read_bytes) == 4
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("https://example.org/1.jpg", "https://example.org/1.jpg: no file system for it"),
+        ("ftp://example.org/1.jpg", "ftp://example.org/1.jpg: no file system for it"),
+        ("HTTPS://example.org/1.jpg", "HTTPS://example.org/1.jpg: no file system for it"),
+        ("nonsense://", "nonsense://: no file system for it"),
+        ("://", "://: no file system for it"),
+        ("hdfs://host/1.jpg", "hdfs://host/1.jpg: the store cannot be reached"),
+        ("/photos/a\0b.jpg", "embedded null byte"),
+        ("s3:///k.jpg", "Path cannot start with a separator"),
+        ("s3://BAD BUCKET\0/k.jpg", ""),
+        ("gs:///k.jpg", ""),
+        ("/" + "a" * 300, "File name too long"),
+        ("/" + "a/" * 5000, "File name too long"),
+        ("s3://bucket:secret@x/k", "s3://***: credentials stand in this address"),
+        ("/photos/\udcfc.jpg", "/photos/%FC.jpg: is not UTF-8"),
+        ("/photos/\ud800.jpg", "/photos/\\ud800.jpg: is not UTF-8"),
+    ],
+)
+def test_an_address_that_nothing_can_read_costs_its_photo_alone(tmp_path, uri, message):
+    uris, sizes = write(tmp_path, b"good")
+    bad, good = fetch_photos([uri, *uris], [1, *sizes])
+    assert good == b"good"
+    assert bad.reason == Reason.UNREADABLE
+    assert bad.message.startswith(message)
+    assert bad.message.isprintable()
+    assert "secret" not in bad.message
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [
+        ("import os; os.abort()", "ends its process (exit code -6), as without credentials"),
+        ("import time; time.sleep(60)", "gives no answer in 1 s"),
+        ("raise SystemExit(0)", None),
+    ],
+)
+def test_a_store_whose_client_ends_or_stops_its_process_costs_rejects(
+    tmp_path, monkeypatch, program, problem
+):
+    """As Arrow's client of Azure does without credentials; one trial a container."""
+    monkeypatch.setattr(trial, "_TRIAL", program)
+    monkeypatch.setattr(trial, "_TRIAL_S", 1.0)
+    monkeypatch.setattr(trial, "_tried", {})
+    monkeypatch.setattr(files, "open_input", lambda uri: pa.BufferReader(uri.encode()))
+    trials, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *a, **b: trials.append(a) or run(*a, **b))
+    uris = [f"abfs://container@account/{name}" for name in "ab"]
+    found = fetch_photos([*uris, "abfs://other@account/c"], [1] * 3)
+    assert len(trials) == 2
+    if problem is None:
+        assert found[:2] == [uri.encode() for uri in uris]
+        return
+    assert [(error.reason, error.message) for error in found[:2]] == [
+        (Reason.UNREADABLE, f"{uri}: the client of abfs:// {problem}.") for uri in uris
+    ]
+
+
+ODD_KEYS = [
+    "a//b.jpg", "/lead.jpg", "a/b//", "x/", "p%2Fq.jpg", "%zz", "%00", "ü.jpg", "e\u0301.jpg",
+    "back\\slash.jpg", "q?x=1.jpg", "h#h.jpg", "c\x01.jpg", " sp .jpg", "u\u202e.jpg", "a+b", "*",
+]  # fmt: skip
+
+
+def test_a_key_with_an_odd_name_costs_one_reject_at_most(s3):
+    client, bucket = boto3.client("s3"), s3.removeprefix("s3://")
+    for key in ["good.jpg", *ODD_KEYS]:
+        client.put_object(Bucket=bucket, Key=f"odd/{key}", Body=key.encode())
+    photos = list_photos(f"{s3}/odd")
+    ids = photos["image_id"].to_pylist()
+    assert len(set(ids)) == len(ids) == 1 + len(ODD_KEYS)
+    found = fetch_photos(photos["uri"].to_pylist(), photos["size_bytes"].to_pylist())
+    bad = {}
+    for image_id, content in zip(ids, found, strict=True):
+        if isinstance(content, ImageError):
+            bad[image_id] = content.reason
+        else:
+            assert content == image_id.encode()
+    expected = {"a//b.jpg", "/lead.jpg", "a/b", "x"}
+    assert bad.keys() == expected
+    assert set(bad.values()) <= {Reason.UNREADABLE, Reason.MISSING}
+    assert assign_labels(["/lead.jpg", "a//b.jpg"], "folder").to_pylist() == [None, "a"]
+
+
+def test_a_key_that_is_a_folder_s_too_is_no_second_photo_of_its_name(s3):
+    """Arrow takes the slash at its end away."""
+    client, bucket = boto3.client("s3"), s3.removeprefix("s3://")
+    for key in ["x", "x/", "x//", "y/", "y//", "z//", "z/1.jpg"]:
+        client.put_object(Bucket=bucket, Key=f"twice/{key}", Body=key.encode())
+    photos = list_photos(f"{s3}/twice")
+    ids = photos["image_id"].to_pylist()
+    assert len(set(ids)) == len(ids)
+    found = fetch_photos(photos["uri"].to_pylist(), photos["size_bytes"].to_pylist())
+    good = [name for name, content in zip(ids, found, strict=True) if isinstance(content, bytes)]
+    assert good == ["x", "z/1.jpg"]
 
 
 def test_no_files_give_nothing():

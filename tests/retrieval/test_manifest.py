@@ -238,3 +238,16 @@ def test_many_photos_come_in_parts(manifest):
     table = pa.Table.from_batches(parts)
     assert table["size_bytes"].to_pylist() == list(range(num_photos))
     assert table["image_id"].to_pylist() == list(map(str, range(num_photos)))
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "+02:00"])
+def test_a_time_that_has_no_room_in_64_bits_counts_as_unknown(manifest, unit, zone):
+    beyond = [2**63 - 1, -(2**63) + 1]
+    times = pa.array([*beyond, 1], pa.int64()).cast(pa.timestamp(unit, zone))
+    three = {"image_id": ["a", "b", "c"], "uri": ["a", "b", "c"], "size_bytes": [1, 1, 1]}
+    uri = manifest(**{name: pa.array(column) for name, column in three.items()}, modified_at=times)
+    found = list_photos(uri)["modified_at"].cast(pa.int64()).to_pylist()
+    in_range = [(2**63 - 1) // 1000, -((2**63 - 1) // 1000)]  # of nanoseconds: the year 2262
+    assert found[:2] == (in_range if unit == "ns" else [0, 0])
+    assert found[2] == {"ms": 1000, "us": 1, "ns": 0}[unit]
