@@ -30,7 +30,7 @@ from retrieval.index.schema import REJECT_SCHEMA
 from retrieval.labels import assign_labels
 from retrieval.storage import absolute_uri, is_local
 
-__all__ = ["Scan", "presume_photos", "scan_photos"]
+__all__ = ["Scan", "list_labelled", "presume_photos", "scan_photos"]
 
 _BLOCK_ROWS = 256  # photos of one task; only hashes come back, so memory does not bound it
 # As `retrieval.model_folder` calls them, which loads torch.
@@ -69,7 +69,7 @@ def scan_photos(
     size: int,
     site: Site,
     decoder: int = FIRST_DECODER,
-    follow_links: bool = False,
+    listed: tuple[pa.Table, int] | None = None,
 ) -> Scan:
     """List a folder of labelled photos and open each of them once. Needs a connected Ray.
 
@@ -79,14 +79,14 @@ def scan_photos(
         size: Side in pixels at which the job will decode: a JPEG is read at a reduced scale.
         site: Where the job runs.
         decoder: By which the job will decode.
-        follow_links: Whether links out of the folder are followed.
+        listed: Of `list_labelled`, where it has been listed already.
 
     Raises:
         StorageError: the folder cannot be listed, or no labelled file is a readable photo.
         UsageError: the rule labels no photo.
     """
     photos = absolute_uri(photos)
-    labelled, num_listed = _list_labelled(photos, rule, follow_links=follow_links)
+    labelled, num_listed = listed or list_labelled(photos, rule)
     opened = _open_all(labelled, Preprocessing(size=size, decoder=decoder), site).sort_by(
         "image_id"
     )
@@ -114,7 +114,7 @@ def presume_photos(photos: str, rule: str, *, follow_links: bool = False) -> Sca
         UsageError: the rule labels no photo.
     """
     photos = absolute_uri(photos)
-    labelled, num_listed = _list_labelled(photos, rule, follow_links=follow_links)
+    labelled, num_listed = list_labelled(photos, rule, follow_links=follow_links)
     there = labelled.filter(pc.greater_equal(labelled["size_bytes"], 0))
     found = there.append_column("content_sha256", there["uri"]).sort_by("image_id")
     return _scan(photos, rule, found, REJECT_SCHEMA.empty_table(), (labelled, num_listed))
@@ -131,8 +131,14 @@ def _scan(
     return Scan(good, rejects, num_listed, num_listed - labelled.num_rows, empty)
 
 
-def _list_labelled(photos: str, rule: str, *, follow_links: bool = False) -> tuple[pa.Table, int]:
-    """The labelled files, as `list_photos` gives them, with `label`; and how many there are."""
+def list_labelled(photos: str, rule: str, *, follow_links: bool = False) -> tuple[pa.Table, int]:
+    """The labelled files, as `list_photos` gives them, with `label`; and how many there are.
+
+    Raises:
+        StorageError: the folder cannot be listed.
+        UsageError: the rule labels no photo.
+    """
+    photos = absolute_uri(photos)
     with status_line(f"listing {photos}"):
         catalogue = list_photos(photos, follow_links=follow_links)
     if hint := _hint(catalogue):

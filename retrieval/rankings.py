@@ -32,6 +32,7 @@ from retrieval.storage import (
     file_exists,
     first_line,
     join,
+    none_there,
     remove_written,
     write_bytes,
     written_as,
@@ -235,10 +236,9 @@ def open_ranking(uri: str) -> Ranking:
     try:
         facts, manifest = read_manifest(uri)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise StorageError(
-            f"{uri}: no finished ranking there (no {MANIFEST}). "
-            f"Make one: retrieval-cli rank QUERIES GALLERY {uri}"
-        ) from error
+        what = f"finished ranking there (no {MANIFEST})"
+        line = none_there(uri, what, "rank QUERIES GALLERY", "RANKING")
+        raise StorageError(line) from error
     except OSError as error:
         raise StorageError(
             f"{uri}: its ranking cannot be opened ({first_line(error)}). Allow reading it, or "

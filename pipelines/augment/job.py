@@ -35,13 +35,13 @@ from pipelines.augment.output import (
     remove_others,
     sheet_path,
 )
-from pipelines.augment.plan import ClassPlan, plan_classes
+from pipelines.augment.plan import ClassPlan, check_names, plan_classes
 from pipelines.augment.worker import Augment, Part, encode_table
 from pipelines.cluster.session import quiet_data, session
 from pipelines.cluster.site import Site
 from pipelines.laps import Laps
 from pipelines.progress import progress_line, status_line
-from pipelines.scan import Scan, scan_photos
+from pipelines.scan import Scan, list_labelled, scan_photos
 from pipelines.tally import Tally
 from retrieval.augmentations.contact_sheet import contact_sheet
 from retrieval.augmentations.guard import Verdict
@@ -144,6 +144,8 @@ def run(
     method = config.method(output)
     check_places(photos, output)
     check_writable(output)
+    listed = list_labelled(photos, config.labels, follow_links=config.follow_links)
+    check_names(listed[0], config.labels)
     with session(site):
         laps.end("start_ray")
         scan = scan_photos(
@@ -152,7 +154,7 @@ def run(
             size=config.size,
             decoder=method.decoder,
             site=site,
-            follow_links=config.follow_links,
+            listed=listed,
         )
         for label in scan.empty_classes:
             say(f"{photos}: class {label!r} has no readable photo and is left out")

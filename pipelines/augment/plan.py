@@ -18,11 +18,11 @@ from pipelines.augment.worker import UNIT_SCHEMA
 from retrieval.augmentations.multiplying import Method
 from retrieval.augmentations.result_names import source_of
 from retrieval.augmentations.shares import Share, share_out, share_rest
-from retrieval.catalogue import LITTER
+from retrieval.catalogue import is_left_out
 from retrieval.errors import UsageError
 from retrieval.storage import join_inside
 
-__all__ = ["ClassPlan", "plan_classes"]
+__all__ = ["ClassPlan", "check_names", "plan_classes"]
 
 # Work of one task, about half a second at 256 pixels: long against what a task costs, and
 # little to be made again after a kill.
@@ -31,7 +31,9 @@ _UNIT_PHOTOS: Final = 16  # their files are in memory together
 _PLAN_VERSION: Final = 1  # raised with every change of shares, units, names or files
 # ".gaussian_noise-600.jpg", and what a file is called while it is written, in the 255 bytes
 # that file systems allow.
-_MAX_NAME_BYTES: Final = 255 - 64
+_MAX_FOLDER_BYTES: Final = 255
+_MAX_NAME_BYTES: Final = _MAX_FOLDER_BYTES - 64
+_TOO_LONG: Final = f", in {_MAX_FOLDER_BYTES} bytes at most"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,21 +105,20 @@ def plan_classes(
         UsageError: a label cannot be the name of a folder, or a photo has a name that is too
             long, or that a result of another one would get.
     """
+    check_names(photos, rule)
     of_class: dict[str, list[dict[str, Any]]] = {}
     for row in photos.to_pylist():
         image_id, label = row["image_id"], row["label"]
-        if rule != "folder":
-            _check_label(label, image_id)
         photo = {
             "source_id": image_id,
             "uri": row["uri"],
             "size_bytes": row["size_bytes"],
             "source_sha256": row["content_sha256"],
             "label": label,
-            "image_id": image_id if rule == "folder" else f"{label}/{image_id}",
+            "image_id": _output_id(image_id, label, rule),
         }
         of_class.setdefault(label, []).append(photo)
-    _check_names([photo for rows in of_class.values() for photo in rows])
+    _check_sources([photo for rows in of_class.values() for photo in rows])
     settings = [_PLAN_VERSION, _UNIT_IMAGES, _UNIT_PHOTOS, per_class, kind, method.to_json()]
     return [
         ClassPlan(
@@ -134,23 +135,56 @@ def _key(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _check_label(label: str, image_id: str) -> None:
-    if "/" in label or "\0" in label or label.startswith(".") or label.lower() in LITTER:
-        raise UsageError(
-            f"label {label!r} (of {image_id}): cannot be the name of a class folder, which has no "
-            f"slash and does not begin with a dot. Change it in --labels."
-        )
+def check_names(photos: pa.Table, rule: str) -> None:
+    """Refuse labels and names that no file system takes, before any photo is opened.
 
+    Args:
+        photos: Labelled ones, by image_id, uri and label.
+        rule: How they got their labels.
 
-def _check_names(photos: Sequence[Mapping[str, str]]) -> None:
-    ids = {photo["image_id"]: photo["uri"] for photo in photos}
-    for image_id, uri in ids.items():
-        join_inside("the output", image_id)
-        if len(image_id.rpartition("/")[2].encode()) > _MAX_NAME_BYTES:
+    Raises:
+        UsageError: there is one.
+    """
+    for image_id, uri, label in zip(
+        *(photos[name].to_pylist() for name in ("image_id", "uri", "label")), strict=True
+    ):
+        if rule != "folder":
+            _check_label(label, image_id)
+        *folders, name = _output_id(image_id, label, rule).split("/")
+        if len(name.encode()) > _MAX_NAME_BYTES:
             raise UsageError(
                 f"{uri}: has a name of more than {_MAX_NAME_BYTES} bytes, which leaves no room for "
                 f"those of its results. Rename it."
             )
+        if max((len(folder.encode()) for folder in folders), default=0) > _MAX_FOLDER_BYTES:
+            raise UsageError(
+                f"{uri}: lies in a folder with a name of more than {_MAX_FOLDER_BYTES} bytes, "
+                f"which no file system takes. Rename it."
+            )
+
+
+def _output_id(image_id: str, label: str, rule: str) -> str:
+    return image_id if rule == "folder" else f"{label}/{image_id}"
+
+
+def _check_label(label: str, image_id: str) -> None:
+    if "/" in label or "\0" in label or is_left_out(label) or _is_long(label):
+        shown = f"{label[:40]!r}..." if _is_long(label) else repr(label)
+        raise UsageError(
+            f"label {shown} (of {image_id}): cannot be the name of a class folder, which has no "
+            f"slash and does not begin with a dot{_TOO_LONG if _is_long(label) else ''}. Change it "
+            f"in --labels."
+        )
+
+
+def _is_long(label: str) -> bool:
+    return len(label.encode()) > _MAX_FOLDER_BYTES
+
+
+def _check_sources(photos: Sequence[Mapping[str, str]]) -> None:
+    ids = {photo["image_id"]: photo["uri"] for photo in photos}
+    for image_id, uri in ids.items():
+        join_inside("the output", image_id)
         if (source := source_of(image_id)) in ids:
             raise UsageError(
                 f"{uri}: has the name of a result of {source}, as if augmented before. Give "

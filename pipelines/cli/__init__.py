@@ -43,6 +43,18 @@ INTERRUPTED = (
 class Cli(click.Group):
     """A group that shows the library's own errors as one line, exit code 1."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse arguments that are not UTF-8, which no report and no table can hold."""
+        for argument in map(str, args):
+            try:
+                argument.encode()
+            except UnicodeEncodeError as error:
+                shown = argument.encode(errors="backslashreplace").decode()
+                raise click.ClickException(
+                    f"{one_line(shown)}: is not UTF-8. Rename it, or write it in UTF-8."
+                ) from error
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; errors of the library and ctrl-C become one line."""
         try:

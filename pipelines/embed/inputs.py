@@ -10,13 +10,13 @@ from itertools import chain
 import pyarrow as pa
 
 from pipelines.embed.config import EmbedConfig
-from pipelines.progress import status_line
+from pipelines.progress import announce, status_line
 from retrieval.catalogue import list_batches
-from retrieval.errors import StorageError
+from retrieval.errors import StorageError, UsageError
 from retrieval.images import Preprocessing
 from retrieval.index import EmbeddingSpec, Index, Night, is_index, last_check_us, open_index
 from retrieval.labels import check_labels
-from retrieval.storage import check_apart, join, list_files
+from retrieval.storage import check_apart, contents_at, file_exists, join, list_files
 
 __all__ = ["Listing", "check_output", "check_places", "labelled", "plan_night"]
 
@@ -48,6 +48,17 @@ def check_output(index: str) -> Index | None:
     return None
 
 
+def _check_gallery(photos: str) -> None:
+    there = contents_at(photos)
+    if there == "a model" and not file_exists(join(photos, "weights.safetensors")):
+        return  # a file of that name may lie among photos
+    if there in ("an index", "a ranking", "a model"):
+        raise UsageError(
+            f"{photos}: {there}, where a folder of photos or a manifest is needed: PHOTOS comes "
+            f"first, as in retrieval-cli embed PHOTOS INDEX."
+        )
+
+
 class Listing:
     """A gallery's files; begun at once, so that a folder that is missing is told at once.
 
@@ -58,6 +69,7 @@ class Listing:
     """
 
     def __init__(self, photos: str, *, follow_links: bool = False) -> None:
+        _check_gallery(photos)
         self.photos = photos
         self.begun_at = datetime.now(UTC)
         batches = list_batches(photos, follow_links=follow_links)
@@ -109,3 +121,8 @@ def labelled(
         example = example or ids[0]
         yield batch.append_column("label", labels)
     check_labels(rule, num_unlabelled, num_photos, example)
+    if rule == "folder" and num_unlabelled == num_photos:
+        announce(
+            f"None of the {num_photos} files lies in a folder of its class, such as {example!r}: "
+            f"no photo gets a label. See --labels; --labels none says that it is meant so."
+        )

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.cluster.site import Site
-from pipelines.scan import Scan, scan_photos
+from pipelines.scan import Scan, list_labelled, scan_photos
 from pipelines.train.config import TrainConfig
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, MANIFEST, SETTINGS
 from retrieval.augmentations.result_names import photo_of
@@ -90,7 +90,7 @@ def split_photos(photos: str, config: TrainConfig, say: Callable[[str], None], s
             size=preprocessing.size,
             decoder=preprocessing.decoder,
             site=site,
-            follow_links=config.follow_links,
+            listed=list_labelled(folder, config.labels, follow_links=config.follow_links),
         )
 
     return share_photos(photos, config, say, examine)

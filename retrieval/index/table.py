@@ -47,6 +47,7 @@ from retrieval.storage import (
     is_no_answer,
     join,
     list_files,
+    none_there,
     not_read,
     open_input,
     parquet_file,
@@ -156,7 +157,7 @@ def open_index(uri: str, version: int | None = None) -> Index:
     """
     uri = table_uri(uri)
     if not is_index(uri):
-        raise StorageError(f"{uri}: no index there. Make one: retrieval-cli embed PHOTOS {uri}")
+        raise StorageError(none_there(uri, "index there", "embed PHOTOS", "INDEX"))
     if _CANDIDATE.fullmatch(uri):
         return _read_candidate(uri)
     try:

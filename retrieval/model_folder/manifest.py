@@ -18,6 +18,7 @@ from retrieval.storage import (
     first_line,
     is_no_answer,
     join,
+    none_there,
     not_read,
     parse_json,
     read_bounded,
@@ -104,10 +105,9 @@ def open_model(uri: str) -> ModelFolder:
     try:
         return parse_manifest(uri, read_bounded(join(uri, MANIFEST), _MAX_BYTES))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ModelError(
-            f"{uri}: no finished model there (no {MANIFEST}). "
-            f"Train one: retrieval-cli train PHOTOS {uri}"
-        ) from error
+        what = f"finished model there (no {MANIFEST})"
+        line = none_there(uri, what, "train PHOTOS", "MODEL", verb="Train")
+        raise ModelError(line) from error
     except ValueError as error:
         raise _damaged(uri, f"has {error}") from error
     except OSError as error:

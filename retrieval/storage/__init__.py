@@ -19,6 +19,7 @@ from retrieval.storage.addresses import (
 )
 from retrieval.storage.answers import is_no_answer, not_read
 from retrieval.storage.clients import delta_options, first_line, open_store
+from retrieval.storage.contents import contents_at, none_there
 from retrieval.storage.files import (
     DAMAGED_PARQUET,
     FileTooLargeError,
@@ -64,6 +65,7 @@ __all__ = [
     "check_store_answers",
     "check_utf8",
     "check_writable",
+    "contents_at",
     "delta_options",
     "entries",
     "entry_at",
@@ -82,6 +84,7 @@ __all__ = [
     "join_inside",
     "leads_out",
     "list_files",
+    "none_there",
     "not_read",
     "open_input",
     "open_store",

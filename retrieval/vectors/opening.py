@@ -14,6 +14,8 @@ from retrieval.vectors.source import VectorFile, VectorSource
 
 __all__ = ["open_source"]
 
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
 
 def open_source(
     uri: str, columns: VectorColumns | None = None, *, version: int | None = None
@@ -43,12 +45,21 @@ def open_source(
         source = _open_index(uri, version)
     else:
         uri = uri if version is None else f"{uri}@{version}"
+        _check_no_image(uri, files)
         vectors = [name for name in files if name.endswith(".npy")]
         wanted = columns or VectorColumns()
         source = open_npy(uri, files, wanted) if vectors else open_parquet(uri, files, wanted)
     if not source.num_rows:
         raise IndexFormatError(f"{uri}: holds no vectors. At least one row is needed.")
     return source
+
+
+def _check_no_image(uri: str, files: list[str]) -> None:
+    if image := next((name for name in files if name.lower().endswith(_IMAGES)), None):
+        raise IndexFormatError(
+            f"{uri}: holds images, such as {image}, where vectors are needed. Embed them first: "
+            f"retrieval-cli embed PHOTOS INDEX"
+        )
 
 
 def _may_be_index(uri: str) -> bool:

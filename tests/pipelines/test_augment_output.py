@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines import augment as job
-from pipelines.augment.plan import plan_classes
+from pipelines.augment import AugmentConfig, estimate, run
+from pipelines.augment.plan import check_names, plan_classes
 from pipelines.augment.worker import UNIT_SCHEMA
 from pipelines.cli import main
 from retrieval.augmentations.multiplying import Method
@@ -94,7 +95,41 @@ def test_a_name_without_room_for_those_of_its_results_is_refused():
         plans_of(["a/" + "é" * 96])
 
 
-@pytest.mark.parametrize("label", ["a/b", "..", ".hidden", "a\0", "Thumbs.db"])
+@pytest.mark.parametrize("name", ["é" * 127 + "ab", "x" * 256, "x" * 70_000])
+@pytest.mark.parametrize("as_label", [True, False])
+def test_a_name_that_no_file_system_takes_is_told_before_any_photo_is_opened(name, as_label):
+    photos = pa.table({
+        "image_id": ["x.jpg" if as_label else f"{name}/x.jpg"],
+        "uri": ["s3://bucket/x.jpg"],
+        "label": [name],
+    })  # fmt: skip
+    message = "cannot be the name of a class folder, .* in 255 bytes at most. Change it in --labels"
+    if not as_label:
+        message = "lies in a folder with a name of more than 255 bytes"
+    with pytest.raises(UsageError, match=message) as caught:
+        check_names(photos, "labels.csv" if as_label else "folder")
+    assert len(str(caught.value)) < 300
+    fits = photos.set_column(2, "label", pa.array([name.encode()[:254].decode()]))
+    if as_label:
+        check_names(fits, "labels.csv")
+
+
+@pytest.mark.parametrize("is_dry", [True, False])
+@pytest.mark.parametrize("fault", ["label", "photo"])
+def test_a_run_tells_such_a_name_before_it_starts_ray(tmp_path, monkeypatch, is_dry, fault):
+    name = "x" * 240 + ".jpg" if fault == "photo" else "x.jpg"
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    (tmp_path / "photos" / "a" / name).touch()
+    label = "l" * 300 if fault == "label" else "a"
+    (tmp_path / "labels.csv").write_text(f"image_id,label\na/{name},{label}\n")
+    monkeypatch.setitem(run.__globals__, "session", None)
+    config = AugmentConfig(labels=str(tmp_path / "labels.csv"))
+    folders = (str(tmp_path / "photos"), str(tmp_path / "output"))
+    with pytest.raises(UsageError, match=f"{fault}|name of more than 191 bytes"):
+        estimate(*folders, config) if is_dry else run(*folders, config, print)
+
+
+@pytest.mark.parametrize("label", ["a/b", "..", ".", ".hidden", "a\0", "Thumbs.db", "@eaDir", "/"])
 def test_a_label_that_cannot_be_a_folder_is_refused(label):
     message = (
         f"label {label!r} (of x.jpg): cannot be the name of a class folder, which has no slash "

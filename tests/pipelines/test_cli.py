@@ -166,3 +166,19 @@ def test_an_interrupted_job_says_so_in_one_line_and_publishes_nothing(tmp_path, 
     assert start + ours == f"Error: {INTERRUPTED}\n"
     assert not rays or "(raylet)" in rays.splitlines()[0]
     assert open_index(str(index)).version == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "x\udcfc"],
+        ["embed", "photos", "index", "--labels", "pattern:\udcfc(.)"],
+        ["rank", "q", "g", "\ud800"],
+        ["--\udcff"],
+    ],
+)
+def test_an_argument_that_is_not_utf_8_is_told_in_one_line(arguments):
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
+    assert done.stderr.endswith("is not UTF-8. Rename it, or write it in UTF-8.\n")
+    assert done.stderr.count("\n") == 1

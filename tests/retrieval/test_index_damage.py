@@ -38,6 +38,11 @@ def test_a_place_without_an_index_is_named(tmp_path, name):
     uri = f"{tmp_path}/{name}"
     assert not is_index(uri)
     message = f"{uri}: no index there. Make one: retrieval-cli embed PHOTOS {uri}"
+    if name == "file.pq":  # where none can be made
+        message = (
+            f"{uri}: no index there, but a file. Name another place; make one in a new place: "
+            f"retrieval-cli embed PHOTOS INDEX"
+        )
     for read in (open_index, read_index):
         with pytest.raises(StorageError, match=line(message)):
             read(uri)

@@ -167,9 +167,14 @@ def test_what_is_no_model_is_said_to_be_none(tmp_path, name):
     (tmp_path / "folder").mkdir()
     folder = tmp_path / name
     assert not is_model(str(folder))
+    advice = f". Train one: retrieval-cli train PHOTOS {folder}"
+    if name == "file":  # which a training would write over
+        advice = (
+            ", but a file. Name another place; train one in a new place: retrieval-cli train "
+            "PHOTOS MODEL"
+        )
     assert refusal(open_model, str(folder)) == (
-        f"{folder}: no finished model there (no model.json). "
-        f"Train one: retrieval-cli train PHOTOS {folder}"
+        f"{folder}: no finished model there (no model.json){advice}"
     )
 
 

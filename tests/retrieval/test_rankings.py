@@ -306,9 +306,11 @@ def none_there(uri):
 def test_what_is_no_finished_ranking_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     RankingWriter(f"{tmp_path}/half").write_part(part("a"))
-    for name in ("missing", "file", "half"):
+    for name in ("missing", "half"):
         with pytest.raises(StorageError, match=none_there(f"{tmp_path}/{name}")):
             open_ranking(f"{tmp_path}/{name}")
+    with pytest.raises(StorageError, match=r"no finished ranking there .*, but a file\. Name "):
+        open_ranking(f"{tmp_path}/file")
     write(tmp_path / "half", ["b"])  # the next run finishes it
     assert queries_of(tmp_path / "half") == ["b"]
     assert len(names(tmp_path / "half")) == 2
