@@ -85,9 +85,9 @@ def read_bounded(uri: str, max_bytes: int) -> bytes:
     with _open_plain(uri) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         _check_size(size_bytes, max_bytes)
-        parts = [file.read(size_bytes + 1)]
+        parts = [os.read(file.fileno(), size_bytes + 1)]
         num_read = len(parts[0])
-        while part := file.read(_SMALL_BYTES):
+        while part := os.read(file.fileno(), _SMALL_BYTES):
             parts.append(part)
             num_read += len(part)
             _check_size(num_read, max_bytes)

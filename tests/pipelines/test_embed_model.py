@@ -121,7 +121,7 @@ def test_a_folder_without_a_model_is_exit_code_1_and_one_line(photos, tmp_path):
     assert (result.exit_code, result.stderr) == (
         1,
         f"Error: {photos}: no finished model there (no model.json), but a folder of files, such as "
-        f"blue/blue-0.jpg. Name another place; train one in a new place: retrieval-cli train "
+        f"grey.png. Name another place; train one in a new place: retrieval-cli train "
         f"PHOTOS MODEL\n",
     )
 
