@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from pipelines import metrics
@@ -28,7 +28,7 @@ _begun: list[_Reporter] = []  # one within the other; the last one has the line
 
 def is_shown() -> bool:
     """Whether there is a terminal to draw on."""
-    return sys.stderr.isatty()
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def announce(text: str) -> None:
     """
     with _WRITING:
         _wipe()
-        print(one_line(text), file=sys.stderr, flush=True)  # noqa: T201 - where people are told
+        _write(f"{one_line(text)}\n")
 
 
 def describe(
@@ -226,10 +226,17 @@ def _draw(text: str) -> None:
     if is_shown():
         with _WRITING:
             _wipe()
-            sys.stderr.write(text[: shutil.get_terminal_size().columns - 1])
-            sys.stderr.flush()
+            _write(text[: shutil.get_terminal_size().columns - 1])
 
 
 def _wipe() -> None:
     if is_shown():
-        sys.stderr.write("\r\033[K")
+        _write("\r\033[K")
+
+
+def _write(text: str) -> None:
+    """Say it, if it can be said: a full log, or one whose reader has gone, ends no job."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()

@@ -1,14 +1,15 @@
 """retrieval-cli: one thin command a job.
 
 A command parses, calls its job and prints one JSON report to stdout; progress and messages
-go to stderr. Exit codes: 0 done, 1 an error said in one line, 2 wrong usage. Jobs are
-imported inside their commands, so that --help loads neither torch nor ray.
+go to stderr. Exit codes: 0 done, 1 an error said in one line, 2 wrong usage, 130 and 143 ended
+by ctrl-C or SIGTERM, which is said in one line too. Jobs are imported inside their commands, so
+that --help loads neither torch nor ray.
 """
 
 from __future__ import annotations
 
-import signal
-from typing import NoReturn
+import sys
+from typing import Any
 
 import click
 
@@ -18,12 +19,14 @@ from pipelines.cli.diff import diff
 from pipelines.cli.embed import embed
 from pipelines.cli.evaluate import evaluate
 from pipelines.cli.experiment import experiment
+from pipelines.cli.interrupts import Interrupted, handled, is_interrupted
 from pipelines.cli.rank import rank
 from pipelines.cli.reindex import reindex
 from pipelines.cli.report import report
 from pipelines.cli.restore import restore
 from pipelines.cli.retry_rejects import retry_rejects
 from pipelines.cli.status import status
+from pipelines.cli.streams import flush_stdout, for_the_report, take_over
 from pipelines.cli.submit import submit
 from pipelines.cli.train import train
 from pipelines.cli.vacuum import vacuum
@@ -41,7 +44,19 @@ INTERRUPTED = (
 
 
 class Cli(click.Group):
-    """A group that shows the library's own errors as one line, exit code 1."""
+    """A group that shows the errors of a job as one line, and stands what its streams do."""
+
+    def main(self, *args: Any, **settings: Any) -> Any:  # noqa: ANN401 - as click has it
+        """Run a command of the command line; exit codes as above, 130 and 143 of signals."""
+        is_process = take_over()
+        with handled(ends_after=is_process):
+            try:
+                return super().main(*args, **settings)
+            except OSError as error:  # of the help, whose reader has gone or has no room
+                _as_one_line(error).show()
+                sys.exit(1)
+            finally:
+                flush_stdout()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse arguments that are not UTF-8, which no report and no table can hold."""
@@ -56,17 +71,30 @@ class Cli(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; errors of the library and ctrl-C become one line."""
+        """Run a command; errors of the library, of the system and ctrl-C become one line."""
         try:
             return super().invoke(ctx)
-        except RetrievalError as error:
-            raise click.ClickException(one_line(str(error))) from error
-        except KeyboardInterrupt:
-            raise click.ClickException(INTERRUPTED) from None
+        except (RetrievalError, OSError) as error:
+            raise (Interrupted(INTERRUPTED) if is_interrupted() else _as_one_line(error)) from error
+        except click.ClickException as error:
+            raise (Interrupted(error.message) if is_interrupted() else error) from None
+        except click.exceptions.Exit:
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            if is_interrupted() or isinstance(error, KeyboardInterrupt):
+                raise Interrupted(INTERRUPTED) from None
+            raise
 
 
-def _on_terminate(signum: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+def _as_one_line(error: Exception) -> click.ClickException:
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = (
+            f"{error.strerror}."
+            if error.filename is None
+            else f"{error.filename}: {error.strerror}."
+        )
+    return click.ClickException(one_line(text))
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
@@ -85,8 +113,6 @@ def main(ctx: click.Context) -> None:
         retrieval-cli evaluate ranking --queries index/queries --gallery index/gallery
         retrieval-cli report ranking report.html
     """
-    # A scheduler's kill ends like ctrl-C: Ray is shut down and one line is printed.
-    signal.signal(signal.SIGTERM, _on_terminate)
     ctx.with_resource(of_verb(ctx.invoked_subcommand or ""))
 
 
@@ -94,4 +120,5 @@ for command in (
     demo, augment, embed, rank, verify, evaluate, report, train, experiment,
     reindex, retry_rejects, status, diff, restore, vacuum, submit,
 ):  # fmt: skip
+    command.callback = for_the_report(command.callback)
     main.add_command(command)

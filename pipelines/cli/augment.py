@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pipelines.cli.interrupts import Interrupted
 from pipelines.cli.numbers import number
 from pipelines.cli.shared import dry_run_option, print_report, say, site_options
 from pipelines.cluster.site import Site
@@ -110,5 +111,5 @@ def augment(photos: str, output: str, site: Site, dry_run: bool, **settings: Any
     try:
         report = job.run(photos, output, config, say, site=site)
     except KeyboardInterrupt:
-        raise click.ClickException(INTERRUPTED.format(output)) from None
-    print_report(report)
+        raise Interrupted(INTERRUPTED.format(output)) from None
+    print_report(report, result=output)

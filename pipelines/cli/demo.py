@@ -20,4 +20,4 @@ def demo(output: str) -> None:
     """
     from pipelines import demo as job
 
-    print_report(job.run(output, say))
+    print_report(job.run(output, say), result=output)

@@ -57,4 +57,7 @@ def embed(
 
     check_model(ctx, settings["model"], job.DECIDED_BY_MODEL)
     run = job.estimate if dry_run else job.run
-    print_report(run(photos, index, job.EmbedConfig(**settings), site=site))
+    print_report(
+        run(photos, index, job.EmbedConfig(**settings), site=site),
+        result=None if dry_run else index,
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pipelines.cli.interrupts import Interrupted
 from pipelines.cli.numbers import number
 from pipelines.cli.shared import (
     dry_run_option,
@@ -121,8 +122,8 @@ def experiment(photos: str, output: str, site: Site, dry_run: bool, **settings: 
     try:
         report = job.run(photos, output, config, say, site=site)
     except KeyboardInterrupt:
-        raise click.ClickException(INTERRUPTED) from None
-    print_report(report)
+        raise Interrupted(INTERRUPTED) from None
+    print_report(report, result=output)
     if report["failed"]:
         raise click.ClickException(
             f"Failed rows: {', '.join(report['failed'])}. Mend what {report['markdown']} says of "

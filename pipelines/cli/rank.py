@@ -139,4 +139,4 @@ def rank(
     if is_dry:
         print_report(job.estimate(queries, gallery, config, ranking=ranking, site=site))
     else:
-        print_report(job.run(queries, gallery, ranking, config, site=site))
+        print_report(job.run(queries, gallery, ranking, config, site=site), result=ranking)

@@ -110,4 +110,4 @@ def reindex(
     except UsageError as error:  # options that go together
         raise click.UsageError(str(error), ctx) from error
     run = job.estimate if dry_run else job.run
-    print_report(run(photos, index, config, site=site))
+    print_report(run(photos, index, config, site=site), result=None if dry_run else index)

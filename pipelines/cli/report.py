@@ -36,4 +36,4 @@ def report(ranking: str, output: str, **settings: Any) -> None:  # noqa: ANN401
     """
     from pipelines import report as job
 
-    print_report(job.run(ranking, output, **settings))
+    print_report(job.run(ranking, output, **settings), result=output)

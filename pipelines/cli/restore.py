@@ -35,7 +35,7 @@ def restore(index: str, version: int | None, torn: bool) -> None:
 
     if version is None:
         current = set_torn_entry_aside(index)
-        print_report({"index": absolute_uri(index), "version": current})
+        print_report({"index": absolute_uri(index), "version": current}, result=index)
         return
     restored = restore_index(index, version)
     print_report(
@@ -46,5 +46,6 @@ def restore(index: str, version: int | None, torn: bool) -> None:
             "run_id": restored.run["run_id"],
             "rows": restored.num_rows,
             "rejects": restored.run["rejects"],
-        }
+        },
+        result=index,
     )

@@ -43,4 +43,4 @@ def retry_rejects(
     check_model(ctx, settings["model"], job.DECIDED_BY_MODEL)
     config = job.EmbedConfig(**settings, retry_rejects=True)
     run = job.estimate if dry_run else job.run
-    print_report(run(photos, index, config, site=site))
+    print_report(run(photos, index, config, site=site), result=None if dry_run else index)

@@ -11,12 +11,15 @@ from typing import Any
 import click
 
 from pipelines.cli.numbers import number
+from pipelines.cli.streams import report_stream
 from pipelines.cluster.site import Site
 from pipelines.progress import announce as say
 from retrieval.errors import UsageError
+from retrieval.one_line import one_line
 from retrieval.ranges import MANY
 
 __all__ = [
+    "ReportLost",
     "dry_run_option",
     "normalising_options",
     "parse_labels",
@@ -146,6 +149,29 @@ def site_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_site
 
 
-def print_report(report: Mapping[str, Any]) -> None:
-    """Print a job's report as JSON on stdout."""
-    click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+def print_report(report: Mapping[str, Any], *, result: str | None = None) -> None:
+    """Print a job's report as JSON on stdout.
+
+    Args:
+        report: JSON values. A name that is no UTF-8 is spelled as JSON spells it.
+        result: Where the job's result is, if it is not the report itself.
+
+    Raises:
+        click.ClickException: stdout takes none; says where the result is.
+    """
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    try:
+        click.echo(text.encode("utf-8", "backslashreplace").decode(), file=report_stream())
+    except (OSError, ValueError) as error:
+        raise ReportLost(error, result) from error
+
+
+class ReportLost(click.ClickException):
+    """The job is done, but stdout does not take its report."""
+
+    def __init__(self, error: OSError | ValueError, result: str | None) -> None:
+        reason = getattr(error, "strerror", None) or str(error)
+        where = "Run the same command again with another stdout."
+        if result is not None:
+            where = f"The job is done, and its result is in {result}."
+        super().__init__(one_line(f"stdout: the report cannot be written ({reason}). {where}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 import sys
@@ -11,7 +12,9 @@ from urllib.parse import urlsplit
 import click
 from click.core import ParameterSource
 
-from pipelines.cli.shared import parse_labels, print_report, say
+from pipelines.cli.interrupts import Interrupted
+from pipelines.cli.shared import ReportLost, parse_labels, print_report, say
+from pipelines.cli.streams import report_stream
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -129,13 +132,30 @@ def submit(
     has_succeeded = not is_new and placed.status == "SUCCEEDED"
     said = "submitted" if is_new else "had already succeeded" if has_succeeded else "already there"
     say(f"job {run_id}: {said} ({address})")
-    splitter = job.ReportSplitter(sys.stdout, None if has_succeeded else sys.stderr)
+    splitter = job.ReportSplitter(_Stdout(run_id), None if has_succeeded else sys.stderr)
     follower = job.Follower(server, run_id, splitter)
     try:
         ended = follower.wait()
     except KeyboardInterrupt:
         ended = _interrupted(ctx, server, follower, request.submission_id)
     ctx.exit(job.exit_code(ended))
+
+
+class _Stdout(io.TextIOBase):
+    """Takes the report of a job that has run elsewhere."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+
+    def write(self, text: str) -> int:
+        """Pass it on at once, or raise ReportLost."""
+        try:
+            stream = report_stream()
+            stream.write(text)
+            stream.flush()
+        except (OSError, ValueError) as error:
+            raise ReportLost(error, f"the log of job {self._run_id}") from error
+        return len(text)
 
 
 def _check_verb(ctx: click.Context, command: tuple[str, ...]) -> None:
@@ -164,7 +184,7 @@ def _interrupted(
             return follower.wait()
     except (KeyboardInterrupt, click.Abort):
         pass  # who insists wants to leave
-    raise click.ClickException(
+    raise Interrupted(
         f"Interrupted; job {run_id} runs on. Follow it again: {_same_command(ctx, submission_id)}. "
         f"Stop it: RAY_AUTH_MODE=token ray job stop --address {server.url} {run_id}"
     )

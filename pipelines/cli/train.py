@@ -250,4 +250,4 @@ def train(photos: str, model: str, site: Site, dry_run: bool, **settings: Any) -
         return
     with event_writer(tensorboard) as on_epoch:
         report = run(photos, model, config, workers, site=site, say=say, on_epoch=on_epoch)
-    print_report(report)
+    print_report(report, result=model)

@@ -39,4 +39,5 @@ def vacuum(index: str, keep_days: float, dry_run: bool, force: bool) -> None:
     """
     from retrieval.index.vacuum import vacuum_index
 
-    print_report(vacuum_index(index, keep_days, dry_run=dry_run, force=force))
+    report = vacuum_index(index, keep_days, dry_run=dry_run, force=force)
+    print_report(report, result=None if dry_run else index)

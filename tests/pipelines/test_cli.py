@@ -130,8 +130,8 @@ def test_control_characters_of_a_file_name_cannot_fake_a_line(tmp_path):
     assert r"a\nError: b\x1b[2J: missing." in result.stderr
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupted_job_says_so_in_one_line_and_publishes_nothing(tmp_path, name):
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupted_job_says_so_in_one_line_and_publishes_nothing(tmp_path, name, code):
     photos, index = tmp_path / "photos", tmp_path / "index"
     flag = tmp_path / "flag"  # made by the fake network when it meets its first photo
     photos.mkdir()
@@ -157,7 +157,7 @@ def test_an_interrupted_job_says_so_in_one_line_and_publishes_nothing(tmp_path, 
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == code
     assert output == ""
     # What took longer than 5 s was told with the time of day.
     errors = re.sub(r"^\d\d:\d\d:\d\d .*\n", "", errors, flags=re.M)
