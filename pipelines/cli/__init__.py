@@ -19,6 +19,7 @@ from pipelines.cli.diff import diff
 from pipelines.cli.embed import embed
 from pipelines.cli.evaluate import evaluate
 from pipelines.cli.experiment import experiment
+from pipelines.cli.home import ensure_home
 from pipelines.cli.interrupts import Interrupted, handled, is_interrupted
 from pipelines.cli.rank import rank
 from pipelines.cli.reindex import reindex
@@ -49,6 +50,8 @@ class Cli(click.Group):
     def main(self, *args: Any, **settings: Any) -> Any:  # noqa: ANN401 - as click has it
         """Run a command of the command line; exit codes as above, 130 and 143 of signals."""
         is_process = take_over()
+        if is_process:
+            ensure_home()
         with handled(ends_after=is_process):
             try:
                 return super().main(*args, **settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import click
 
 from pipelines.cli.numbers import number
 from pipelines.cli.streams import report_stream
+from pipelines.cluster.ray_address import check_port
 from pipelines.cluster.site import Site
 from pipelines.progress import announce as say
 from retrieval.errors import UsageError
@@ -142,7 +144,10 @@ def site_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_site(*args: Any, **settings: Any) -> None:  # noqa: ANN401
         labels = settings.pop("node_labels")
         found = {name: settings.pop(name) for name in ("address", "min_cpus", "min_gpus")}
-        command(*args, site=Site(labels=labels, **found), **settings)
+        site = Site(labels=labels, **found)
+        # Before the job is imported, which takes seconds.
+        check_port(site.address or os.environ.get("RAY_ADDRESS") or "local")
+        command(*args, site=site, **settings)
 
     for option in reversed(_SITE):
         with_site = option(with_site)

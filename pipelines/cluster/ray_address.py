@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 from retrieval.errors import ClusterError
+
+_WORDS = ("auto", "local")
+_FORMS = (
+    "Use HOST:6379, ray://HOST:10001 from outside the cluster, or auto; http://HOST:8265 is for "
+    "`submit`."
+)
+_TIMEOUT_S = 4.0  # a packet that was lost is sent again after 1 s, and after 3 s
 
 __all__ = ["check_port", "host_of"]
 
@@ -26,15 +34,36 @@ def check_port(address: str) -> None:
     """Fail in seconds where nobody listens; ray.init would try for minutes.
 
     Raises:
-        ClusterError: nobody listens at this address of a Ray cluster.
+        ClusterError: nobody listens at this address of a Ray cluster, or it is none.
     """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():  # "auto", "local"
+    if address in _WORDS:
         return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if "://" in host or "/" in port or not (host and port.isdigit() and int(port) < 2**16):
+        raise ClusterError(f"Ray {address}: is no address of a cluster. {_FORMS}")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        _connect(host.strip("[]"), int(port))
     except OSError as error:
         raise ClusterError(
             f"Ray {address}: nobody answers there ({error.strerror or error}). Check the address: "
             f"HOST:6379, or ray://HOST:10001 from outside the cluster."
         ) from error
+
+
+def _connect(host: str, port: int) -> None:
+    """Connect and go; looking up a name takes as long as the system's resolver wants."""
+    found: list[OSError] = []
+
+    def connect() -> None:
+        try:
+            socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
+        except OSError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(_TIMEOUT_S + 1)
+    if thread.is_alive():
+        raise TimeoutError("timed out")
+    if found:
+        raise found[0]

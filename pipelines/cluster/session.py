@@ -24,6 +24,7 @@ from pipelines.cluster.code_paths import (
 )
 from pipelines.cluster.nodes import LOCAL_CPUS, local_store_bytes, resources
 from pipelines.cluster.site import Site
+from pipelines.cluster.temp_folder import temp_folder
 from pipelines.cluster.tokens import admit
 from pipelines.cluster.waiting import wait_for_nodes
 from pipelines.progress import status_line
@@ -90,7 +91,7 @@ def _connect(address: str | None) -> None:
     try:
         with status_line("connecting to Ray" if address else "starting Ray"), _no_native_stderr():
             _start(address)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         where = address or "on this machine"
         raise ClusterError(
             f"Ray {where}: cannot be reached ({str(error).splitlines()[0]}). Check the address, "
@@ -120,6 +121,7 @@ def _start(address: str | None) -> None:
             num_cpus=LOCAL_CPUS,
             object_store_memory=local_store_bytes(),
             include_dashboard=False,
+            _temp_dir=temp_folder(),
             job_config=WorkersImportAsTheDriver(),
             **quiet,
         )

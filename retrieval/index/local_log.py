@@ -3,7 +3,8 @@
 deltalake never syncs a file, so that a loss of power after its commit can leave an entry
 empty or cut, and the newest version unreadable. Here an entry is written to a temporary name,
 synced, and then linked to its own: the link fails if somebody else has that version, so that
-it is the compare-and-swap too.
+it is the compare-and-swap too. `give_new_name` has what is done where there are no links; an entry
+that it has begun, and that a crash has left there, is told from a whole one by its first line.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from retrieval.index.folder import is_behind_link, own_files, stored_folders
 from retrieval.index.names import SCRATCH, SCRATCH_FILE
 from retrieval.index.shards import Shard
 from retrieval.index.table import LOG_FILE
-from retrieval.storage import write_bytes
+from retrieval.storage import sync_folder, write_bytes
+from retrieval.storage.new_name import give_new_name, link_or_copy
 from retrieval.storage.removal import remove_written
 
 __all__ = [
@@ -157,7 +159,7 @@ def write_entry(
     """
     folder, entry = Path(uri), Path(entry_uri(uri, version))
     entry.parent.mkdir(parents=True, exist_ok=True)
-    _sync(folder)  # the names of the shards, and that of the log
+    sync_folder(folder)  # the names of the shards, and that of the log
     if version == 0:
         _sync_parents(folder)
     data = encode_entry(_commit_info(version, said), actions)
@@ -168,7 +170,7 @@ def write_entry(
             stream.flush()
             os.fsync(stream.fileno())
         reached("entry written")
-        os.link(temporary, entry)
+        give_new_name(temporary, entry)
     finally:
         with suppress(OSError):  # what stays is hidden, and `vacuum` removes it
             temporary.unlink(missing_ok=True)
@@ -188,7 +190,7 @@ def _commit_info(version: int, said: Mapping[str, str]) -> dict[str, Any]:
 
 def sync_log(uri: str) -> None:
     """Make the names of all entries of a local log last; raises OSError."""
-    _sync(Path(uri) / "_delta_log")
+    sync_folder(Path(uri) / "_delta_log")
 
 
 def _sync_parents(folder: Path) -> None:
@@ -197,12 +199,11 @@ def _sync_parents(folder: Path) -> None:
     for parent in folder.parents:
         if parent.stat().st_dev != disk:
             break
-        with suppress(PermissionError):  # then it was not made by us
-            _sync(parent)
+        sync_folder(parent)  # one that may not be read was not made by us
 
 
-def _sync(path: Path) -> None:
-    """Make a file's content last, or the names in a folder."""
+def _sync_file(path: Path) -> None:
+    """Make a file's content last."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -253,11 +254,11 @@ def _write_checkpoint(log: Path, scratch: Path, version: int) -> None:
     for path in log.iterdir():
         found = LOG_FILE.fullmatch(path.name)
         if found and int(found[1]) <= version:
-            os.link(path, made / path.name)
+            link_or_copy(path, made / path.name)
     DeltaTable(str(scratch)).create_checkpoint()
     reached("checkpoint")
     name = f"{version:020d}.checkpoint.parquet"
-    _sync(made / name)
+    _sync_file(made / name)
     (made / name).replace(log / name)
-    _sync(log)
+    sync_folder(log)
     write_bytes(str(log / "_last_checkpoint"), (made / "_last_checkpoint").read_bytes())

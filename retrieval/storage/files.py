@@ -10,7 +10,7 @@ import stat
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,6 +34,7 @@ __all__ = [
     "read_bytes",
     "remove_file",
     "storage_error",
+    "sync_folder",
     "unfinished_files",
     "write_bytes",
     "written_as",
@@ -43,6 +44,12 @@ __all__ = [
 DAMAGED_PARQUET = (OSError, pa.ArrowException, UnicodeDecodeError, KeyError)
 _SMALL_BYTES = 2**20
 CHECK_ADDRESS = "Check the address and the credentials of this machine."
+
+# What a file system answers that cannot sync a folder.
+_CANNOT_SYNC = {
+    errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES,
+    errno.EPERM, errno.EISDIR,
+}  # fmt: skip
 
 # As write_bytes names what it renames then.
 _UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp", re.DOTALL)
@@ -222,11 +229,26 @@ def _write_local(path: Path, data: bytes | memoryview | pa.Buffer) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)  # without it a power loss can undo the rename
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a local folder last; raises OSError, as of a broken disk.
+
+    Some file systems, of other systems' or of a network, cannot do so, or a folder may be written
+    and not be read: that is passed over, for there is nothing to do about it.
+    """
     try:
-        os.fsync(folder)  # without it a power loss can undo the rename
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def check_writable(folder: str) -> None:
@@ -242,8 +264,13 @@ def check_writable(folder: str) -> None:
         remove_file(probe)
     except StorageError as error:
         raise StorageError(str(error).replace(probe, folder)) from error
-    for path in missing:  # a job that fails later leaves no empty folder behind
-        path.rmdir()
+    finally:
+        if is_local(folder):
+            with suppress(OSError):  # what is told is why it could not be written
+                Path(probe).unlink(missing_ok=True)
+            for path in missing:  # a job that fails, now or later, leaves no empty folder behind
+                with suppress(OSError):
+                    path.rmdir()
 
 
 def file_exists(uri: str) -> bool:
