@@ -23,7 +23,8 @@ class Interrupted(click.ClickException):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.exit_code = _CODE_OF_SIGNALS + (_state["signal"] or signal.SIGINT)
+        code = _CODE_OF_SIGNALS + (_state["signal"] or signal.SIGINT)
+        self.exit_code = code  # type: ignore[misc]
 
 
 def is_interrupted() -> bool:

@@ -39,7 +39,7 @@ def take_over() -> bool:
     encoding = sys.stderr.encoding if sys.stderr is not None and sys.stderr.isatty() else "utf-8"
     sys.stderr = io.TextIOWrapper(
         # Unbuffered: what a signal interrupts would be said again.
-        _Dropping(2, "wb", closefd=False),  # type: ignore[arg-type]
+        _Dropping(2, "wb", closefd=False),
         encoding=encoding,
         errors="backslashreplace",
         line_buffering=True,

@@ -6,6 +6,7 @@ import io
 import re
 import shlex
 import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -165,7 +166,9 @@ def _check_verb(ctx: click.Context, command: tuple[str, ...]) -> None:
     verb = group.commands.get(name) if isinstance(group, click.Group) else None
     if verb is None or verb is ctx.command:
         raise click.UsageError(f"{name!r} is no verb to submit.", ctx)
-    with verb.make_context(name, arguments, parent=ctx.parent) as parsed:
+    with redirect_stdout(report_stream()):  # its help
+        parsed = verb.make_context(name, arguments, parent=ctx.parent)
+    with parsed:
         if parsed.get_parameter_source("address") == ParameterSource.COMMANDLINE:
             raise click.UsageError(
                 "a job runs on the cluster that it was submitted to: leave --address out.", parsed

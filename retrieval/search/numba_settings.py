@@ -24,7 +24,7 @@ config._config_fname = os.devnull
 config.reload_config()
 
 
-class PrivateFolder(caching.UserProvidedCacheLocator):
+class PrivateFolder(caching.UserProvidedCacheLocator):  # type: ignore[misc]
     """Where compiled code is kept if there is no other place; nowhere, if this is none either."""
 
     def __init__(self, py_func: object, py_file: str) -> None:
