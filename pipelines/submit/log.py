@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import TextIOBase
 from typing import TextIO
 
 __all__ = ["ReportSplitter"]
@@ -14,7 +15,7 @@ class ReportSplitter:
     A report is what `print_report` prints: a line "{", indented lines, a line "}".
     """
 
-    def __init__(self, report: TextIO, log: TextIO | None) -> None:
+    def __init__(self, report: TextIO | TextIOBase, log: TextIO | None) -> None:
         """Args: `report` and `log` are where the lines go; without a log those are dropped."""
         self._report = report
         self._log = log
