@@ -123,5 +123,6 @@ for command in (
     demo, augment, embed, rank, verify, evaluate, report, train, experiment,
     reindex, retry_rejects, status, diff, restore, vacuum, submit,
 ):  # fmt: skip
-    command.callback = for_the_report(command.callback)
+    if command.callback is not None:
+        command.callback = for_the_report(command.callback)
     main.add_command(command)
