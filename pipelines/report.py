@@ -25,6 +25,7 @@ from pipelines.progress import progress_line
 from retrieval.errors import ImageError, StorageError, UsageError
 from retrieval.evaluation import evaluate, read_photos
 from retrieval.fetching import fetch_photo
+from retrieval.own_networks import is_own
 from retrieval.rankings import Ranking, open_ranking, read_parts
 from retrieval.report import (
     Neighbour,
@@ -227,8 +228,11 @@ def _model(side: Mapping[str, Any]) -> str:
     spec = side["spec"]
     if spec is None:
         return f"unknown, {side['dim']} dimensions"
+    # A function of one's own brings its weights itself: "none" is no word on them.
+    is_complete = is_own(spec["backbone"]) and spec["weights"] == "none"
+    weights = "its own weights" if is_complete else f"weights {spec['weights']}"
     return (
-        f"{spec['backbone']}, weights {spec['weights']}, {spec['dim']} dimensions, "
+        f"{spec['backbone']}, {weights}, {spec['dim']} dimensions, "
         f"fingerprint {spec['fingerprint'][:12]}"
     )
 
@@ -236,7 +240,7 @@ def _model(side: Mapping[str, Any]) -> str:
 def _notes(ranking: Ranking, metrics: Mapping[str, Any] | None) -> list[str]:
     notes = []
     spec = ranking.facts["gallery"]["spec"]
-    if spec and spec["weights"] == "none":
+    if spec and spec["weights"] == "none" and not is_own(spec["backbone"]):
         notes.append(
             "Untrained features: the network has random weights (--weights none), which tell "
             "photos apart by colour and texture at best. Expect weak figures."

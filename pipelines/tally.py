@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
+from hashlib import blake2b
 
 import ray
 from ray.exceptions import GetTimeoutError
@@ -36,10 +38,19 @@ class Tally:
         if is_shown() or num_items > _FEW_ITEMS:
             self._counter = _Counter.options(**beside_the_driver()).remote()  # type: ignore[attr-defined]
 
-    def add(self, count: int, verb: str) -> None:
-        """Count some more to which this was done; does not wait."""
+    def add(self, count: int, verb: str, batch: Sequence[str]) -> None:
+        """Count some more to which this was done; does not wait.
+
+        Args:
+            count: How many.
+            verb: What was done.
+            batch: Tells them from all others of this verb; the first of their ids does. When Ray
+                repeats the work of a lost worker or node, the same batch is told again, and
+                counts once.
+        """
         if self._counter is not None:
-            self._counter.add.remote(count, verb)
+            told = "\0".join((verb, *batch)).encode(errors="surrogatepass")
+            self._counter.add.remote(count, verb, blake2b(told, digest_size=8).digest())
 
     def counts(self) -> Counter[str] | None:
         """All so far, by verb; what was known last where the counter is slow; None without one.
@@ -57,9 +68,12 @@ class Tally:
 class _Counter:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._seen: set[bytes] = set()  # some 70 bytes a batch
 
-    def add(self, count: int, verb: str) -> None:
-        self._counts[verb] += count
+    def add(self, count: int, verb: str, batch: bytes) -> None:
+        if batch not in self._seen:
+            self._seen.add(batch)
+            self._counts[verb] += count
 
     def counts(self) -> Counter[str]:
         return self._counts

@@ -18,6 +18,9 @@ Each class is rebuilt from its arguments alone, so that errors survive worker pr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 __all__ = [
     "ClusterError",
     "GateError",
@@ -34,7 +37,14 @@ __all__ = [
 
 
 class RetrievalError(Exception):
-    """Base of all errors that the command line shows as one line."""
+    """Base of all errors that the command line shows as one line.
+
+    Attributes:
+        record: What the run that failed says of itself, where it keeps records (`reindex`, and
+            `embed`); None elsewhere, and in an error that comes from a worker process.
+    """
+
+    record: Mapping[str, Any] | None = None
 
 
 class UsageError(RetrievalError, ValueError):

@@ -9,11 +9,11 @@ images in the whole gallery (the query itself left out, if the ranking left it o
     top-k accuracy   1 if any of hit(1..k), else 0
     precision at k   (hit(1) + ... + hit(k)) / k
     AP               Σ hit(i) · precision at i / R, over the ranks that the ranking lists
-    AP at k          Σ hit(i) · precision at i / min(R, k), over i ≤ k
+    AP at k          Σ hit(i) · precision at i / min(R, k), over i ≤ k; can reach 1 where R > k
 
 AP over a ranking that stops before the end of the gallery is a lower bound: relevant images
-further down count as never found. (Of the two usual forms of AP at k this is the one that
-can reach 1; dividing by R instead would not when R > k.)
+further down count as never found. For the first k alone it is what trec_eval calls map_cut_k and
+ranx map@k, which divide by R; docs/metrics.md has the table.
 
 A query without any relevant image in the gallery (R = 0) scores 0 in each; figures are given
 over all labelled queries and over those with a match.
@@ -113,7 +113,10 @@ def score_queries(
 
 
 def summarise(scores: QueryScores) -> dict[str, float | None]:
-    """Mean figures over queries: top_K, map, map_at_K, precision_at_K; None without a query."""
+    """Mean figures over queries: top_K, map, map_at_K, precision_at_K; None without a query.
+
+    docs/metrics.md defines each.
+    """
     ks = list(scores.ap_at)
 
     def mean(values: NDArray[Any]) -> float | None:

@@ -173,7 +173,8 @@ class Augment:
                 yield {"image_id": name, **same, **made}, result.content
             for (technique, verdict), count in multiplied.dropped.items():
                 dropped[f"{technique}/{verdict}"] += count
-            tally.add(photo["is_copied"] + photo["count"], "augmented")  # what was dropped, too
+            num_made = photo["is_copied"] + photo["count"]  # what was dropped, too
+            tally.add(num_made, "augmented", [photo["unit"], photo["image_id"]])
 
     def _multiply(self, photo: _Row, fetched: bytes | ImageError) -> tuple[bytes, Multiplied]:
         try:

@@ -9,6 +9,13 @@ from retrieval.ranges import COUNT
 
 __all__ = ["evaluate"]
 
+# Of the figures whose names are used for several things; docs/metrics.md has all.
+_DEFINITIONS = {
+    "map": "over the ranks that are listed, divided by R; trec_eval's map_cut_K at depth K",
+    "map_at_K": "over the first K ranks, divided by min(R, K); not trec_eval's map_cut_K",
+    "R": "relevant images in the gallery",
+}
+
 
 def _parse_ks(
     ctx: click.Context, param: click.Parameter, value: str | None
@@ -36,7 +43,9 @@ def evaluate(ranking: str, queries: str, gallery: str, ks: tuple[int, ...] | Non
 
     Labels come from the indexes, of the versions that were ranked: these are found by what
     they hold, also where an index has moved. A query counts for top-k if one of its first k
-    images has its label; gallery images of other or no classes are distractors.
+    images has its label; gallery images of other or no classes are distractors. docs/metrics.md
+    defines each figure. Of a ranking that stops early `map` is a lower bound, as it says:
+    --top-k all of `rank` lists the whole gallery.
 
     \b
     Example:
@@ -44,4 +53,4 @@ def evaluate(ranking: str, queries: str, gallery: str, ks: tuple[int, ...] | Non
     """
     from pipelines import evaluate as job
 
-    print_report(job.run(ranking, queries, gallery, ks=ks))
+    print_report({**job.run(ranking, queries, gallery, ks=ks), "definitions": _DEFINITIONS})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -9,9 +10,9 @@ import click
 from pipelines.cli.embed_options import check_model, embed_options
 from pipelines.cli.numbers import number
 from pipelines.cli.rank import check_metric, parse_top_k
-from pipelines.cli.shared import dry_run_option, print_report, site_options
+from pipelines.cli.shared import ReportLost, dry_run_option, print_report, site_options
 from pipelines.cluster.site import Site
-from retrieval.errors import UsageError
+from retrieval.errors import RetrievalError, UsageError
 from retrieval.ranges import COUNT, FRACTION
 
 __all__ = ["reindex"]
@@ -59,6 +60,13 @@ _FRACTION = number(FRACTION)
     type=number(COUNT),
     help="How many nearest are compared.",
 )
+@click.option(
+    "--max-removed",
+    type=_FRACTION,
+    metavar="SHARE",
+    help="Most of the version before that may be missing, 0 to 1: images that are gone, or can no "
+    "longer be read. Needs no probe.",
+)
 @dry_run_option
 @site_options
 @click.pass_context
@@ -74,11 +82,13 @@ def reindex(
     """A night: bring an index up to date with its gallery, and a ranking with the index.
 
     As `embed`, then: with --probe the new version is measured before it is committed, and
-    refused if a figure is below its bound: exit code 1, and the version before stays. With
+    refused if a figure is below its bound: exit code 1, and the version before stays. So it is
+    if more than --max-removed of the images are gone. With
     --queries and --rankings the queries are ranked against it (only what has changed), and
     the report is written. Without a change nothing is read, committed or ranked.
 
-    Prints the record of the night as JSON, and keeps it in INDEX/_runs. Killed anywhere, the
+    Prints the record of the night as JSON, also of one that fails, and keeps it in INDEX/_runs.
+    Killed anywhere, the
     same command goes on; two at once cannot both commit.
 
     \b
@@ -86,7 +96,7 @@ def reindex(
         retrieval-cli reindex photos/gallery index/gallery --model models/buildings
         retrieval-cli reindex s3://bucket/photos s3://bucket/index --model s3://bucket/model \\
             --queries s3://bucket/queries --rankings s3://bucket/ranking \\
-            --probe s3://bucket/probe --min-top-1 0.9 --min-overlap 0.7 --rebase
+            --probe s3://bucket/probe --min-top-1 0.9 --max-removed 0.05 --rebase
     """
     from pipelines import embed
     from pipelines import reindex as job
@@ -97,7 +107,9 @@ def reindex(
     def taken(*names: str) -> dict[str, Any]:
         return {name: settings.pop(name) for name in names}
 
-    gate = taken("probe", "overlap_k", *(name for name in settings if name.startswith("min_")))
+    gate = taken(
+        "probe", "overlap_k", "max_removed", *(name for name in settings if name.startswith("min_"))
+    )
     ranked = taken("top_k", "metric", "exclude_self")
     sides = taken("queries", "rankings", "report")
     try:
@@ -110,4 +122,10 @@ def reindex(
     except UsageError as error:  # options that go together
         raise click.UsageError(str(error), ctx) from error
     run = job.estimate if dry_run else job.run
-    print_report(run(photos, index, config, site=site), result=None if dry_run else index)
+    try:
+        print_report(run(photos, index, config, site=site), result=None if dry_run else index)
+    except RetrievalError as error:
+        if error.record is not None:
+            with suppress(ReportLost):  # why it failed matters more
+                print_report(error.record)
+        raise

@@ -95,7 +95,7 @@ def seconds_of(table: pa.Table) -> Counter[str]:
 
 def budget(
     parts: Iterable[Counter[str]],
-    num_photos: int,
+    num_embedded: int,
     *,
     seconds: float,
     start_s: float,
@@ -105,38 +105,42 @@ def budget(
 
     Args:
         parts: Seconds of each stage, of each write task.
-        num_photos: All of them, rejects included.
+        num_embedded: Photos that have an embedding now. What rejects cost is shared among them.
         seconds: From the start of the actors to the last shard.
         start_s: Of which until the first network was ready.
         there: Resources of the cluster.
 
     Returns:
-        `start_s`; `ms_per_photo` of each stage on one core (the network's on one GPU, where there
-        is one); `ceiling_photos_per_s`, if all cores (or GPUs) did nothing but this work;
-        `share_of_ceiling` that was reached since the first network was ready (before that some
-        photos are decoded already); `bound_by`, the stage that costs most, or
-        "waiting" where less than half of the ceiling was reached.
+        `start_s`; `ms_per_photo`, of each stage on one core (the network's on one GPU, where there
+        is one) for each photo embedded; `ceiling_photos_per_s`, photos embedded if all cores (or
+        GPUs) did nothing but this work; `share_of_ceiling` that was reached since the first
+        network was ready (before that some photos are decoded already); `bound_by`, the stage
+        that costs most, or "waiting" where less than half of the ceiling was reached. Without
+        an embedded photo the first three have no value: None.
     """
     total: Counter[str] = sum(parts, Counter())
-    per_photo = {stage: total[stage] / num_photos for stage in STAGES}
     # Reading is no work of a core: many files are awaited at a time.
     on_cpu = ["decode", "hand_over", "write"] + ["forward"] * (not there.num_gpus)
-    cpu_rate = there.num_cpus / max(sum(per_photo[stage] for stage in on_cpu), 1e-9)
-    gpu_rate = there.num_gpus / max(per_photo["forward"], 1e-9) if there.num_gpus else cpu_rate
-    ceiling = min(cpu_rate, gpu_rate)
-    share = num_photos / max(seconds - start_s, 1e-9) / ceiling
+    cpu_s = sum(total[stage] for stage in on_cpu) / there.num_cpus
+    gpu_s = total["forward"] / there.num_gpus if there.num_gpus else 0.0
+    least_s = max(cpu_s, gpu_s, 1e-9)  # of all the work, if nothing waited
+    share = least_s / max(seconds - start_s, 1e-9)
     if share < 0.5:
         bound_by = "waiting"
-    elif gpu_rate < cpu_rate:
+    elif gpu_s > cpu_s:
         bound_by = "forward"
     else:
-        bound_by = max(on_cpu, key=per_photo.__getitem__)
+        bound_by = max(on_cpu, key=total.__getitem__)
+
+    def per_photo(seconds: float) -> float | None:
+        return round(1000 * seconds / num_embedded, 3) if num_embedded else None
+
     return {
         "start_s": round(start_s, 3),
-        "ms_per_photo": {stage: round(1000 * value, 3) for stage, value in per_photo.items()},
+        "ms_per_photo": {stage: per_photo(total[stage]) for stage in STAGES},
         "num_cpus": there.num_cpus,
         "num_gpus": there.num_gpus,
-        "ceiling_photos_per_s": round(ceiling, 1),
-        "share_of_ceiling": round(share, 3),
+        "ceiling_photos_per_s": round(num_embedded / least_s, 1) if num_embedded else None,
+        "share_of_ceiling": round(share, 3) if num_embedded else None,
         "bound_by": bound_by,
     }

@@ -132,7 +132,7 @@ class RayHands:
         tell_rejects(sum((part.reasons for part in sink.written), Counter[str]()))
         self.stages = budget(
             [part.seconds for part in sink.written],
-            photos.num_rows,
+            sum(part.receipt.shard.num_rows for part in sink.written if part.receipt.shard),
             seconds=self._laps.seconds["embed"],
             start_s=max(0.0, min(part.ready_at for part in sink.written) - begun_at),
             there=there,
@@ -202,7 +202,7 @@ def _blocks(photos: pa.Table, rows: int) -> list[pa.Table]:
 
 def _hash(table: pa.Table, tally: Tally) -> pa.Table:
     hashes = _with_hashes(table)
-    tally.add(table.num_rows, "hashed")
+    tally.add(table.num_rows, "hashed", table["image_id"][:1].to_pylist())
     return hashes
 
 

@@ -43,7 +43,7 @@ class Decode:
             photos = open_photos(contents, self._preprocessing)
         with watch.measure("hand_over"):
             table = _with_pixels(_with_sizes(table, contents), photos, self._preprocessing.size)
-        self._tally.add(table.num_rows, "decoded")
+        self._tally.add(table.num_rows, "decoded", table["image_id"][:1].to_pylist())
         return watch.add_to(table)
 
 
@@ -114,7 +114,7 @@ class EmbedPhotos:
         vectors = self._embed(pixels.reshape(-1, self._side, self._side, 3), watch)
         with watch.measure("hand_over"):
             table = self._with_embeddings(table, rows, vectors)
-        self._tally.add(table.num_rows, "embedded")
+        self._tally.add(table.num_rows, "embedded", table["image_id"][:1].to_pylist())
         return watch.add_to(table)
 
     def _embed(self, pixels: NDArray[np.uint8], watch: Stopwatch) -> NDArray[Any]:
@@ -131,19 +131,20 @@ class EmbedPhotos:
     ) -> pa.Table:
         reasons, messages = table["reason"].to_pylist(), table["message"].to_pylist()
         embeddings: list[bytes | None] = [None] * table.num_rows
+        manners: list[str | None] = [None] * table.num_rows
         for row, vector in zip(rows, vectors, strict=True):
             if vector.any():
                 embeddings[row] = vector.tobytes()
+                manners[row] = self._embedder.manner
             else:
                 reasons[row] = Reason.NO_EMBEDDING
                 messages[row] = "the network answers this photo with zeros alone"
         kind = pa.binary(self._embedder.spec.row_bytes)
-        manner = self._embedder.manner if len(rows) else None
         return (
             table.drop_columns(["pixels", "reason", "message"])
             .append_column("embedding", pa.array(embeddings, kind))
             .append_column("reason", pa.array(reasons, pa.string()))
             .append_column("message", pa.array(messages, pa.string()))
-            .append_column("manner", pa.array([manner] * table.num_rows, pa.string()))
+            .append_column("manner", pa.array(manners, pa.string()))
             .append_column("ready_at", pa.array([self._ready_at] * table.num_rows, pa.float64()))
         )

@@ -24,6 +24,7 @@ class GateConfig:
         min_overlap: Mean share of each query's `overlap_k` nearest that the version before also
             listed, 0 to 1.
         overlap_k: Neighbours that are compared.
+        max_removed: Share of the version before that may be missing, 0 to 1; needs no probe.
     """
 
     probe: str | None = None
@@ -33,9 +34,11 @@ class GateConfig:
     min_map: float | None = None
     min_overlap: float | None = None
     overlap_k: int = 10
+    max_removed: float | None = None
 
     def __post_init__(self) -> None:
-        check_settings(self, {f"min_{name}": FRACTION for name in _FIGURES} | {"overlap_k": COUNT})
+        shares = ("max_removed", *(f"min_{name}" for name in _FIGURES))
+        check_settings(self, dict.fromkeys(shares, FRACTION) | {"overlap_k": COUNT})
         if self.probe is None and self.bounds():
             name = next(iter(self.bounds()))
             option = f"--min-{name.replace('_', '-')}"

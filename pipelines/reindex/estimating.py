@@ -40,8 +40,8 @@ def estimate(
             if side is not None
         }
     report = {**plan, **sides}
-    if config.gate.probe is not None:
-        report["gate"] = config.gate.bounds()
+    if config.gate.probe is not None or config.gate.max_removed is not None:
+        report["gate"] = {**config.gate.bounds(), "max_removed": config.gate.max_removed}
     if config.queries is not None:
         report["ranking"] = _ranking(config, sides["queries"], plan["num_listed"])
     return report

@@ -1,4 +1,4 @@
-"""The quality gate: a version is measured on a labelled probe before anybody sees it."""
+"""The gate: a version is measured before anybody sees it, on a probe and by what it lost."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pipelines.reindex.places import PROBE_RANKINGS
 from retrieval.churn import compare_rankings
 from retrieval.errors import GateError, MismatchError, StorageError
 from retrieval.index import Candidate, Index, open_index, save_candidate
+from retrieval.index.changes import compare_versions
 from retrieval.rankings import open_ranking, remove_ranking
 from retrieval.storage import entries, entry_at, join, remove_written
 
-__all__ = ["forget_older", "judge", "measure"]
+__all__ = ["count_removed", "forget_older", "judge", "measure"]
 
 # Pairs of a probe and a gallery that are ranked whole, for the exact mAP; of more than these each
 # query lists its _DEPTH nearest, and mAP counts these.
@@ -40,8 +41,8 @@ def measure(
         site: Where it is ranked.
 
     Returns:
-        top_1, top_3, top_10 and map (as `evaluate` has them), overlap (None where there is no
-        version before to compare with), and the address of the candidate.
+        top_1, top_3, top_10 and map as `evaluate` has them, of a large gallery map_at_1000 in
+        place of map; overlap (None where there is no version before to compare with).
 
     Raises:
         UsageError: no image of the probe has a label.
@@ -54,11 +55,32 @@ def measure(
     rank.run(probe, address, ranking, RankConfig(top_k=depth, metric=metric), site=site)
     ks = [k for k in (1, 3, 10) if k <= index.num_rows]
     figures = evaluate.run(ranking, probe, address, ks=[*ks, *([depth] if depth else [])])
+    map_name = f"map_at_{depth}" if depth else "map"
     return {
-        **{f"top_{k}": figures[f"top_{k}"] for k in ks},
-        "map": figures[f"map_at_{depth}" if depth else "map"],
+        **{name: figures[name] for name in (*(f"top_{k}" for k in ks), map_name)},
         "overlap": _overlap(candidate, probe, metric, config.overlap_k, site),
-        "candidate": address,
+    }
+
+
+def count_removed(candidate: Candidate) -> dict[str, Any]:
+    """How much of the version before a new one lacks.
+
+    Returns:
+        `num_removed`, images whose id is gone and whose content has no new one: they left the
+        gallery, or can no longer be read; `first_removed`, one of them; `removed`, their share,
+        None where there is no version before.
+
+    Cost: reads ids and hashes of the shards that are in one of the two versions alone.
+    """
+    if candidate.seen_version is None:
+        return {"num_removed": 0, "first_removed": None, "removed": None}
+    before = open_index(candidate.index.uri, candidate.seen_version)
+    changes = compare_versions(before, candidate.index, num_examples=1)
+    num_removed = changes.counts["removed"]
+    return {
+        "num_removed": num_removed,
+        "first_removed": next(iter(changes.examples["removed"]), None),
+        "removed": num_removed / before.num_rows if before.num_rows else None,
     }
 
 
@@ -90,9 +112,14 @@ def _overlap(candidate: Candidate, probe: str, metric: str, k: int, site: Site) 
 
 
 def judge(candidate: Candidate, figures: Mapping[str, Any], config: GateConfig) -> None:
-    """Refuse a version whose figures are too low.
+    """Refuse a version whose figures are too low, or that lacks too much.
 
-    The first version has none before it, and no overlap is asked of it.
+    The first version has none before it: neither overlap nor a share removed is asked of it.
+
+    Args:
+        candidate: The version.
+        figures: Of `measure` and `count_removed`, and `candidate`, its address.
+        config: The bounds.
 
     Raises:
         GateError: what was found, and what was needed; the version before stays.
@@ -100,14 +127,21 @@ def judge(candidate: Candidate, figures: Mapping[str, Any], config: GateConfig) 
     is_first = candidate.seen_version is None
     faults = []
     for name, least in config.bounds().items():
-        value = figures.get(name)
+        shown = next((key for key in figures if name == "map" and key.startswith("map")), name)
+        value = figures.get(shown)
         if value is None and name == "overlap" and is_first:
             continue
         if value is not None and value >= least:
             continue
-        found = f"{name} is unknown" if value is None else f"{name} {value:.4g}"
+        found = f"{shown} is unknown" if value is None else f"{shown} {value:.4g}"
         option = f"--min-{name.replace('_', '-')}"
         faults.append(f"{found}, at least {least:g} is needed ({option})")
+    removed = figures.get("removed")
+    if config.max_removed is not None and removed is not None and removed > config.max_removed:
+        faults.append(
+            f"{removed:.4g} of the images are gone ({figures['num_removed']}, such as "
+            f"{figures['first_removed']!r}), at most {config.max_removed:g} may be (--max-removed)"
+        )
     if faults:
         index = candidate.index
         stays = "there is still no version" if is_first else f"version {index.version - 1} stays"

@@ -13,11 +13,11 @@ from pipelines.cluster.site import Site
 from pipelines.laps import Laps
 from pipelines.progress import announce
 from pipelines.reindex.config import ReindexConfig
-from pipelines.reindex.gate import forget_older, judge, measure
+from pipelines.reindex.gate import count_removed, forget_older, judge, measure
 from pipelines.reindex.places import check_places
 from pipelines.reindex.sides import as_index
 from retrieval.errors import GateError, RetrievalError, StorageError, UsageError
-from retrieval.index import Candidate, open_index, write_record
+from retrieval.index import Candidate, open_index, save_candidate, write_record
 from retrieval.ranked_sides import holds_ranked
 from retrieval.rankings import Ranking, open_ranking
 from retrieval.search import score_rule
@@ -40,8 +40,9 @@ def run(photos: str, index: str, config: ReindexConfig, *, site: Site = Site()) 
         ("committed" or "unchanged"), `gate`, `ranking`, `seconds`.
 
     Raises:
-        GateError: the version was refused; its record is written too.
-        RetrievalError: see the head of this module.
+        GateError: the version was refused.
+        RetrievalError: see the head of this module. Of each error the attribute `record` is the
+            night's record, which is written too if there is an index to keep it in.
     """
     start, laps = time.monotonic(), Laps()
     photos, index = absolute_uri(photos), absolute_uri(index)
@@ -70,8 +71,8 @@ def _failure_noted(index: str, record: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except RetrievalError as error:
-        ranking = {"failed": str(error)}
-        write_record(index, record["run_id"], {**record, "ranking": ranking}, announce)
+        failed = {**record, "ranking": {"failed": str(error)}}
+        error.record = write_record(index, record["run_id"], failed, announce)
         raise
 
 
@@ -88,16 +89,19 @@ class _Night:
         if self._config.queries is not None:
             self._side(self._config.queries, "queries", candidate)
         gate = self._config.gate
-        if gate.probe is None:
+        if gate.probe is None and gate.max_removed is None:
             return None
-        probe = self._side(gate.probe, "probe", candidate)
-        figures = measure(candidate, probe, gate, self._config.rank.metric, self._site)
+        figures: dict[str, Any] = {} if gate.max_removed is None else count_removed(candidate)
+        if gate.probe is not None:
+            probe = self._side(gate.probe, "probe", candidate)
+            figures |= measure(candidate, probe, gate, self._config.rank.metric, self._site)
+        figures["candidate"] = save_candidate(candidate.index)
         try:
             judge(candidate, figures, gate)
         except GateError as error:
-            run = candidate.index.run
+            run = {**candidate.index.run, **candidate.counts}
             record = {**run, "status": "refused", "gate": figures, "message": str(error)}
-            write_record(self.index, run["run_id"], record, announce)
+            error.record = write_record(self.index, run["run_id"], record, announce)
             raise
         return figures
 
@@ -188,4 +192,11 @@ def _figures(rankings: str, queries: str, gallery: str) -> dict[str, Any]:
         found = evaluate.run(rankings, queries, gallery)
     except UsageError:
         return {}
-    return {name: found[name] for name in ("top_1", "top_3", "top_10", "map") if name in found}
+    shown: dict[str, Any] = {
+        name: found[name] for name in ("top_1", "top_3", "top_10") if name in found
+    }
+    # Of a ranking that stops early it is cut, which `evaluate` says beside it: see docs/metrics.md.
+    return {
+        **shown,
+        f"map_cut_{found['depth']}" if found["map_is_lower_bound"] else "map": found["map"],
+    }

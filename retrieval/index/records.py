@@ -60,7 +60,8 @@ def failures_recorded(
 ) -> Iterator[None]:
     """Give a run a record also where it fails or is stopped, if there is an index to keep it in.
 
-    Not where the gate refuses its version: whoever judges writes more than is known here.
+    An error has it as its `record`, also where there is none. Not where the gate refuses its
+    version: whoever judges writes more than is known here.
 
     Args:
         index_uri: The index.
@@ -84,7 +85,9 @@ def failures_recorded(
         }
         with suppress(RetrievalError):
             if is_index(index_uri):
-                write_record(index_uri, run_id, record, say)
+                record = write_record(index_uri, run_id, record, say)
+        if isinstance(error, RetrievalError):
+            error.record = record
         raise
 
 

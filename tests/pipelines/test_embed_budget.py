@@ -52,6 +52,15 @@ def test_what_bounds_a_job(seconds, there, ceiling, share, bound_by):
     assert found["bound_by"] == bound_by
 
 
+def test_a_run_of_rejects_alone_has_no_rate_to_tell():
+    """What they cost is in no photo's milliseconds; the stage that took most is told."""
+    parts = [Counter(decode=1.9, hand_over=0.1)]
+    found = budget(parts, 0, seconds=1.0, start_s=0, there=TWO_CPUS)
+    assert found["ms_per_photo"] == dict.fromkeys(STAGES)
+    assert (found["ceiling_photos_per_s"], found["share_of_ceiling"]) == (None, None)
+    assert found["bound_by"] == "decode"
+
+
 def test_seconds_travel_with_the_rows_and_add_up_whichever_way_these_are_cut():
     table = pa.table({"x": range(4)})
     for stage, seconds in (("read", 0.02), ("decode", 0.04)):

@@ -133,6 +133,44 @@ def test_the_gate_refuses_and_the_version_before_stays(night):
     assert (record["version_after"], record["num_embedded"]) == (1, 0)
 
 
+def test_a_night_that_lacks_too_much_is_refused_without_a_probe(night):
+    """One class folder of three is not mounted, and one image can no longer be read."""
+    photos, index = str(night / "photos"), str(night / "index")
+    (night / "photos" / "blue").rename(night / "photos" / "azure")  # moved: nothing is gone
+    shutil.rmtree(night / "photos" / "red")
+    (night / "photos" / "green" / "green-0.jpg").write_bytes(b"torn")
+    with pytest.raises(GateError) as refused:
+        run(photos, index, config_of(night, gate=GateConfig(max_removed=0.39)))
+    assert str(refused.value).startswith(
+        f"{index}: the new version is refused: 0.4 of the images are gone (4, such as "
+        f"'green/green-0.jpg'), at most 0.39 may be (--max-removed). Nothing was committed, "
+        f"version 0 stays; look at the candidate {index}/_candidates/"
+    )
+    assert refused.value.record == records(night)[-1]
+    assert (records(night)[-1]["status"], records(night)[-1]["gate"]["num_removed"]) == (
+        "refused", 4,
+    )  # fmt: skip
+    assert records(night)[-1]["num_listed"] == 8
+    record = run(photos, index, config_of(night, gate=GateConfig(max_removed=0.4)))
+    assert (record["version_after"], record["num_embedded"]) == (1, 0)
+    assert record["gate"] == {
+        "num_removed": 4, "first_removed": "green/green-0.jpg", "removed": 0.4,
+    }  # fmt: skip
+
+
+def test_the_first_night_lacks_nothing(night, tmp_path):
+    config = ReindexConfig(embed=FAKE, gate=GateConfig(max_removed=0.0))
+    record = run(str(night / "photos"), str(tmp_path / "index"), config)
+    assert record["gate"] == {"num_removed": 0, "first_removed": None, "removed": None}
+
+
+def test_a_map_that_is_cut_has_another_name_than_the_whole_one(evening):
+    """The probe is ranked whole, the queries here to the fifth image."""
+    _, record = evening
+    assert {name for name in record["gate"] if "map" in name} == {"map"}
+    assert {name for name in record["ranking"] if "map" in name} == {"map_cut_5"}
+
+
 def test_queries_of_another_model_stop_the_night_before_the_commit(night, tmp_path):
     from pipelines import embed
 
@@ -214,6 +252,9 @@ def test_the_command_prints_the_record_and_its_exit_code_tells(night):
     refused = CliRunner().invoke(main, [*command, *probe])
     assert refused.exit_code == 1
     assert refused.stderr.startswith(f"Error: {night}/index: the new version is refused: top_1")
+    assert json.loads(refused.stdout) == records(night)[-1]
+    failed = CliRunner().invoke(main, [*command, "--retry-rejects", "--labels", "pattern:("])
+    assert failed.exit_code in (1, 2)
     wrong = CliRunner().invoke(main, [*command, "--min-top-1", "0.9"])
     assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert "--min-top-1: needs a labelled probe set" in wrong.stderr

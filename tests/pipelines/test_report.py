@@ -104,6 +104,18 @@ def test_untrained_features_and_a_shortened_ranking_are_said_on_the_page(sides, 
     assert "Untrained features" in page
     assert "mAP is a lower bound: the ranking lists 2 images a query" in page
     assert "resnet18, weights none, 4 dimensions, fingerprint abababababab" in page
+    assert page.count("mAP, at least") == 2  # the figure, and the column of the classes
+
+
+def test_a_network_of_ones_own_is_not_called_untrained(sides, tmp_path):
+    """What its function returns is complete: --weights none says nothing of it."""
+    spec = {"backbone": "mine:network", "weights": "none", "dim": 4, "fingerprint": "ab" * 32}
+    side = {"uri": str(sides[1]), "version": 0, "num_rows": 3, "dim": 4, "spec": spec}
+    run(write_ranking(tmp_path / "rk", sides, ROWS, gallery=side), str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    assert "Untrained" not in page
+    assert "mine:network, its own weights, 4 dimensions" in page
+    assert "mAP, at least" not in page
 
 
 def test_bad_inputs_are_said_in_one_line(sides, tmp_path):
