@@ -43,21 +43,22 @@ def check_port(address: str) -> None:
         raise ClusterError(f"Ray {address}: is no address of a cluster. {_FORMS}")
     try:
         _connect(host.strip("[]"), int(port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
+        reason = getattr(error, "strerror", None) or error
         raise ClusterError(
-            f"Ray {address}: nobody answers there ({error.strerror or error}). Check the address: "
+            f"Ray {address}: nobody answers there ({reason}). Check the address: "
             f"HOST:6379, or ray://HOST:10001 from outside the cluster."
         ) from error
 
 
 def _connect(host: str, port: int) -> None:
     """Connect and go; looking up a name takes as long as the system's resolver wants."""
-    found: list[OSError] = []
+    found: list[Exception] = []
 
     def connect() -> None:
         try:
             socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             found.append(error)
 
     thread = threading.Thread(target=connect, daemon=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 import pytest
@@ -54,11 +55,23 @@ def _refuse_jobs(load):
 
 def test_a_host_that_says_nothing_and_a_name_that_nobody_knows_take_seconds(monkeypatch):
     monkeypatch.setattr(ray_address, "_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(60))
+    is_over = threading.Event()
+
+    def never(*_):
+        is_over.wait(60)
+        raise OSError("the test is over")
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
     start = time.monotonic()
     with pytest.raises(ClusterError, match=r"Ray head:6379: nobody answers there \(timed out\)"):
         check_port("head:6379")
     assert time.monotonic() - start < 10
+    is_over.set()
+
+
+def test_a_name_that_no_host_can_have_is_told():
+    with pytest.raises(ClusterError, match=r"nobody answers there .*label"):
+        check_port(f"{'a' * 100}.example:6379")
 
 
 def test_who_listens_is_found_by_every_form():

@@ -68,14 +68,18 @@ def test_every_error_of_ours_is_one_line_and_exit_code_1(tmp_path):
     make_index(tmp_path / "b", ["x"], np.ones((1, 4), np.float16), fingerprint="e" * 64)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "1.jpg").write_bytes(photo_bytes((9, 99, 9)))
     cases = [
         (["embed", tmp_path / "none", tmp_path / "i"], f"{tmp_path}/none: missing."),
         (["embed", tmp_path / "empty", tmp_path / "i"], f"{tmp_path}/empty: no file found."),
         (["embed", tmp_path / "file", tmp_path / "i"], f"{tmp_path}/file: a file, not a folder."),
         (["embed", tmp_path / "a", "/proc/i"], "/proc/i: cannot be written"),
-        (["embed", tmp_path / "a", tmp_path / "i", "--backbone", "vgg16"], "--backbone vgg16:"),
-        (["embed", tmp_path / "a", tmp_path / "i", "--weights", "no.pth"], "--weights no.pth:"),
-        (["embed", tmp_path / "a", tmp_path / "i", "--labels", "no.csv"], "--labels no.csv:"),
+        (["embed", tmp_path / "a", tmp_path / "i"], f"{tmp_path}/a: an index, where a folder of"),
+        (["embed", photos, tmp_path / "i", "--backbone", "vgg16"], "--backbone vgg16:"),
+        (["embed", photos, tmp_path / "i", "--weights", "no.pth"], "--weights no.pth:"),
+        (["embed", photos, tmp_path / "i", "--labels", "no.csv"], "--labels no.csv:"),
         (["rank", tmp_path / "a", tmp_path / "b", tmp_path / "r"], f"{tmp_path}/b: made by fake"),
         (["rank", tmp_path / "a", tmp_path / "a", tmp_path / "r", "--top-k", "2"], "--top-k 2:"),
         (["rank", tmp_path / "a", tmp_path / "a", tmp_path / "r", "--top-k", "0"], "--top-k 0:"),
@@ -92,7 +96,9 @@ def test_every_error_of_ours_is_one_line_and_exit_code_1(tmp_path):
         assert result.stderr.count("\n") == 1, result.stderr
         assert result.stdout == ""
     # Nothing was made on the way.
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "empty", "file"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "a", "b", "empty", "file", "photos",
+    ]  # fmt: skip
 
 
 def test_a_cluster_that_does_not_answer_is_an_error_within_seconds(tmp_path):
@@ -134,9 +140,9 @@ def test_control_characters_of_a_file_name_cannot_fake_a_line(tmp_path):
 def test_an_interrupted_job_says_so_in_one_line_and_publishes_nothing(tmp_path, name, code):
     photos, index = tmp_path / "photos", tmp_path / "index"
     flag = tmp_path / "flag"  # made by the fake network when it meets its first photo
-    photos.mkdir()
+    (photos / "class").mkdir(parents=True)
     for number in range(40):
-        (photos / f"{number}.jpg").write_bytes(photo_bytes((number, 99, 9)))
+        (photos / "class" / f"{number}.jpg").write_bytes(photo_bytes((number, 99, 9)))
     make_index(index, ["before"], np.ones((1, 3), np.float16))
     # Where the tests run in the background of a shell, their children would ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
