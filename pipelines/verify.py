@@ -22,6 +22,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.progress import progress_line, status_line
@@ -29,7 +30,14 @@ from retrieval.errors import IndexFormatError, MismatchError, RetrievalError, Us
 from retrieval.ranked_sides import open_ranked
 from retrieval.rankings import Ranking, open_ranking
 from retrieval.search.scores import METRICS, minkowski_power, score_rule
-from retrieval.vectors import VectorBlock, VectorSource, read_blocks
+from retrieval.vectors import (
+    LongIdError,
+    LongIds,
+    VectorBlock,
+    VectorSource,
+    read_blocks,
+    read_id_text,
+)
 from retrieval.vectors import read_ids as read_id_blocks
 from retrieval.verification import (
     BruteForce,
@@ -42,12 +50,14 @@ from retrieval.verification import (
     find_ids,
     read_listing,
     relative_tolerance,
+    shown,
 )
 
 __all__ = ["run"]
 
 _BLOCK_BYTES = 2**20  # of a block of vectors in float64: all of its copies stay in a core's cache
 _ID_ROWS = 2**16
+_LONG_ID_BYTES = 2**28
 _SIDES = ("queries", "gallery")
 _CHANGED = "Rank again, or put back what was ranked."
 
@@ -119,9 +129,18 @@ def run(
             f"sample = {sample}, seed = {seed}: at least 1 query, and a seed of 0 or more, are "
             f"needed."
         )
-    start = time.monotonic()
     places = {"queries": queries, "gallery": gallery}
-    task = _prepare(open_ranking(ranking), places, sample, seed)
+    try:
+        return _verify(ranking, places, sample, seed, has_long_ids=False)
+    except LongIdError:  # rare, and only reading the ids tells
+        return _verify(ranking, places, sample, seed, has_long_ids=True)
+
+
+def _verify(
+    ranking: str, places: Mapping[str, str | None], sample: int, seed: int, *, has_long_ids: bool
+) -> dict[str, Any]:
+    start = time.monotonic()
+    task = _prepare(open_ranking(ranking), places, sample, seed, has_long_ids=has_long_ids)
     with status_line("reading the ranking"):
         listing = read_listing(
             task.ranking,
@@ -129,6 +148,7 @@ def run(
             task.sample_ids,
             task.metric,
             exclude_self=task.exclude_self,
+            long_ids=task.gallery.long_ids,
         )
     listed = time.monotonic()
     num_exact_pairs = _check_against_gallery(task, listing, seed)
@@ -156,7 +176,14 @@ def run(
     }
 
 
-def _prepare(ranking: Ranking, places: Mapping[str, str | None], sample: int, seed: int) -> _Task:
+def _prepare(
+    ranking: Ranking,
+    places: Mapping[str, str | None],
+    sample: int,
+    seed: int,
+    *,
+    has_long_ids: bool,
+) -> _Task:
     """Open what was ranked and draw the queries."""
     where, facts = ranking.manifest, ranking.facts
     metric, top_k, exclude_self = facts["metric"], facts["top_k"], facts["exclude_self"]
@@ -171,6 +198,9 @@ def _prepare(ranking: Ranking, places: Mapping[str, str | None], sample: int, se
     queries, gallery = (
         _open(ranking, side, ranked, places[side] or ranked.uri) for side, ranked in sides.items()
     )
+    if has_long_ids:
+        long_ids = LongIds.collect(_id_texts(queries, gallery), _LONG_ID_BYTES)
+        queries, gallery = (replace(source, long_ids=long_ids) for source in (queries, gallery))
     query_ids = _sorted_ids(queries)
     if num_queries != len(query_ids):
         raise IndexFormatError(
@@ -183,6 +213,12 @@ def _prepare(ranking: Ranking, places: Mapping[str, str | None], sample: int, se
     return _Task(
         ranking, queries, gallery, metric, rule, top_k, exclude_self, query_ids, sample_ids
     )
+
+
+def _id_texts(*sources: VectorSource) -> Iterator[pa.Array]:
+    for source in sources:
+        for file in source.files:
+            yield from read_id_text(source, file, _ID_ROWS)
 
 
 def _rule(where: str, metric: str, named: int) -> int:
@@ -228,7 +264,7 @@ def _sorted_ids(source: VectorSource) -> NDArray[np.bytes_]:
     twice = np.flatnonzero(ids[1:] == ids[:-1])
     if twice.size:
         raise MismatchError(
-            f"{source.uri}: the query id {ids[twice[0]].decode()!r} occurs more than once now, "
+            f"{source.uri}: the query id {shown(ids[twice[0]])!r} occurs more than once now, "
             f"which no ranking can have been made of. {_CHANGED}"
         )
     return ids

@@ -14,10 +14,12 @@ from retrieval.errors import IndexFormatError, MismatchError, UsageError
 from retrieval.index import open_index
 from retrieval.index.reading import read_columns
 from retrieval.index.table import newest_version
+from retrieval.labels import as_labels
 from retrieval.metrics import QueryScores, score_queries, summarise
 from retrieval.ranked_sides import ids_sum, misfit, open_ranked
 from retrieval.rankings import Ranking, read_parts
 from retrieval.storage import (
+    check_inflation,
     first_line,
     is_no_answer,
     not_read,
@@ -25,11 +27,12 @@ from retrieval.storage import (
     parquet_file,
 )
 from retrieval.vectors import VectorSource
-from retrieval.vectors.columns import id_array
+from retrieval.vectors.ids import as_text, id_text
 
 __all__ = ["DEFAULT_KS", "evaluate", "read_photos"]
 
 DEFAULT_KS = (1, 3, 10)
+_PHOTOS = pa.schema([(name, pa.string()) for name in ("image_id", "label", "uri")])
 
 
 def read_photos(uri: str, ranking: Ranking, side: str) -> pa.Table:
@@ -53,14 +56,16 @@ def read_photos(uri: str, ranking: Ranking, side: str) -> pa.Table:
     if ranked.get("num_rows") not in (None, source.num_rows):
         raise misfit(ranking, side, f"{uri} holds {source.num_rows} rows")
     photos = _read_index(source) if source.spec else _read_files(source)
+    # An index of an earlier release may hold "" where a photo has no label.
+    photos = photos.set_column(1, "label", as_labels(photos["label"]))
     known = (ranking.facts.get("ids_sum") or {}).get(side)
-    if known is not None and known != ids_sum(_as_bytes(photos["image_id"], uri)):
+    if known is not None and known != ids_sum(_as_text(photos["image_id"], uri)):
         raise misfit(ranking, side, f"{uri} holds as many rows of other ids")
     return photos
 
 
-def _as_bytes(ids: pa.ChunkedArray, where: str) -> Iterator[NDArray[np.bytes_]]:
-    return (id_array(chunk, where, 0) for chunk in ids.chunks)
+def _as_text(ids: pa.ChunkedArray, where: str) -> Iterator[pa.Array]:
+    return (id_text(chunk, where, 0) for chunk in ids.chunks)
 
 
 def _read_index(source: VectorSource) -> pa.Table:
@@ -84,14 +89,22 @@ def _read_files(source: VectorSource) -> pa.Table:
 def _read_foreign(uri: str, id_column: str) -> pa.Table:
     try:
         with open_input(uri) as stream, parquet_file(stream) as file:
-            there = [name for name in ("label", "uri") if name in file.schema_arrow.names]
+            if not file.metadata.num_rows:  # whatever the types of its columns
+                return _PHOTOS.empty_table()
+            names = file.schema_arrow.names
+            there = [name for name in ("label", "uri") if name in names]
+            check_inflation(file, [id_column, *there], stream.size())
             table = file.read(columns=[id_column, *there])
         nothing = pa.nulls(table.num_rows, pa.string())
-        columns = {name: table[name] if name in there else nothing for name in ("label", "uri")}
-        return pa.table({"image_id": table[id_column], **columns}).cast(
-            pa.schema([(name, pa.string()) for name in ("image_id", "label", "uri")])
+        return pa.table(
+            [
+                as_text(table[id_column]).cast(pa.string()),
+                as_labels(table["label"]) if "label" in there else nothing,
+                as_text(table["uri"]).cast(pa.string()) if "uri" in there else nothing,
+            ],
+            schema=_PHOTOS,
         )
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, KeyError) as error:
         if is_no_answer(error):
             raise not_read(uri, error) from error
         raise IndexFormatError(
@@ -150,12 +163,12 @@ class _Judge:
     """Labels of both sides as numbers; equal numbers are equal labels, -1 is none."""
 
     def __init__(self, queries: pa.Table, gallery: pa.Table, *, exclude_self: bool) -> None:
-        labels = pa.chunked_array([*queries["label"].chunks, *gallery["label"].chunks], pa.string())
-        self._names = pc.unique(labels.drop_null())
+        labels = [as_labels(side["label"]) for side in (queries, gallery)]
+        chunks = [chunk for side in labels for chunk in side.chunks]
+        self._names = pc.unique(pa.chunked_array(chunks, pa.string()).drop_null())
         self._query_ids = queries["image_id"].combine_chunks()
         self._gallery_ids = gallery["image_id"].combine_chunks()
-        self._query_labels = self._codes(queries["label"])
-        self._gallery_labels = self._codes(gallery["label"])
+        self._query_labels, self._gallery_labels = map(self._codes, labels)
         if not (self._query_labels >= 0).any():
             raise UsageError(
                 f"None of the {len(self._query_ids)} queries has a label, so there is nothing to "

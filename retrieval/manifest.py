@@ -16,6 +16,7 @@ from retrieval.secrets import holds_secret
 from retrieval.storage import (
     DAMAGED_PARQUET,
     absolute_uri,
+    check_inflation,
     first_line,
     is_no_answer,
     join,
@@ -23,6 +24,7 @@ from retrieval.storage import (
     open_input,
     parquet_file,
 )
+from retrieval.vectors.ids import as_text
 
 __all__ = ["CATALOGUE_SCHEMA", "MAX_TIME_US", "read_manifest"]
 
@@ -65,6 +67,7 @@ def read_manifest(uri: str) -> Iterator[pa.RecordBatch]:
                     f"{uri}: has no column {', '.join(sorted(missing))}; a manifest needs "
                     f"{', '.join(CATALOGUE_SCHEMA.names)}."
                 )
+            check_inflation(file, CATALOGUE_SCHEMA.names, stream.size())
             for batch in file.iter_batches(_BATCH_ROWS, columns=CATALOGUE_SCHEMA.names):
                 is_empty = is_empty and not batch.num_rows
                 yield _checked(batch.select(CATALOGUE_SCHEMA.names), folder, uri)
@@ -85,15 +88,16 @@ def _checked(batch: pa.RecordBatch, folder: str, uri: str) -> pa.RecordBatch:
                 f"{uri}: an empty cell in the column {name}. Each photo needs "
                 f"{', '.join(batch.schema.names)}."
             )
-    addresses = [_absolute(text, folder) for text in batch["uri"].cast(pa.string()).to_pylist()]
-    for name, address in zip(batch["image_id"].to_pylist(), addresses, strict=True):
+    ids = as_text(batch["image_id"])
+    addresses = [_absolute(text, folder) for text in as_text(batch["uri"]).to_pylist()]
+    for name, address in zip(ids.to_pylist(), addresses, strict=True):
         if holds_secret(address):
             raise IndexFormatError(
                 f"{uri}: credentials stand in the uri of {name!r}, and would get into the index "
                 f"and its logs. Name the photos without them; this machine needs its own."
             )
     times = _times(batch["modified_at"])
-    columns = [batch["image_id"], pa.array(addresses, pa.string()), batch["size_bytes"], times]
+    columns = [ids, pa.array(addresses, pa.string()), batch["size_bytes"], times]
     arrays = [
         column.cast(field.type) for column, field in zip(columns, CATALOGUE_SCHEMA, strict=True)
     ]

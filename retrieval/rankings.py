@@ -16,9 +16,12 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError, StorageError
@@ -53,6 +56,8 @@ __all__ = [
 
 # Parts as write_part names them: other tools' part-00000-….parquet must never be removed.
 _PART = re.compile(r"part-\d{5,}-[0-9a-f]{12}\.parquet")
+
+_PIECE_BYTES = 2**26  # of ids that are written out at a time
 
 
 @dataclass(frozen=True)
@@ -129,15 +134,21 @@ class RankingWriter:
         return True
 
     def write_part(self, table: pa.Table) -> None:
-        """Write the next part: rows of RANKING_SCHEMA, sorted by query and rank."""
+        """Write the next part: rows of RANKING_SCHEMA, sorted by query and rank.
+
+        Ids may come as dictionaries, which hold each long one once: then no more than some
+        64 MiB of them are written out at a time.
+        """
         sink = pa.BufferOutputStream()
-        pq.write_table(
-            table.cast(RANKING_SCHEMA),
+        with pq.ParquetWriter(
             sink,
+            RANKING_SCHEMA,
             compression="zstd",
             use_dictionary=["query_id", "gallery_id"],
             write_page_checksum=True,
-        )
+        ) as writer:
+            for rows in _written_out(table):
+                writer.write_table(rows.cast(RANKING_SCHEMA))
         write_bytes(join(self.uri, self._name(self.num_parts)), sink.getvalue())
         self._count(table)
 
@@ -158,6 +169,25 @@ class RankingWriter:
     def _count(self, table: pa.Table) -> None:
         self.num_parts += 1
         self.num_rows += table.num_rows
+
+
+def _written_out(table: pa.Table) -> Iterator[pa.Table]:
+    """A table, or where it has dictionaries, slices of it without them."""
+    table = table.unify_dictionaries().combine_chunks()
+    num_bytes = np.zeros(table.num_rows, np.int64)
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):
+            for chunk in column.chunks:  # one at most
+                num_bytes += np.asarray(pc.binary_length(chunk.dictionary))[chunk.indices]
+    number = np.cumsum(num_bytes) // _PIECE_BYTES
+    starts = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), table.num_rows]
+    for start, stop in pairwise(starts):
+        rows = table.slice(start, stop - start)
+        plain = [
+            chunk.dictionary.take(chunk.indices) if pa.types.is_dictionary(chunk.type) else chunk
+            for chunk in (column.combine_chunks() for column in rows.columns)
+        ]
+        yield pa.table(plain, table.column_names)
 
 
 def check_ranking_place(uri: str) -> None:

@@ -34,7 +34,7 @@ from retrieval.search import (
     warm_up,
 )
 from retrieval.storage import absolute_uri
-from retrieval.vectors import Sample, VectorBlock, VectorPart
+from retrieval.vectors import LongIdError, LongIds, Sample, VectorBlock, VectorPart
 
 __all__ = ["estimate", "run"]
 
@@ -64,11 +64,26 @@ def run(
     Returns:
         The report, which is also in _ranking.json.
     """
-    laps = Laps()
     if not is_kept_inside:
         check_places(queries, gallery, ranking, config.previous)
+    try:
+        return _run(queries, gallery, ranking, config, site, has_long_ids=False)
+    except LongIdError:  # rare, and only reading the ids tells
+        return _run(queries, gallery, ranking, config, site, has_long_ids=True)
+
+
+def _run(
+    queries: str,
+    gallery: str,
+    ranking: str,
+    config: RankConfig,
+    site: Site,
+    *,
+    has_long_ids: bool,
+) -> dict[str, Any]:
+    laps = Laps()
     with status_line("opening the two sides"):
-        plan = make_plan(queries, gallery, config, site)
+        plan = make_plan(queries, gallery, config, site, has_long_ids=has_long_ids)
         writer = RankingWriter(ranking, plan.run_key)
         loaded = Queries(plan.queries, config.memory_for(plan.num_threads) // 4)
         previous = _previous(plan)
@@ -122,10 +137,10 @@ def estimate(
     if ranking is not None:
         check_places(queries, gallery, ranking, config.previous)
         check_ranking_place(ranking)
-    plan = make_plan(queries, gallery, config, site)
-    loaded = Queries(plan.queries, config.memory_for(plan.num_threads) // 4)
-    first = loaded.block(0, plan.blocks.query_rows)
-    choice = plan.choose_basis(plan.sample(), first.vectors)
+    try:
+        plan, choice = _measured(queries, gallery, config, site, has_long_ids=False)
+    except LongIdError:
+        plan, choice = _measured(queries, gallery, config, site, has_long_ids=True)
     width = np.dtype(plan.gallery.dtype).itemsize
     gallery_bytes = plan.gallery.num_rows * plan.gallery.dim * width
     query_bytes = plan.queries.num_rows * plan.queries.dim * np.dtype(plan.queries.dtype).itemsize
@@ -145,6 +160,15 @@ def estimate(
         "expected_seconds": round(core_s / plan.num_threads, 1),
         "reads": {"queries": plan.queries.uri, "gallery": plan.gallery.uri},
     }
+
+
+def _measured(
+    queries: str, gallery: str, config: RankConfig, site: Site, *, has_long_ids: bool
+) -> tuple[Plan, Choice]:
+    plan = make_plan(queries, gallery, config, site, has_long_ids=has_long_ids)
+    loaded = Queries(plan.queries, config.memory_for(plan.num_threads) // 4)
+    first = loaded.block(0, plan.blocks.query_rows)
+    return plan, plan.choose_basis(plan.sample(), first.vectors)
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
@@ -221,7 +245,7 @@ class _Ranking:
                     self.certificates.append({"engine": "an earlier run"})
                     continue
                 block = self._queries.block(number * step, (number + 1) * step)
-                writer.write_part(_as_table(block.ids, self._rank(block)))
+                writer.write_part(_as_table(block.ids, self._rank(block), plan.gallery.long_ids))
 
     def _rank(self, block: VectorBlock) -> Candidates:
         if self._previous is None:
@@ -320,16 +344,25 @@ def _merged(
     )
 
 
-def _as_table(ids: NDArray[np.bytes_], found: Candidates) -> pa.Table:
+def _as_table(
+    ids: NDArray[np.bytes_], found: Candidates, long_ids: LongIds | None = None
+) -> pa.Table:
     """Candidates, sorted by query and rank, as rows of a ranking."""
     counts = np.bincount(found.query, minlength=len(ids))
     ends = np.cumsum(counts)
     ranks = np.arange(1, len(found) + 1) - np.repeat(ends - counts, counts)
+    if long_ids is None:
+        query_ids = pa.array(ids[found.query]).cast(pa.string())
+        gallery_ids = pa.array(found.ids).cast(pa.string())
+    else:  # each long id once
+        query_ids = pa.DictionaryArray.from_arrays(found.query, long_ids.expand(ids))
+        names, places = np.unique(found.ids, return_inverse=True)
+        gallery_ids = pa.DictionaryArray.from_arrays(places, long_ids.expand(names))
     return pa.table(
         {
-            "query_id": pa.array(ids[found.query]).cast(pa.string()),
+            "query_id": query_ids,
             "rank": pa.array(ranks.astype(np.int32)),
-            "gallery_id": pa.array(found.ids).cast(pa.string()),
+            "gallery_id": gallery_ids,
             "score": pa.array(found.scores),
         }
     )

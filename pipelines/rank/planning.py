@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipelines.cluster.ray_address import check_port
 from pipelines.cluster.site import Site
 from pipelines.rank.config import RankConfig, choose_k
 from pipelines.rank.folding import PRODUCTS, Task, choose_device, this_machine_has_gpu
+from pipelines.rank.previous import old_ids
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.ranked_sides import content_sha256
 from retrieval.search import (
@@ -30,11 +32,13 @@ from retrieval.search import (
 )
 from retrieval.storage import file_stamp, is_local
 from retrieval.vectors import (
+    LongIds,
     Sample,
     VectorPart,
     VectorSource,
     find_duplicate,
     open_source,
+    read_id_text,
     sample_vectors,
     split,
 )
@@ -119,8 +123,18 @@ class Plan:
                 )
 
 
-def make_plan(queries: str, gallery: str, config: RankConfig, site: Site) -> Plan:
+def make_plan(
+    queries: str, gallery: str, config: RankConfig, site: Site, *, has_long_ids: bool = False
+) -> Plan:
     """Open the two sides and cut the work.
+
+    Args:
+        queries: Index or vectors of the queries.
+        gallery: Index or vectors of the gallery.
+        config: Settings.
+        site: Where it runs.
+        has_long_ids: Whether an id is too long for an array of one width; reading would raise
+            LongIdError.
 
     Raises:
         RetrievalError: a side cannot be opened, the two do not belong together, an id occurs
@@ -143,6 +157,10 @@ def make_plan(queries: str, gallery: str, config: RankConfig, site: Site) -> Pla
     memory_bytes = config.memory_for(num_threads)
     if not config.allow_duplicates:
         _refuse_duplicates(gallery_source, memory_bytes)
+    if has_long_ids:
+        long_ids = _find_long_ids(query_source, gallery_source, config, memory_bytes // 3)
+        query_source = replace(query_source, long_ids=long_ids)
+        gallery_source = replace(gallery_source, long_ids=long_ids)
     blocks = plan_blocks(query_source.num_rows, gallery_source, k, memory_bytes, num_threads)
     rule = score_rule(config.metric)
     settings = [k, config.metric, rule, config.exclude_self, blocks.query_rows]
@@ -159,6 +177,20 @@ def make_plan(queries: str, gallery: str, config: RankConfig, site: Site) -> Pla
         run_key=_run_key(query_source, gallery_source, [*stamps.items()], settings),
         site=site,
     )
+
+
+def _find_long_ids(
+    queries: VectorSource, gallery: VectorSource, config: RankConfig, memory_bytes: int
+) -> LongIds:
+    """The long ids of both sides, and of what a previous ranking was made of."""
+    blocks = (
+        text
+        for source in ([gallery] if queries.files == gallery.files else [queries, gallery])
+        for file in source.files
+        for text in read_id_text(source, file, _PART_ROWS)
+    )
+    earlier = old_ids(config.previous, queries, gallery) if config.previous else ()
+    return LongIds.collect(chain(blocks, earlier), memory_bytes)
 
 
 def _uses_ray(queries: VectorSource, gallery: VectorSource, config: RankConfig, site: Site) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,10 @@ from retrieval.ranked_sides import find_version
 from retrieval.rankings import Ranking, open_ranking, read_parts
 from retrieval.search import Candidates, is_distance, score_rule
 from retrieval.storage import DAMAGED_PARQUET, join, open_input
-from retrieval.vectors import VectorFile, VectorSource, open_source, read_ids
+from retrieval.vectors import VectorFile, VectorSource, open_source, read_id_text, read_ids
+from retrieval.vectors.ids import as_text, short_ids
 
-__all__ = ["OldLists", "Previous"]
+__all__ = ["OldLists", "Previous", "old_ids"]
 
 _READ_ROWS = 64 * 1024
 
@@ -94,7 +95,8 @@ class Previous:
         """
         self._ranking = open_ranking(uri)
         _check_settings(self._ranking, k, config)
-        before = _earlier(self._ranking, "gallery", gallery)
+        self._long_ids = gallery.long_ids
+        before = replace(_earlier(self._ranking, "gallery", gallery), long_ids=gallery.long_ids)
         lineage = trace(before, gallery)
         self.added = frozenset(lineage.added)
         removed: set[bytes] = set()
@@ -137,18 +139,39 @@ class Previous:
         asked = np.intersect1d(query_ids, self._same_queries)
         if not len(asked):
             return
-        texts = pa.array(asked).cast(pa.string())
+        texts = (pa.array(asked) if self._long_ids is None else self._long_ids.expand(asked)).cast(
+            pa.string()
+        )
+        lowest, highest = texts[0].as_py().encode(), texts[-1].as_py().encode()
         names = [
             name
             for name, (first, last) in self._ranges.items()
-            if first <= asked[-1] and asked[0] <= last
+            if first <= highest and lowest <= last
         ]
         for table in read_parts(self._ranking, ["query_id", "gallery_id", "score"], names):
             rows = table.filter(pc.is_in(table["query_id"], texts))
             if not rows.num_rows:
                 continue
-            number = np.searchsorted(query_ids, _bytes(rows["query_id"])).astype(np.int32)
-            yield number, _bytes(rows["gallery_id"]), rows["score"].to_numpy()
+            of_queries, ids = (
+                short_ids(as_text(rows[side].combine_chunks()), self._long_ids)
+                for side in ("query_id", "gallery_id")
+            )
+            number = np.searchsorted(query_ids, of_queries).astype(np.int32)
+            yield number, ids, rows["score"].to_numpy()
+
+
+def old_ids(uri: str, queries: VectorSource, gallery: VectorSource) -> Iterator[pa.Array]:
+    """The ids of what a previous ranking was made of, as text, where its files have gone since.
+
+    Raises:
+        UsageError: as `Previous` does.
+    """
+    ranking = open_ranking(uri)
+    for side, now in (("queries", queries), ("gallery", gallery)):
+        before = _earlier(ranking, side, now)
+        with _old_version_read(ranking, side):
+            for file in set(before.files) - set(now.files):
+                yield from read_id_text(before, file, _READ_ROWS)
 
 
 def _check_settings(ranking: Ranking, k: int, config: RankConfig) -> None:
@@ -227,10 +250,6 @@ def _query_range(ranking: Ranking, name: str) -> tuple[bytes, bytes]:
             )
     except (*DAMAGED_PARQUET, AttributeError, ValueError):
         return b"", b"\xff"  # no statistics, or damaged: reading it will tell
-
-
-def _bytes(column: pa.ChunkedArray) -> NDArray[np.bytes_]:
-    return np.array(column.cast(pa.binary()).to_pylist(), dtype="S")
 
 
 def _joined(pieces: list[Candidates]) -> Candidates:

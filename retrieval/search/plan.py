@@ -43,11 +43,16 @@ def plan_blocks(
     Raises:
         UsageError: one query's neighbours are too much already.
     """
+    id_bytes = _ID_BYTES
+    if gallery.long_ids is not None:
+        id_bytes = max(id_bytes, gallery.long_ids.width)
+        memory_bytes -= gallery.long_ids.nbytes
     row_bytes = gallery.dim * np.dtype(gallery.dtype).itemsize
-    gallery_rows = min(gallery.num_rows, max(64, _READ_BYTES // row_bytes))
-    fixed = num_threads * (_SCRATCH_BYTES + _READ_AHEAD * gallery_rows * (row_bytes + _ID_BYTES))
+    read_bytes = row_bytes + (id_bytes if id_bytes > _ID_BYTES else 0)
+    gallery_rows = min(gallery.num_rows, max(64, _READ_BYTES // read_bytes))
+    fixed = num_threads * (_SCRATCH_BYTES + _READ_AHEAD * gallery_rows * (row_bytes + id_bytes))
     # Neighbours: a quarter more than k between selections, then sorted, then made a table.
-    neighbours = min(k, gallery.num_rows) * 4 * (_ID_BYTES + 24)
+    neighbours = min(k, gallery.num_rows) * 4 * (id_bytes + 24)
     vectors = gallery.dim * (8 + 8 + 4 * 4)  # as stored, scaled, plain, and four operands
     left = memory_bytes - fixed
     if left < neighbours + vectors:

@@ -48,7 +48,7 @@ from retrieval.storage.listing import (
     walk,
 )
 from retrieval.storage.litter import LITTER, is_litter
-from retrieval.storage.parquet import parquet_file, parquet_table
+from retrieval.storage.parquet import check_inflation, parquet_file, parquet_table
 from retrieval.storage.places import check_apart, is_same_place
 from retrieval.storage.removal import is_path_below, remove_written
 from retrieval.storage.trial import check_store_answers
@@ -63,6 +63,7 @@ __all__ = [
     "absolute_uri",
     "as_utf8",
     "check_apart",
+    "check_inflation",
     "check_store_answers",
     "check_utf8",
     "check_writable",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["parquet_file", "parquet_table"]
+__all__ = ["check_inflation", "parquet_file", "parquet_table"]
+
+# A file may hold more only in proportion to its size. Rows of ids or labels that nobody made to
+# explode compress some 30 times, and one byte tells some 30 rows at most.
+_PLAIN_BYTES = 2**28
+_MOST_TIMES = 200
+_PLAIN_ROWS = 2**24
+_MOST_ROWS_A_BYTE = 1000
 
 
 def parquet_file(source: pa.NativeFile, **options: Any) -> pq.ParquetFile:  # noqa: ANN401
@@ -27,6 +34,34 @@ def parquet_file(source: pa.NativeFile, **options: Any) -> pq.ParquetFile:  # no
         file.close()
         raise
     return file
+
+
+def check_inflation(file: pq.ParquetFile, columns: Sequence[str], size_bytes: int) -> None:
+    """Refuse columns of a small file that would be huge in memory, before any is decoded.
+
+    Args:
+        file: The file.
+        columns: Those to read.
+        size_bytes: Size of the file.
+
+    Raises:
+        pa.ArrowInvalid: a column of a row group takes more than 256 MiB uncompressed and more than
+            200 times the file, or there are more than 16 Mi rows and more than 1,000 a byte.
+    """
+    metadata = file.metadata
+    if metadata.num_rows > max(_PLAIN_ROWS, _MOST_ROWS_A_BYTE * size_bytes):
+        raise pa.ArrowInvalid(f"{metadata.num_rows} rows in a file of {size_bytes} bytes")
+    most = max(_PLAIN_BYTES, _MOST_TIMES * size_bytes)
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for chunk in map(group.column, range(group.num_columns)):
+            if chunk.path_in_schema.partition(".")[0] not in columns:
+                continue
+            if max(chunk.total_uncompressed_size, chunk.num_values) > most:
+                raise pa.ArrowInvalid(
+                    f"the column {chunk.path_in_schema!r} of row group {number} takes "
+                    f"{chunk.total_uncompressed_size} bytes of a file of {size_bytes}"
+                )
 
 
 def parquet_table(

@@ -5,7 +5,9 @@ opening     a location → its source
 parquet     Parquet files of other tools
 npy         .npy files with their ids in Parquet
 parts       files cut into parts, so that workers can share one
-columns     an Arrow column of lists, tensors or bytes → an array
+columns     which columns hold what; lists, tensors or bytes → an array
+ids         ids of all types → text → an array
+long_ids    ids too long for an array, and what stands for them there
 checks      vectors that no metric can rank
 blocks      reading, a bounded number of rows at a time, with the vectors checked
 read_ahead  the same, by a thread that reads the next blocks meanwhile
@@ -13,9 +15,10 @@ sampling    some rows from all over a source
 duplicates  an id that occurs twice, found in bounded memory
 """
 
-from retrieval.vectors.blocks import VectorBlock, read_blocks, read_ids
+from retrieval.vectors.blocks import VectorBlock, read_blocks, read_id_text, read_ids
 from retrieval.vectors.columns import VectorColumns
 from retrieval.vectors.duplicates import Duplicate, find_duplicate
+from retrieval.vectors.long_ids import LongIdError, LongIds
 from retrieval.vectors.opening import open_source
 from retrieval.vectors.parts import split
 from retrieval.vectors.read_ahead import read_ahead
@@ -24,6 +27,8 @@ from retrieval.vectors.source import VectorFile, VectorPart, VectorSource
 
 __all__ = [
     "Duplicate",
+    "LongIdError",
+    "LongIds",
     "Sample",
     "VectorBlock",
     "VectorColumns",
@@ -34,6 +39,7 @@ __all__ = [
     "open_source",
     "read_ahead",
     "read_blocks",
+    "read_id_text",
     "read_ids",
     "sample_vectors",
     "split",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, RetrievalError
@@ -22,16 +23,18 @@ from retrieval.storage import (
     parquet_file,
 )
 from retrieval.vectors.checks import check_vectors
-from retrieval.vectors.columns import id_array, vector_array
+from retrieval.vectors.columns import vector_array
+from retrieval.vectors.ids import id_text, short_ids
 from retrieval.vectors.npy import npy_header
 from retrieval.vectors.parts import changed, find_row_groups, whole
 from retrieval.vectors.source import VectorFile, VectorPart, VectorSource
 
-__all__ = ["VectorBlock", "read_blocks", "read_ids"]
+__all__ = ["VectorBlock", "read_blocks", "read_id_text", "read_ids"]
 
 # One request to an object store; from a disk, what fits a core's cache beside the block.
 _REMOTE_BYTES = 4 * 2**20
 _LOCAL_BYTES = 2**20
+_MOST_ID_BYTES = 2**24  # of the ids that are read at a time
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class VectorBlock:
     """Some consecutive rows of one file.
 
     Attributes:
-        ids: bytes (N,), UTF-8.
+        ids: bytes (N,), UTF-8; for long ones what `VectorSource.long_ids` has.
         vectors: float16, float32 or float64 (N, D), as stored; finite, none of them zero.
     """
 
@@ -62,6 +65,8 @@ def read_blocks(
         IndexFormatError: the file is damaged, has gone or has changed its number of rows or
             its row groups, or a vector is of another width, not finite, or zero. The message
             names file and row of the file.
+        LongIdError: an id is of more than MOST_BYTES bytes, and `source.long_ids` is None or
+            does not have it.
 
     Cost: memory of one block; each byte is read once. The vectors are Arrow's own buffers,
         without a copy. benchmarks/scan.py measures each layout.
@@ -91,17 +96,25 @@ def read_ids(
         Arrays of bytes (N,), in the order of the rows.
 
     Raises:
-        IndexFormatError: as `read_blocks` does for the ids.
+        IndexFormatError, LongIdError: as `read_blocks` does for the ids.
 
     Cost: reads the column of ids alone.
     """
+    for text in read_id_text(source, part, max_rows):
+        yield short_ids(text, source.long_ids)
+
+
+def read_id_text(
+    source: VectorSource, part: VectorPart | VectorFile, max_rows: int
+) -> Iterator[pa.Array]:
+    """`read_ids`, as large_string arrays of ids of any length."""
     part = whole(part)
-    row = part.first_row
+    where, row = part.file.ids_uri or part.file.uri, part.first_row
     with _damage_named(part.file.uri):
         for batch in _batches(source, part, [source.id_column], max_rows):
-            ids = id_array(batch.column(0), part.file.ids_uri or part.file.uri, row)
-            row += len(ids)
-            yield ids
+            text = id_text(batch.column(source.id_column), where, row)
+            row += len(text)
+            yield text
     _check_count(part, row)
 
 
@@ -147,12 +160,27 @@ def _batches(
         stop = part.first_row + part.num_rows
         # Threads share out columns, and all but one are small: they gain nothing here, and a
         # worker books one core.
-        for batch in table.iter_batches(max_rows, groups, columns, use_threads=False):
+        rows = min(max_rows, _rows_of_ids(table.metadata, groups, source.id_column))
+        for batch in table.iter_batches(rows, groups, columns, use_threads=False):
             start = max(part.first_row - row, 0)
             wanted = batch.slice(start, max(stop - row - start, 0))
             row += len(batch)
             if len(wanted):
                 yield wanted
+
+
+def _rows_of_ids(metadata: pq.FileMetaData, groups: Sequence[int], column: str) -> int:
+    """Rows of which the ids take some MiB, if they are as long as in the mean of a row group."""
+    rows = _MOST_ID_BYTES
+    for number in groups:
+        group = metadata.row_group(number)
+        sizes = [
+            chunk.total_uncompressed_size
+            for chunk in map(group.column, range(group.num_columns))
+            if chunk.path_in_schema == column
+        ]
+        rows = min(rows, _MOST_ID_BYTES * group.num_rows // max(1, sum(sizes)))
+    return max(1, rows)
 
 
 def _read_parquet(
@@ -161,7 +189,7 @@ def _read_parquet(
     columns, uri = [source.id_column, source.vector_column], part.file.uri
     row = part.first_row
     for batch in _batches(source, part, columns, max_rows):
-        ids = id_array(batch.column(columns[0]), uri, row)
+        ids = short_ids(id_text(batch.column(columns[0]), uri, row), source.long_ids)
         vectors = batch.column(columns[1])
         yield ids, vector_array(vectors, source.dim, source.dtype, uri, row)
         row += len(ids)
@@ -171,6 +199,8 @@ def _read_npy(
     source: VectorSource, part: VectorPart, max_rows: int
 ) -> Iterator[tuple[NDArray[np.bytes_], NDArray[Any]]]:
     file = part.file
+    if not file.num_rows:  # of any shape and type: nothing is read of it
+        return
     with open_input(file.uri) as stream:
         shape, dtype, start = npy_header(stream, file.uri)
         if (*shape, dtype.name) != (file.num_rows, source.dim, source.dtype):

@@ -1,4 +1,4 @@
-"""Arrow columns of ids and of vectors → NumPy arrays."""
+"""Which columns of a table are the ids and the vectors; vectors → NumPy arrays."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, UsageError
+from retrieval.vectors.ids import id_array, is_bytes, is_text
 
 __all__ = [
     "VectorColumns",
@@ -32,7 +33,8 @@ class VectorColumns:
     """Which columns to read; None means to find them by name and type.
 
     Attributes:
-        id_column: Column of the ids, text or integers.
+        id_column: Column of the ids: text, integers or UUIDs, plain or in a dictionary; bytes
+            that are UTF-8.
         vector_column: Column of the vectors.
         binary_dtype: Type of a component where vectors are bare bytes: "float16", "float32"
             or "float64". Our own index says it itself.
@@ -47,21 +49,23 @@ def find_id_column(schema: pa.Schema, wanted: str | None, where: str) -> str:
     """Name of the column of ids.
 
     Raises:
-        UsageError: the column asked for is missing, or none fits by name and type.
+        UsageError: the column asked for is missing or holds no ids, or none fits by name and type.
     """
-    fitting = [field.name for field in schema if _is_id(field.type)]
-    return _choose("id", wanted, fitting, ID_NAMES, schema, where)
+    fitting = [field.name for field in schema if is_text(field.type)]
+    # Bare bytes may as well be vectors: only a name tells.
+    by_name = [field.name for field in schema if is_bytes(field.type)]
+    return _choose("id", wanted, fitting, by_name, schema, where)
 
 
 def find_vector_column(schema: pa.Schema, wanted: VectorColumns, where: str) -> tuple[str, str]:
     """Name of the column of vectors and the dtype of a component.
 
     Raises:
-        UsageError: the column asked for is missing, none fits by name and type, or it holds
-            bytes that do not say their type.
+        UsageError: the column asked for is missing or holds no vectors, none fits by name and
+            type, or it holds bytes that do not say their type.
     """
     fitting = [field.name for field in schema if _component(field, "?")]
-    name = _choose("vector", wanted.vector_column, fitting, VECTOR_NAMES, schema, where)
+    name = _choose("vector", wanted.vector_column, fitting, [], schema, where)
     dtype = _component(schema.field(name), wanted.binary_dtype or "")
     if not dtype:
         raise UsageError(
@@ -71,31 +75,47 @@ def find_vector_column(schema: pa.Schema, wanted: VectorColumns, where: str) -> 
     return name, dtype
 
 
+_USUAL = {"id": ID_NAMES, "vector": VECTOR_NAMES}
+_NEEDED = {
+    "id": "text, integers or UUIDs, plain or in a dictionary,",
+    "vector": "lists, tensors or bytes of float16, float32 or float64",
+}
+
+
 def _choose(
     role: str,
     wanted: str | None,
     fitting: list[str],
-    usual: tuple[str, ...],
+    by_name: list[str],
     schema: pa.Schema,
     where: str,
 ) -> str:
-    if wanted is None:
-        named = [name for name in usual if name in fitting]
-        if named or len(fitting) == 1:
-            return (named or fitting)[0]
-    elif wanted in fitting:
-        return wanted
+    name = wanted if wanted is not None else _likeliest(role, fitting, by_name)
+    if name is not None and schema.names.count(name) > 1:
+        raise UsageError(
+            f"{where}: has {schema.names.count(name)} columns called {name!r}. Give each a name "
+            f"of its own, or name another: --{role}-column NAME."
+        )
+    if name is not None and name in (*fitting, *by_name):
+        return name
     columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
     found = f"no column {wanted!r} that can be it" if wanted else "none that fits by name and type"
+    advice = f"Name it: --{role}-column NAME."
+    if not fitting and not by_name:  # then no name would help
+        advice = f"None of them can be it: {_NEEDED[role]} are needed. Write such a column."
     raise UsageError(
-        f"{where}: the {role} column is needed; found {found} among: {columns}. "
-        f"Name it: --{role}-column NAME."
+        f"{where}: the {role} column is needed; found {found} among: {columns}. {advice}"
     )
 
 
-def _is_id(kind: pa.DataType) -> bool:
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return text or pa.types.is_integer(kind) or pa.types.is_string_view(kind)
+def _likeliest(role: str, fitting: list[str], by_name: list[str]) -> str | None:
+    """By a usual name, in its usual case before any other; else the only one that fits."""
+    for names in (fitting, by_name):
+        named = [name for name in _USUAL[role] if name in names]
+        named += [name for usual in _USUAL[role] for name in names if name.casefold() == usual]
+        if named:
+            return named[0]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _is_extension(kind: pa.DataType) -> bool:
@@ -103,76 +123,24 @@ def _is_extension(kind: pa.DataType) -> bool:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
+    found = pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_list_view(kind)
+    return bool(found or pa.types.is_fixed_size_list(kind))
+
+
+def _is_list_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
 
 
 def _component(field: pa.Field, binary_dtype: str) -> str:
     """Type of a vector's components; "" where the column cannot hold vectors."""
-    kind = field.type.storage_type if _is_extension(field.type) else field.type
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    kind = kind.storage_type if _is_extension(kind) else kind
     if _is_list(kind):
         return FLOATS.get(kind.value_type, "")
-    if _is_bytes(kind) or _is_other_bytes(kind):
+    if is_bytes(kind) and field.type != pa.uuid():
         stated = (field.metadata or {}).get(b"dtype", b"").decode(errors="replace")
         return stated if stated in FLOATS.values() else binary_dtype
     return ""
-
-
-def id_array(column: pa.Array, where: str, first_row: int) -> NDArray[np.bytes_]:
-    """Ids as UTF-8 bytes, whose order is the order of the ids.
-
-    Args:
-        column: Text or integers, no nulls. Integers become decimal text.
-        where: The file, for the error.
-        first_row: Number of the column's first row in that file, for the error.
-
-    Returns:
-        bytes (N,), of the width of the longest id.
-    """
-    text = column.cast(pa.large_string())
-    text.validate(full=True)  # Parquet does not promise that text is UTF-8
-    if text.null_count:
-        row = first_row + pc.indices_nonzero(pc.is_null(text))[0].as_py()
-        raise IndexFormatError(f"{where}, row {row}: no id; each row needs one.")
-    if not len(text):
-        return np.empty(0, "S1")
-    offsets = np.frombuffer(text.buffers()[1], np.int64)[text.offset :][: len(text) + 1]
-    start, stop = int(offsets[0]), int(offsets[-1])
-    if start == stop:  # empty ids alone, for which Arrow may hold no buffer
-        return np.zeros(len(text), "S1")
-    data = np.frombuffer(text.buffers()[2], np.uint8)[start:stop]
-    # NumPy pads with NUL bytes and could not tell such an id from a shorter one.
-    if not data.min():
-        at = start + int(np.argmin(data))
-        row = first_row + int(np.searchsorted(offsets, at, side="right")) - 1
-        raise IndexFormatError(f"{where}, row {row}: the id holds a NUL character; rename it.")
-    return _padded(data, offsets[:-1] - start, np.diff(offsets))
-
-
-def _padded(
-    data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> NDArray[np.bytes_]:
-    """Texts that lie back to back, each padded with NUL bytes to the width of the longest.
-
-    Args:
-        data: All texts, uint8 (B,).
-        starts: Where each begins, int64 (N,), N at least 1.
-        lengths: Bytes of each, int64 (N,), one of them at least 1.
-
-    Cost: some 40 ns a text of 30 bytes; no loop over them. No copy if they are equally long.
-    """
-    width = int(lengths.max())
-    if int(lengths.min()) == width:
-        return data.view(f"S{width}")
-    # Every place of the data as a text of full width, of which those at the starts are taken.
-    data = np.concatenate([data, np.zeros(width, np.uint8)])
-    windows = np.ndarray(len(data) - width + 1, f"V{width}", data, strides=(1,))
-    taken = windows[starts].view(np.uint8).reshape(-1, width)
-    kind = np.min_scalar_type(width)
-    is_own = np.arange(width, dtype=kind) < lengths.astype(kind)[:, None]
-    np.multiply(taken, is_own.view(np.uint8), out=taken)  # the rest belongs to the next text
-    return taken.reshape(-1).view(f"S{width}")
 
 
 def vector_dim(chunk: pa.Array, dtype: str) -> int:
@@ -188,15 +156,17 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_fixed_size_binary(kind) or pa.types.is_binary(kind))
 
 
-def _is_other_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
-
-
 def _flat_storage(chunk: pa.Array) -> pa.Array:
-    """A chunk without extension type; tensors lie flat in their storage."""
+    """A chunk as plain lists or bytes; tensors lie flat in their storage."""
+    if pa.types.is_dictionary(chunk.type):
+        chunk = chunk.dictionary_decode()
     if isinstance(chunk, pa.ExtensionArray):
         chunk = chunk.storage
-    return chunk.cast(pa.binary()) if _is_other_bytes(chunk.type) else chunk
+    if pa.types.is_large_binary(chunk.type) or pa.types.is_binary_view(chunk.type):
+        return chunk.cast(pa.binary())
+    if _is_list_view(chunk.type):
+        return chunk.cast(pa.large_list(chunk.type.value_type))
+    return chunk
 
 
 def vector_array(chunk: pa.Array, dim: int, dtype: str, where: str, first_row: int) -> NDArray[Any]:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import UsageError
-from retrieval.vectors.blocks import read_ids
+from retrieval.vectors.blocks import read_id_text
+from retrieval.vectors.ids import pad, pieces
 from retrieval.vectors.source import VectorSource
 
 __all__ = ["Duplicate", "find_duplicate", "hash_ids"]
@@ -57,7 +58,7 @@ def find_duplicate(
 
     Raises:
         UsageError: `memory_bytes` is less than 16.
-        IndexFormatError: an id cannot be read; see `read_ids`.
+        IndexFormatError: an id cannot be read; see `read_id_text`.
 
     Cost: a pass reads the column of ids alone: some 0.15 µs an id, of which hashing and sorting
         are 0.1. One more pass if there is a duplicate.
@@ -109,9 +110,10 @@ def _id_blocks(source: VectorSource) -> Iterator[tuple[str, int, NDArray[np.byte
     """File, first row and ids of each block of a source."""
     for file in source.files:
         row = 0
-        for ids in read_ids(source, file, _BLOCK_ROWS):
-            yield file.uri, row, ids
-            row += len(ids)
+        for text in read_id_text(source, file, _BLOCK_ROWS):
+            for piece in pieces(text):
+                yield file.uri, row, pad(piece)
+                row += len(piece)
 
 
 def hash_ids(ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from retrieval.errors import IndexFormatError
 from retrieval.storage import (
     DAMAGED_PARQUET,
+    check_inflation,
     first_line,
     is_no_answer,
     not_read,
@@ -39,6 +40,8 @@ _ENTRY = re.compile(
 def npy_header(stream: pa.NativeFile, where: str) -> tuple[tuple[int, ...], np.dtype, int]:
     """Shape, type and start of the data of a .npy file; nothing is evaluated or unpickled.
 
+    Of one without rows the shape is (0, 0).
+
     Raises:
         IndexFormatError: no .npy file of a two-dimensional array of floats, row by row.
 
@@ -50,6 +53,8 @@ def npy_header(stream: pa.NativeFile, where: str) -> tuple[tuple[int, ...], np.d
         raise IndexFormatError(f"{where}: no .npy file ({first_line(error)}).") from error
     shape = tuple(int(size) for size in re.findall("[0-9]+", found["shape"]))
     is_fortran, code = found["fortran_order"] == "True", found["descr"].strip("'\"")
+    if shape[:1] == (0,):  # holds nothing, whatever its other axes, order and type
+        return (0, 0), np.dtype(np.float32), start
     if len(shape) != 2 or is_fortran or not _FLOAT.fullmatch(code) or not shape[1]:
         raise IndexFormatError(
             f"{where}: an array of shape {shape}{' by column' if is_fortran else ''} and type "
@@ -109,10 +114,11 @@ def open_npy(uri: str, names: Sequence[str], wanted: VectorColumns) -> VectorSou
                 f"{name}: {num_rows} vectors, but {ids_uri} has {num_ids} rows. "
                 f"The n-th row of one belongs to the n-th of the other: write the pair again."
             )
-        wanted = VectorColumns(id_column)
         files.append(VectorFile(name, num_rows, ids_uri))
-        dims.add(dim)
-        dtypes.add(dtype.name)
+        if num_rows:
+            wanted = VectorColumns(id_column)
+            dims.add(dim)
+            dtypes.add(dtype.name)
     if len(dims) > 1 or len(dtypes) > 1:
         raise IndexFormatError(
             f"{uri}: arrays of {sorted(dims)} dimensions and type {sorted(dtypes)}; one of "
@@ -121,8 +127,8 @@ def open_npy(uri: str, names: Sequence[str], wanted: VectorColumns) -> VectorSou
     return VectorSource(
         uri=uri,
         files=tuple(files),
-        dim=dims.pop(),
-        dtype=dtypes.pop(),
+        dim=next(iter(dims), 0),
+        dtype=next(iter(dtypes), ""),
         id_column=wanted.id_column or "",
         vector_column="",
     )
@@ -169,7 +175,10 @@ def _number(name: str) -> str:
 def _inspect_ids(uri: str, wanted: VectorColumns) -> tuple[str, int]:
     try:
         with open_input(uri) as stream, parquet_file(stream) as file:
+            if not file.metadata.num_rows:
+                return "", 0
             id_column = find_id_column(file.schema_arrow, wanted.id_column, uri)
+            check_inflation(file, [id_column], stream.size())
             return id_column, file.metadata.num_rows
     except DAMAGED_PARQUET as error:
         if is_no_answer(error):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from retrieval.index.schema import EmbeddingSpec
+from retrieval.vectors.long_ids import LongIds
 
 __all__ = ["VectorFile", "VectorPart", "VectorSource"]
 
@@ -54,6 +55,7 @@ class VectorSource:
         vector_column: Name of the vector column; "" for .npy.
         spec: For an index, how its vectors were made; else None.
         version: For an index, the version that was opened; else None.
+        long_ids: What stands for ids of more than MOST_BYTES bytes, where there are any.
     """
 
     uri: str
@@ -64,6 +66,7 @@ class VectorSource:
     vector_column: str
     spec: EmbeddingSpec | None = None
     version: int | None = None
+    long_ids: LongIds | None = field(default=None, compare=False, repr=False)
 
     @property
     def num_rows(self) -> int:

@@ -12,7 +12,7 @@ ids          ids found among sorted ones
 
 from retrieval.verification.brute_force import BruteForce, relative_tolerance
 from retrieval.verification.differences import compare
-from retrieval.verification.ids import IdCounter, find_ids
+from retrieval.verification.ids import IdCounter, find_ids, shown
 from retrieval.verification.judged_pairs import JudgedPairs
 from retrieval.verification.listing import Listing, check_counts, check_repeats, read_listing
 
@@ -27,4 +27,5 @@ __all__ = [
     "find_ids",
     "read_listing",
     "relative_tolerance",
+    "shown",
 ]

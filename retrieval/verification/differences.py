@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError
 from retrieval.search.candidates import Candidates
-from retrieval.verification.ids import find_ids
+from retrieval.verification.ids import find_ids, shown
 
 __all__ = ["compare", "counted", "wrong_ranking"]
 
@@ -74,7 +74,7 @@ def compare(
     within = f", and scores may differ by {tolerance:.2g} of their size" if tolerance else ""
     raise wrong_ranking(
         uri,
-        f"query {query_ids[query].decode()!r}, rank {rank}",
+        f"query {shown(query_ids[query])!r}, rank {rank}",
         f"the ranking holds {_named(listed, row)}; brute force gives {_named(nearest, row)}"
         f"{within}",
         counted(len(np.unique(listed.query[differs])), len(query_ids), "checked queries"),
@@ -83,7 +83,7 @@ def compare(
 
 
 def _named(rows: Candidates, row: int) -> str:
-    return f"{rows.ids[row].decode()!r} with score {float(rows.scores[row])!r}"
+    return f"{shown(rows.ids[row])!r} with score {float(rows.scores[row])!r}"
 
 
 def _agree(

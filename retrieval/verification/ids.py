@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IdCounter", "find_ids"]
+__all__ = ["IdCounter", "find_ids", "shown"]
 
 
 def find_ids(known: NDArray[np.bytes_], ids: NDArray[np.bytes_]) -> NDArray[np.intp]:
@@ -30,6 +30,11 @@ def find_ids(known: NDArray[np.bytes_], ids: NDArray[np.bytes_]) -> NDArray[np.i
     # short for the search alone: the comparison below sees them whole.
     places = np.searchsorted(known, ids.astype(known.dtype)).clip(max=len(known) - 1)
     return np.where(known[places] == ids, places, -1)
+
+
+def shown(row_id: bytes) -> str:
+    """An id for a message; what stands for a long one may be cut within a character."""
+    return row_id.decode(errors="replace")
 
 
 class IdCounter:

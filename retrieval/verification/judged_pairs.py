@@ -9,7 +9,7 @@ from retrieval.search.candidates import Candidates
 from retrieval.search.scores import minkowski_power
 from retrieval.vectors import VectorBlock
 from retrieval.verification.differences import NOT_EXACT, counted, wrong_ranking
-from retrieval.verification.ids import find_ids
+from retrieval.verification.ids import find_ids, shown
 from retrieval.verification.real_values import RealValue, real_value
 
 __all__ = ["JudgedPairs"]
@@ -76,10 +76,10 @@ class JudgedPairs:
             return
         first = wrong[np.lexsort((self._ranks[wrong], self._pairs.query[wrong]))[0]]
         value = self._values.get(int(first))
-        name = self._pairs.ids[first].decode()
+        name = shown(self._pairs.ids[first])
         raise wrong_ranking(
             uri,
-            f"query {self._queries.ids[self._pairs.query[first]].decode()!r}, "
+            f"query {shown(self._queries.ids[self._pairs.query[first]])!r}, "
             f"rank {self._ranks[first]}",
             f"the ranking holds {name!r} with score {float(self._pairs.scores[first])!r}; "
             + (

@@ -9,15 +9,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from retrieval.errors import IndexFormatError
 from retrieval.ranking_parts import BROKEN
 from retrieval.rankings import Ranking, read_tables
 from retrieval.search.candidates import Candidates
 from retrieval.search.scores import is_distance
 from retrieval.storage import join
-from retrieval.vectors.columns import id_array
+from retrieval.vectors import LongIdError, LongIds
 from retrieval.vectors.duplicates import hash_ids
+from retrieval.vectors.ids import as_text, id_text, short_ids
 from retrieval.verification.differences import counted, wrong_ranking
-from retrieval.verification.ids import IdCounter, find_ids
+from retrieval.verification.ids import IdCounter, find_ids, shown
 
 __all__ = ["Listing", "check_counts", "check_repeats", "read_listing"]
 
@@ -75,11 +77,19 @@ class _Rows:
     scores: NDArray[np.float64]
 
     @classmethod
-    def of(cls, table: pa.Table, where: str) -> _Rows:
-        query_ids, ids = (
-            id_array(table[name].cast(pa.large_string()).combine_chunks(), where, 0)
-            for name in ("query_id", "gallery_id")
-        )
+    def of(cls, table: pa.Table, where: str, long_ids: LongIds | None) -> _Rows:
+        try:
+            query_ids, ids = (
+                short_ids(id_text(as_text(table[name]).combine_chunks(), where, 0), long_ids)
+                for name in ("query_id", "gallery_id")
+            )
+        except LongIdError as error:
+            if long_ids is None:
+                raise
+            raise IndexFormatError(
+                f"{where}: names an id of more than {long_ids.limit} bytes that is neither among "
+                f"the queries nor in the gallery. {BROKEN}"
+            ) from error
         is_start = np.ones(len(ids), np.bool_)
         is_start[1:] = query_ids[1:] != query_ids[:-1]
         run, starts = np.cumsum(is_start) - 1, np.flatnonzero(is_start)
@@ -141,7 +151,7 @@ class _Faults:
                     f"the ranking holds {_named(rows, row)} after {_named(rows, row - 1)}; "
                     f"nearest first, equal scores by id, is needed"
                 )
-            name = rows.names[rows.run[row]].decode()
+            name = shown(rows.names[rows.run[row]])
             self.first = f"query {name!r}, rank {rows.places[row] + 1}", what
 
     def _out_of_order(self, rows: _Rows) -> NDArray[np.bool_]:
@@ -154,7 +164,7 @@ class _Faults:
 
 
 def _named(rows: _Rows, row: int) -> str:
-    return f"{rows.ids[row].decode()!r} with score {float(rows.scores[row])!r}"
+    return f"{shown(rows.ids[row])!r} with score {float(rows.scores[row])!r}"
 
 
 def read_listing(
@@ -164,6 +174,7 @@ def read_listing(
     metric: str,
     *,
     exclude_self: bool,
+    long_ids: LongIds | None = None,
 ) -> Listing:
     """Read all parts of a ranking and check them.
 
@@ -176,8 +187,10 @@ def read_listing(
         sample_ids: bytes (S,), some of them, sorted: their rows are kept.
         metric: Of the ranking.
         exclude_self: Whether it leaves out the query's own id.
+        long_ids: What stands for long ids in `query_ids` and `sample_ids`.
 
     Raises:
+        LongIdError: an id is long, and `long_ids` is None.
         IndexFormatError: a part cannot be read, or something is wrong; the first is named.
 
     Cost: reads each part once. Memory of one part, of the queries' ids, and of the sample's rows.
@@ -187,7 +200,7 @@ def read_listing(
     sample, repeats = [Candidates.none()], []
     first_query = 0
     for name, table in zip(ranking.parts, read_tables(ranking), strict=True):
-        rows = _Rows.of(table, join(ranking.uri, name))
+        rows = _Rows.of(table, join(ranking.uri, name), long_ids)
         if not len(rows.ids):
             continue
         faults.look_at(rows)
@@ -223,7 +236,7 @@ def _check_queries(uri: str, found: NDArray[np.bytes_], wanted: NDArray[np.bytes
     ids, what = next((ids, what) for ids, what in cases if len(ids))
     wrong = np.unique(np.concatenate([ids for ids, _ in cases]))
     how_many = counted(len(wrong), len(wanted))
-    raise wrong_ranking(uri, f"query {ids[0].decode()!r}", what, how_many, BROKEN)
+    raise wrong_ranking(uri, f"query {shown(ids[0])!r}", what, how_many, BROKEN)
 
 
 def check_counts(listing: Listing, top_k: int, available: NDArray[np.int64]) -> None:
@@ -243,7 +256,7 @@ def check_counts(listing: Listing, top_k: int, available: NDArray[np.int64]) -> 
         first = wrong[0]
         raise wrong_ranking(
             listing.uri,
-            f"query {listing.query_ids[first].decode()!r}",
+            f"query {shown(listing.query_ids[first])!r}",
             f"the ranking holds {listing.counts[first]} rows; {needed[first]} are needed",
             counted(len(wrong), len(needed)),
             BROKEN,
@@ -268,10 +281,10 @@ def check_repeats(listing: Listing, gallery_ids: IdCounter) -> None:
         wrong_queries.update(part.query[wrong].tolist())
         if wrong.size and first is None:
             row = wrong[0]
-            name = listing.query_ids[part.query[row]].decode()
+            name = shown(listing.query_ids[part.query[row]])
             first = (
                 f"query {name!r}, rank {part.ranks[row]}",
-                f"the ranking holds {part.ids[row].decode()!r} in {part.times[row]} rows; the "
+                f"the ranking holds {shown(part.ids[row])!r} in {part.times[row]} rows; the "
                 f"gallery in {held[row]}",
             )
     if first:

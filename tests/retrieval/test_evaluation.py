@@ -275,3 +275,18 @@ def test_two_indexes_are_measured_from_end_to_end(tmp_path):
     sides = [read_photos(str(tmp_path / name), ranking, name) for name in ("queries", "gallery")]
     assert sorted(sides[0]["uri"].to_pylist()) == [f"/nowhere/{name}" for name in "abcd"]
     assert evaluate(ranking, *sides) == measure(tmp_path / "tables", ANSWERS, QUERIES, GALLERY)
+
+
+@pytest.mark.parametrize("none", [None, ""])
+@pytest.mark.parametrize("encode", [False, True])
+def test_a_photo_with_an_empty_label_is_as_one_without(tmp_path, none, encode):
+    ranking = write_ranking(tmp_path / "ranking", {"a": "12", "b": "12"})
+    queries = pa.table({"image_id": ["a", "b"], "label": ["x", none]})
+    gallery = pa.table({"image_id": ["1", "2"], "label": [none, "x"]})
+    if encode:
+        label = gallery["label"].dictionary_encode()
+        gallery = gallery.set_column(1, "label", label)
+    found = evaluate(ranking, queries, gallery)
+    assert (found["num_queries"], found["num_queries_unlabelled"]) == (1, 1)
+    assert [entry["label"] for entry in found["per_class"]] == ["x"]
+    assert found["num_distractors"] == 1

@@ -82,3 +82,51 @@ def test_labels_that_are_no_text_are_refused(tmp_path):
 def test_a_place_where_nothing_is_is_refused(tmp_path):
     with pytest.raises(StorageError, match=str(tmp_path / "nothing")):
         read_photos(str(tmp_path / "nothing"), RANKING, "gallery")
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["a", "", None], ["a", None, None]),
+        ([1.0, NAN, None], ["1", None, None]),
+        (pa.array(["a", "", None]).dictionary_encode(), ["a", None, None]),
+        (pa.array(["a", "", "a"], pa.large_string()), ["a", None, "a"]),
+        ([True, False, None], ["true", "false", None]),
+        (["nan", "NA", " "], ["nan", "NA", " "]),  # words
+    ],
+)
+def test_an_empty_cell_or_nan_is_no_label_of_other_tools_files(tmp_path, labels, expected):
+    write_foreign(tmp_path / "f" / "1.parquet", id=["x", "y", "z"], label=labels)
+    photos = read_photos(str(tmp_path / "f"), RANKING, "gallery")
+    assert as_dict(photos) == dict(zip("xyz", expected, strict=True))
+
+
+def test_an_index_of_an_earlier_release_may_hold_an_empty_label(tmp_path):
+    make_index(tmp_path / "i", ["a", "b"], np.eye(2, dtype=np.float16), labels=["x", ""])
+    ranking = Ranking("/nowhere", (), {"queries": {"version": 0}})
+    assert as_dict(read_photos(str(tmp_path / "i"), ranking, "queries")) == {"a": "x", "b": None}
+
+
+def test_ids_and_addresses_of_every_type_are_text(tmp_path):
+    ids = pa.array(["a", "b"]).dictionary_encode()
+    uri = pa.array([b"/a", b"/b"], pa.large_binary()).dictionary_encode()
+    write_foreign(tmp_path / "f" / "2.parquet", id=ids, label=pa.nulls(2), uri=uri)
+    columns = {"id": pa.nulls(0), "label": pa.nulls(0), "vector": pa.array([], pa.float64())}
+    pq.write_table(pa.table(columns), tmp_path / "f" / "1.parquet")
+    photos = read_photos(str(tmp_path / "f"), RANKING, "gallery")
+    assert as_dict(photos) == {"a": None, "b": None}
+    assert photos["uri"].to_pylist() == ["/a", "/b"]
+    bits = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"\1" * 16], pa.binary(16)))
+    write_foreign(tmp_path / "uuid.parquet", id=bits, label=["x"])
+    photos = read_photos(str(tmp_path / "uuid.parquet"), RANKING, "gallery")
+    assert as_dict(photos) == {"01010101-0101-0101-0101-010101010101": "x"}
+
+
+@pytest.mark.parametrize("labels", [[["x"]], [{"a": 1}]], ids=["list", "struct"])
+def test_labels_that_are_no_text_are_one_line(tmp_path, labels):
+    write_foreign(tmp_path / "a.parquet", id=["x"], label=labels)
+    with pytest.raises(IndexFormatError, match="its ids and labels cannot be read as text"):
+        read_photos(str(tmp_path / "a.parquet"), RANKING, "gallery")

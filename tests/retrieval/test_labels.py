@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import codecs
 import re
+import tracemalloc
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from retrieval.errors import IndexFormatError, StorageError, UsageError
-from retrieval.labels import assign_labels
+from retrieval.labels import as_labels, assign_labels
 from retrieval.storage import write_bytes
 
 IDS = ["a.jpg", "b/b 2.jpg", "é.jpg"]
@@ -47,6 +49,7 @@ def test_none_labels_nothing():
 def test_folder_is_the_first_folder_of_the_id():
     ids = ["12/a/b.jpg", "12/c.jpg", "none.jpg", "é ü/x", "007/x"]
     assert labels_of("folder", ids) == ["12", "12", None, "é ü", "007"]
+    assert labels_of("folder", ["/a.jpg", "/b/c.jpg"]) == [None, None]  # as of a manifest
     assert labels_of("folder", ["a.jpg"]) == [None]  # a gallery of distractors is allowed
 
 
@@ -217,3 +220,85 @@ def test_labels_are_read_from_s3(s3):
     assert labels_of(rule) == ["007", None, None]
     with pytest.raises(StorageError, match=f"^--labels {s3}/nothing: cannot be read \\(No such f"):
         labels_of(f"{s3}/nothing")
+
+
+NAN = float("nan")
+LABEL_COLUMNS = {
+    "text": (["a", "", None, " "], ["a", None, None, " "]),
+    "words": (["nan", "NA", "None", "null"], ["nan", "NA", "None", "null"]),
+    "double": ([1.0, NAN, None, 2.5], ["1", None, None, "2.5"]),
+    "integers": ([7, None, 0, -1], ["7", None, "0", "-1"]),
+    "truth values": ([True, None, False, True], ["true", None, "false", "true"]),
+    "large_string": (pa.array(["a", "", None, "b"], pa.large_string()), ["a", None, None, "b"]),
+    "string_view": (pa.array(["a", "", None, "b"], pa.string_view()), ["a", None, None, "b"]),
+    "half": (pa.array([1.0, NAN, None, 2.0], pa.float16()), ["1", None, None, "2"]),
+    "dictionary": (pa.array(["a", "", None, "a"]).dictionary_encode(), ["a", None, None, "a"]),
+    "dictionary of double": (
+        pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0]), pa.array([3.0, NAN])),
+        ["3", None, None, "3"],
+    ),
+    "time": (
+        pa.array([0, None, 1, 2], pa.date32()),
+        ["1970-01-01", None, "1970-01-02", "1970-01-03"],
+    ),
+    "bytes": (pa.array([b"a", b"", None, b"b"]), ["a", None, None, "b"]),
+}
+
+
+@pytest.mark.parametrize("kind", LABEL_COLUMNS)
+def test_labels_of_every_type_are_text_and_none_where_there_is_none(tmp_path, kind):
+    column, expected = LABEL_COLUMNS[kind]
+    ids = list("wxyz")
+    pq.write_table(pa.table({"image_id": ids, "label": column}), tmp_path / "labels.parquet")
+    assert labels_of(tmp_path / "labels.parquet", ids) == expected
+    column = pa.array(column) if isinstance(column, list) else column
+    assert as_labels(column).to_pylist() == expected
+    assert as_labels(pa.chunked_array([column[:2], column[2:]])).to_pylist() == expected
+
+
+def test_ids_of_a_file_of_labels_may_be_of_any_type(tmp_path):
+    for column in (pa.array(IDS).dictionary_encode(), pa.array(IDS, pa.large_string())):
+        table = pa.table({"image_id": column, "label": [1, 2, 3]})
+        pq.write_table(table, tmp_path / "labels.parquet")
+        assert labels_of(tmp_path / "labels.parquet") == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_cells_of_a_large_csv_may_hold_line_breaks_quotes_and_megabytes(csv, line_break):
+    cell = f"two{line_break}lines, and ${line_break}"
+    rows = ["image_id,label,more", f'a.jpg,"{cell}",1']
+    rows += [f'{n}.jpg,"{n}{line_break}""x""",{n}' for n in range(60_000)]  # more than 1 MB
+    rows += [f'é.jpg,"{"v" * 3_000_000}",text among numbers', ""]
+    path = csv(line_break.join(rows))
+    assert labels_of(path) == [cell, None, "v" * 3_000_000]
+    assert labels_of(path, ["59999.jpg"]) == [f'59999{line_break}"x"']
+
+
+def test_only_the_two_columns_are_read_and_a_repeated_label_is_held_once(tmp_path):
+    num_rows, label = 20_000, "label" * 20_000
+    columns = {
+        "image_id": [f"{n}" for n in range(num_rows)],
+        "label": pa.DictionaryArray.from_arrays(np.zeros(num_rows, np.int32), [label]),
+        "more": ["y" * 2**20] * 200 + [""] * (num_rows - 200),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "labels.parquet")  # 2 GB of labels, written out
+    pool = pa.default_memory_pool()
+    before = pool.max_memory()
+    pa.array([0])
+    tracemalloc.start()
+    assert labels_of(tmp_path / "labels.parquet", ["1", "7"]) == [label, label]
+    assert tracemalloc.get_traced_memory()[1] < 30e6
+    tracemalloc.stop()
+    assert pool.max_memory() <= max(before, 200e6)
+
+
+def test_columns_that_inflate_beyond_measure_are_refused_before_they_are_decoded(tmp_path):
+    path = tmp_path / "labels.parquet"
+    labels = pa.array(["\1" * 2**20]).take(pa.array(np.zeros(300, np.int64)))
+    table = pa.table({"image_id": [f"{n}" for n in range(300)], "label": labels})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    assert path.stat().st_size < 2**20
+    with pytest.raises(
+        IndexFormatError, match=r"the column 'label' of row group 0 takes 3\d{8} by"
+    ):
+        labels_of(path)

@@ -251,3 +251,16 @@ def test_a_time_that_has_no_room_in_64_bits_counts_as_unknown(manifest, unit, zo
     in_range = [(2**63 - 1) // 1000, -((2**63 - 1) // 1000)]  # of nanoseconds: the year 2262
     assert found[:2] == (in_range if unit == "ns" else [0, 0])
     assert found[2] == {"ms": 1000, "us": 1, "ns": 0}[unit]
+
+
+@pytest.mark.parametrize("kind", ["dictionary", "large_string", "string_view", "binary"])
+def test_ids_and_addresses_may_be_of_every_type_that_is_text(manifest, kind):
+    def written(name):
+        if kind == "dictionary":
+            return COLUMNS[name].dictionary_encode()
+        return pa.array(COLUMNS[name].to_pylist()).cast(getattr(pa, kind)())
+
+    path = manifest(image_id=written("image_id"), uri=written("uri"))
+    (batch,) = read_manifest(path)
+    assert batch["image_id"].to_pylist() == ["b", "a"]
+    assert batch["uri"].to_pylist() == ["/photos/b.jpg", "s3://bucket/a.jpg"]
