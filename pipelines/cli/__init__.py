@@ -30,6 +30,7 @@ from pipelines.cli.status import status
 from pipelines.cli.streams import flush_stdout, for_the_report, take_over
 from pipelines.cli.submit import submit
 from pipelines.cli.train import train
+from pipelines.cli.usage import PlainErrors
 from pipelines.cli.vacuum import vacuum
 from pipelines.cli.verify import verify
 from pipelines.metrics import of_verb
@@ -44,7 +45,7 @@ INTERRUPTED = (
 )
 
 
-class Cli(click.Group):
+class Cli(PlainErrors):
     """A group that shows the errors of a job as one line, and stands what its streams do."""
 
     def main(self, *args: Any, **settings: Any) -> Any:  # noqa: ANN401 - as click has it

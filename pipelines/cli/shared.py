@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from pipelines.cluster.ray_address import check_port
 from pipelines.cluster.site import Site
 from pipelines.progress import announce as say
 from retrieval.errors import UsageError
-from retrieval.one_line import one_line
+from retrieval.one_line import as_json, one_line
 from retrieval.ranges import MANY
 
 __all__ = [
@@ -158,15 +157,14 @@ def print_report(report: Mapping[str, Any], *, result: str | None = None) -> Non
     """Print a job's report as JSON on stdout.
 
     Args:
-        report: JSON values. A name that is no UTF-8 is spelled as JSON spells it.
+        report: JSON values. Letters that steer a terminal are spelled as JSON spells them.
         result: Where the job's result is, if it is not the report itself.
 
     Raises:
         click.ClickException: stdout takes none; says where the result is.
     """
-    text = json.dumps(report, indent=2, ensure_ascii=False)
     try:
-        click.echo(text.encode("utf-8", "backslashreplace").decode(), file=report_stream())
+        click.echo(as_json(report), file=report_stream())
     except (OSError, ValueError) as error:
         raise ReportLost(error, result) from error
 

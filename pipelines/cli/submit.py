@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from pipelines.cli.interrupts import Interrupted
 from pipelines.cli.shared import ReportLost, parse_labels, print_report, say
 from pipelines.cli.streams import report_stream
+from retrieval.secrets import holds_secret
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -26,14 +27,21 @@ __all__ = ["submit"]
 
 
 def _parse_address(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6
+        is_address = False
+    if holds_secret(value) or any(letter in value for letter in "@?#"):
+        raise click.BadParameter(
+            "no user or password belongs into the address, nor a token or another parameter; Ray "
+            "takes the token of RAY_AUTH_TOKEN_PATH."
+        )
+    if not is_address:
         raise click.BadParameter(
             f"{value} is no address of a job server. It is the one of Ray's dashboard, such as "
             "http://HOST:8265; not the cluster's own, HOST:6379 or ray://HOST:10001."
         )
-    if parts.username is not None:
-        raise click.BadParameter("no user or password belongs into the address; Ray takes a token.")
     return value.rstrip("/")
 
 
@@ -121,7 +129,8 @@ def submit(
         "entrypoint": request.entrypoint,
     }
     if is_dry:
-        about |= {"address": address, "runtime_env": request.runtime_env, "node": request.node}
+        shown = job.shown_runtime_env(request.runtime_env)
+        about |= {"address": address, "runtime_env": shown, "node": request.node}
         print_report(about)
         return
     server = job.JobServer(address)

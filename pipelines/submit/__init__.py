@@ -2,13 +2,14 @@
 
 request      what is to run: command, runtime environment, id
 environment  the runtime environment, read and checked
+packages     the folders that are sent along, and how large they may be
 server       Ray's job server: a job is placed once, whoever submits it
 log          a job's log: the report to stdout, all else to stderr
 following    until the job has ended, over lost connections
 outcome      how it has ended: an exit code, and words
 """
 
-from pipelines.submit.environment import read_runtime_env
+from pipelines.submit.environment import read_runtime_env, shown_runtime_env
 from pipelines.submit.following import Follower
 from pipelines.submit.log import ReportSplitter
 from pipelines.submit.outcome import exit_code
@@ -23,4 +24,5 @@ __all__ = [
     "exit_code",
     "make_request",
     "read_runtime_env",
+    "shown_runtime_env",
 ]

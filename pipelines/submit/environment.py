@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from retrieval.errors import UsageError
-from retrieval.secrets import names_secret
+from retrieval.secrets import holds_secret, names_secret, without_secrets
 
-__all__ = ["read_runtime_env"]
+__all__ = ["read_runtime_env", "shown_runtime_env", "texts"]
+
+_PLAIN = re.compile(r"(?i)-?\d{0,4}(\.\d{1,4})?|true|false")
+# As of a container's options; pip's "pyjwt==2" and conda's "pyjwt=2" are none.
+_ASSIGNMENT = re.compile(r"(?:-e\s?|--env[= ])?([A-Z][A-Z0-9_]*)=(?!=)")
 
 
 def read_runtime_env(file: str) -> dict[str, Any]:
@@ -18,7 +24,7 @@ def read_runtime_env(file: str) -> dict[str, Any]:
 
     Raises:
         UsageError: it cannot be read, has a key that Ray does not know or a value that Ray does
-            not take, or a variable that looks like a credential.
+            not take, or a credential, by its name or its looks.
     """
     try:
         content = yaml.safe_load(Path(file).read_text())  # JSON is YAML, too
@@ -27,7 +33,7 @@ def read_runtime_env(file: str) -> dict[str, Any]:
         raise UsageError(f"--runtime-env {file}: cannot be read: {what}.") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UsageError(f"--runtime-env {file}: no mapping of keys, such as env_vars, to values.")
-    _check_variables(file, content.get("env_vars"))  # first: Ray's errors quote the values
+    _check_names(file, content)  # first: Ray's errors quote the values
     _check_keys(file, content)
     return content
 
@@ -49,10 +55,50 @@ def _check_keys(file: str, content: dict[str, Any]) -> None:
         raise UsageError(f"--runtime-env {file}: {' '.join(str(error).split())}") from error
 
 
-def _check_variables(file: str, variables: object) -> None:
-    for name in variables if isinstance(variables, dict) else ():
-        if names_secret(str(name)):
+def _check_names(file: str, value: object) -> None:
+    """Find what is called as a credential is, at any depth, also as NAME=VALUE."""
+    for name in _names(value):
+        if names_secret(name):
             raise UsageError(
                 f"--runtime-env {file}: {name} looks like a credential, and everybody who sees "
                 "Ray's dashboard would read it. Give the nodes a role, or their own credentials."
             )
+    for text in texts(value):
+        if holds_secret(text) or without_secrets(text) != text:
+            raise UsageError(
+                f"--runtime-env {file}: credentials stand in one of its values, and everybody who "
+                "sees Ray's dashboard would read them. Give the nodes a role, or their own "
+                "credentials."
+            )
+
+
+def _names(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield str(name)
+            yield from _names(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _names(inner)
+    elif isinstance(value, str) and (found := _ASSIGNMENT.match(value)):
+        yield found[1]
+
+
+def texts(value: object) -> list[str]:
+    """All texts in what YAML or JSON can hold."""
+    if isinstance(value, Mapping):
+        return [text for item in value.items() for text in texts(item)]
+    if isinstance(value, list | tuple):
+        return [text for item in value for text in texts(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def shown_runtime_env(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What is printed of it: of variables the names, and only values that can be no secret."""
+    variables = environment.get("env_vars")
+    if not isinstance(variables, Mapping):
+        return dict(environment)
+    shown = {
+        name: value if _PLAIN.fullmatch(str(value)) else "***" for name, value in variables.items()
+    }
+    return {**environment, "env_vars": shown}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import aiohttp
 from ray.job_submission import JobDetails
 
 from pipelines.progress import announce
 from pipelines.submit.log import ReportSplitter
-from pipelines.submit.server import JobServer, ServerError
+from pipelines.submit.server import JobServer, ServerError, first_words, log_name
 from retrieval.errors import ClusterError
 
 __all__ = ["Follower"]
@@ -20,6 +20,8 @@ __all__ = ["Follower"]
 _PATIENCE_S = 300.0  # without a word from the server
 _LONGEST_PAUSE_S = 15.0
 _LOOK_EVERY_S = 1.0  # at the job, while its log is silent
+_MAX_READS = 3  # of the log of a job that has ended
+_LOST = (aiohttp.ClientError, OSError, RuntimeError, ServerError)
 _MAX_SILENT_LOOKS = 60  # then the connection is made anew: it can die without a sign
 
 
@@ -36,7 +38,7 @@ class Follower:
         self.run_id = run_id
         self._splitter = splitter
         self._num_seen = 0  # characters; the server sends the log from its start each time
-        self._heard_at = time.monotonic()
+        self._heard_at = self._read_at = time.monotonic()  # the server at all, and the log
         self._is_told = False  # that the connection is lost
 
     def wait(self) -> JobDetails:
@@ -45,18 +47,26 @@ class Follower:
         Raises:
             ClusterError: the server did not answer for five minutes, or has lost the job.
         """
-        self._hear()
+        self._heard_at = self._read_at = time.monotonic()
         while True:
             try:
                 job = self._server.info(self.run_id)
-                if job.status.is_terminal():
-                    self._take(self._server.log(self.run_id), position=0)
-                    self._splitter.close()
-                    return job
-                asyncio.run(self._pass_on())
-                self._hear()
-            except (aiohttp.ClientError, OSError, RuntimeError, ServerError) as error:
+            except _LOST as error:
                 self._bear(error)
+                continue
+            self._heard_at = time.monotonic()
+            if job.status.is_terminal():
+                self._take_all(job)
+                self._splitter.close()
+                return job
+            num_seen = self._num_seen
+            try:
+                asyncio.run(self._pass_on())
+            except _LOST as error:
+                self._tell(error)
+                if self._num_seen == num_seen:
+                    self._take_lines()
+                self._pause()
 
     async def _pass_on(self) -> None:
         """Pass the log on as it comes."""
@@ -65,7 +75,27 @@ class Follower:
             while (text := await self._next(log)) is not None:
                 self._take(text, position)
                 position += len(text)
-                self._hear()
+
+    def _take_all(self, job: JobDetails) -> None:
+        """Take the log of a job that has ended; how it has ended counts, not whether it is read."""
+        for left in reversed(range(_MAX_READS)):
+            try:
+                self._take(self._server.log(self.run_id), position=0)
+                return
+            except _LOST as error:
+                failed = error
+            time.sleep(min(left, _LONGEST_PAUSE_S))
+        node = job.driver_agent_http_address or job.driver_node_id or "of its driver"
+        announce(
+            f"job {self.run_id}: its log cannot be read ({first_words(failed)}). It is "
+            f"{log_name(job)} in the folder of Ray's logs, as /tmp/ray/session_latest/logs, on the "
+            f"node {node}; the report stands at its end."
+        )
+
+    def _take_lines(self) -> None:
+        """Take what there is of the log of a job that runs, where it cannot be followed."""
+        with suppress(*_LOST):
+            self._take(self._server.log(self.run_id), position=0)
 
     async def _next(self, log: AsyncGenerator[str, None]) -> str | None:
         """The next part of the log; None after the last, or after a long silence.
@@ -75,10 +105,13 @@ class Follower:
         part = asyncio.ensure_future(anext(log, None))
         try:
             for _ in range(_MAX_SILENT_LOOKS):
-                if (await asyncio.wait({part}, timeout=_LOOK_EVERY_S))[0]:
-                    return part.result()
+                is_here = (await asyncio.wait({part}, timeout=_LOOK_EVERY_S))[0]
+                if is_here and (text := part.result()) is not None:
+                    return text
                 if self._server.info(self.run_id).status.is_terminal():
                     return None
+                if is_here:
+                    raise ServerError("the server has closed the log of a job that runs")
             return None
         finally:
             part.cancel()
@@ -86,27 +119,27 @@ class Follower:
 
     def _take(self, text: str, position: int) -> None:
         """Show what is new of a part of the log that begins at a position, in characters."""
-        self._splitter.write(text[max(0, self._num_seen - position) :])
-        self._num_seen = max(self._num_seen, position + len(text))
+        new = text[max(0, self._num_seen - position) :]
+        self._splitter.write(new)
+        self._num_seen += len(new)
+        if new:
+            self._read_at, self._is_told = time.monotonic(), False
 
     def _bear(self, error: Exception) -> None:
         """Try again for a while; what is lost is a tunnel, or the head is busy."""
-        if self._silent_s() > _PATIENCE_S:
+        if time.monotonic() - self._heard_at > _PATIENCE_S:
             raise ClusterError(
                 f"Ray jobs {self._server.url}: no word of job {self.run_id} for "
-                f"{_PATIENCE_S / 60:.0f} minutes ({_one_line(error)}). It may run on."
+                f"{_PATIENCE_S / 60:.0f} minutes ({first_words(error)}). It may run on."
             ) from error
+        self._tell(error)
+        self._pause()
+
+    def _tell(self, error: Exception) -> None:
         if not self._is_told:
-            announce(f"job {self.run_id}: connection lost ({_one_line(error)}); trying again")
+            announce(f"job {self.run_id}: connection lost ({first_words(error)}); trying again")
             self._is_told = True
-        time.sleep(min(max(1.0, self._silent_s() / 2), _LONGEST_PAUSE_S))
 
-    def _hear(self) -> None:
-        self._heard_at, self._is_told = time.monotonic(), False
-
-    def _silent_s(self) -> float:
-        return time.monotonic() - self._heard_at
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    def _pause(self) -> None:
+        silent_s = time.monotonic() - self._read_at
+        time.sleep(min(max(1.0, silent_s / 2), _LONGEST_PAUSE_S))

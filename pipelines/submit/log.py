@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from io import TextIOBase
 from typing import TextIO
+
+from retrieval.one_line import as_json, one_line
+
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")  # Ray's, of a worker's name
 
 __all__ = ["ReportSplitter"]
 
@@ -42,8 +47,8 @@ class ReportSplitter:
             else:
                 self._say(line)
             return
-        if line == "}" and _is_json("\n".join([*self._block, line])):
-            print(*self._block, line, sep="\n", file=self._report, flush=True)
+        if line == "}" and (report := _parsed("\n".join([*self._block, line]))) is not None:
+            print(as_json(report), file=self._report, flush=True)
             self._block = []
         elif line.startswith("  "):
             self._block.append(line)
@@ -58,12 +63,12 @@ class ReportSplitter:
 
     def _say(self, line: str) -> None:
         if self._log:
-            print(line, file=self._log, flush=True)
+            plain = _COLOUR.sub("", line).rstrip("\r").expandtabs()
+            print(one_line(plain), file=self._log, flush=True)
 
 
-def _is_json(text: str) -> bool:
+def _parsed(text: str) -> object:
     try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

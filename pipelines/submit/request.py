@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.submit.environment import texts
+from pipelines.submit.packages import check_sizes
 from retrieval.errors import UsageError
-from retrieval.secrets import holds_secret
+from retrieval.one_line import is_control
+from retrieval.secrets import holds_secret, without_secrets
 
 __all__ = ["Request", "make_request"]
 
@@ -53,7 +57,8 @@ def make_request(
         node: Labels of the node for the entry point.
 
     Raises:
-        UsageError: an argument cannot be shown to everybody, or the folder is no source tree.
+        UsageError: an argument cannot be shown to everybody, the folder is no source tree, or Ray
+            takes no folder of this size.
     """
     environment = dict(runtime_env or {})
     if working_dir is not None:
@@ -65,7 +70,8 @@ def make_request(
                 "retrieval-cli, or leave it out to run the package installed on the cluster."
             )
         environment["working_dir"] = working_dir
-    _check_public(command, environment)
+    check_sizes(environment)
+    _check_public(command, [python, submission_id or "", *texts(environment)])
     when = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     return Request(
         submission_id=submission_id or f"{command[0]}-{when}-{secrets.token_hex(4)}",
@@ -75,24 +81,23 @@ def make_request(
     )
 
 
-def _check_public(command: Sequence[str], environment: Mapping[str, Any]) -> None:
-    """Whoever sees the dashboard reads the command and its environment."""
-    for text in [*command, *_texts(environment)]:
-        if holds_secret(text):
-            shown = text.partition("://")[0] + "://..."
+def _check_public(command: Sequence[str], others: Sequence[str]) -> None:
+    """Whoever sees the dashboard reads the command, its environment and what else is sent."""
+    for text in [*command, *others]:
+        if holds_secret(text) or without_secrets(text) != text:
             raise UsageError(
-                f"{shown}: an address with a password or a signature in it, which everybody who "
-                "sees Ray's dashboard would read. Give the nodes a role, and a plain address here."
+                f"{_shown(text)}: credentials stand in it, such as a password, a token or a "
+                "signature, and everybody who sees Ray's dashboard would read them. Give the nodes "
+                "a role or their own credentials, and a plain address here."
             )
     for text in command:
-        if not text.isprintable():
-            raise UsageError(f"{text!r}: a submitted command cannot have control characters.")
+        if any(map(is_control, text)):
+            raise UsageError(f"{text}: a submitted command cannot have control characters.")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UsageError(f"{text}: is not UTF-8, as a submitted command must be.")
 
 
-def _texts(value: object) -> list[str]:
-    """All texts in what YAML or JSON can hold."""
-    if isinstance(value, Mapping):
-        return [text for item in value.items() for text in _texts(item)]
-    if isinstance(value, list | tuple):
-        return [text for item in value for text in _texts(item)]
-    return [value] if isinstance(value, str) else []
+def _shown(text: str) -> str:
+    """Where a text with credentials comes from, without them."""
+    found = re.match(r"(?i)[a-z][a-z0-9+.-]{0,15}:", text)
+    return f"{found[0]}//..." if found else "An argument or a value of --runtime-env"

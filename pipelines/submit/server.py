@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlencode
 
 import requests
+from ray.dashboard.modules.job.common import JOB_LOGS_PATH_TEMPLATE
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
@@ -19,7 +23,7 @@ from pipelines.progress import announce
 from pipelines.submit.request import Request
 from retrieval.errors import ClusterError, UsageError
 
-__all__ = ["JobServer", "ServerError"]
+__all__ = ["JobServer", "ServerError", "first_words", "log_name"]
 
 # Ray tells of each connection and of each file that a source tree has and it does not ship.
 _LOG_LEVELS = {
@@ -29,6 +33,8 @@ _LOG_LEVELS = {
     "ray._private.runtime_env.working_dir": logging.ERROR,
 }
 _PATIENCE_S = 120.0
+_OK = 200
+_MAX_WORDS = 500  # letters
 _TIMEOUT_S = 60.0  # without an answer; a tunnel may hang without a word
 
 
@@ -104,9 +110,25 @@ class JobServer:
         return found
 
     def log(self, run_id: str) -> str:
-        """All that the job has written so far."""
+        r"""All that the job has written so far; a byte that is not UTF-8 becomes \xNN.
+
+        Raises:
+            ClusterError: the server cannot be reached, or does not find the log.
+        """
+        try:
+            with self._our_errors():
+                return str(self._client.get_job_logs(run_id))
+        except ServerError as error:
+            if "status code 500" not in str(error):
+                raise
+        # So it answers for a log that is not UTF-8; Ray gives the bytes of its file by another way.
+        job = self.info(run_id)
         with self._our_errors():
-            return str(self._client.get_job_logs(run_id))
+            content = self._client.raw_log(str(job.driver_node_id), log_name(job))
+        if not job.status.is_terminal():  # it may end within a letter
+            content = content[: content.rfind(b"\n") + 1]
+        # Ends of lines as Ray reads them.
+        return io.TextIOWrapper(io.BytesIO(content), "utf-8", "backslashreplace").read()
 
     def tail(self, run_id: str) -> AsyncGenerator[str, None]:
         """The job's log from its start, as it is written, until the job ends.
@@ -134,8 +156,7 @@ class JobServer:
                 "to the head: ssh -N -L 8265:127.0.0.1:8265 HEAD"
             ) from error
         except (RuntimeError, ValueError, KeyError) as error:
-            what = " ".join(str(error).split())[:500]
-            raise ServerError(f"Ray jobs {self.url}: {what}") from error
+            raise ServerError(f"Ray jobs {self.url}: {first_words(error)}") from error
 
     def _place(self, request: Request) -> tuple[JobDetails, bool] | None:
         """As `place`; None if somebody else has been faster."""
@@ -184,6 +205,32 @@ class _Client(JobSubmissionClient):
 
     def _do_request(self, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401
         return super()._do_request(*args, timeout=_TIMEOUT_S, **kwargs)
+
+    def raw_log(self, node_id: str, file: str) -> bytes:
+        """A file of a node's logs, as it is."""
+        where = urlencode({"node_id": node_id, "filename": file, "lines": -1})
+        answer = self._do_request("GET", f"/api/v0/logs/file?{where}")
+        if answer.status_code != _OK:
+            self._raise_error(answer)
+        return answer.content
+
+
+def log_name(job: JobDetails) -> str:
+    """The file of a job's log, in the folder of the logs of the node that runs its driver."""
+    return JOB_LOGS_PATH_TEMPLATE.format(submission_id=job.submission_id)
+
+
+def first_words(error: Exception) -> str:
+    """What went wrong, in one line: an answer may be a page of HTML or a traceback of the head's.
+
+    Of a traceback its last line tells.
+    """
+    text = re.sub(r"<(style|script|head)\b.*?</\1>|<[^<>]*>", " ", str(error), flags=re.I | re.S)
+    before, traceback, rest = text.partition("Traceback (most recent call last):")
+    lines = [line for line in rest.splitlines() if line.strip(" .")]
+    if traceback and lines:
+        text = f"{before} {lines[-1]}"
+    return " ".join(text.split())[:_MAX_WORDS] or type(error).__name__
 
 
 def _is_passing(error: ServerError) -> bool:

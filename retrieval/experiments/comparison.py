@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from retrieval.experiments.outcomes import DONE, IMPOSSIBLE, Record
 from retrieval.experiments.rows import PAPER_BASIS, SMALL_PHOTOS_PER_CLASS
-from retrieval.one_line import one_line
+from retrieval.one_line import one_line, spelled
 
 __all__ = ["Facts", "as_csv", "as_json", "as_markdown"]
 
@@ -176,5 +176,4 @@ def _number(value: float | None, sign: str = "") -> str:
 
 def _text(value: object) -> str:
     """As text of a table's cell: names of files may hold anything."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
-    return shown.replace("|", "\\|").replace("<", "&lt;")
+    return spelled(str(value)).replace("|", "\\|").replace("<", "&lt;")

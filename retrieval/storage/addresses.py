@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retrieval.errors import UsageError
-from retrieval.secrets import holds_secret
+from retrieval.secrets import holds_secret, scheme_of
 
 __all__ = [
     "absolute_uri",
@@ -40,8 +40,8 @@ def absolute_uri(uri: str) -> str:
     """
     if not uri.strip():
         raise UsageError("An empty path was given; a folder, file or s3:// address is needed.")
+    check_no_secret(uri)  # also of what looks local: s3:/KEY:SECRET@bucket
     if not is_local(uri):
-        check_no_secret(uri)
         check_utf8(uri)
         if not uri.partition("://")[2].partition("/")[0]:
             raise UsageError(f"{uri}: names no bucket; scheme://bucket/key is needed.")
@@ -79,7 +79,7 @@ def check_no_secret(uri: str) -> None:
     """
     if holds_secret(uri):
         raise UsageError(
-            f"{uri.partition('://')[0]}://***: credentials stand in this address, and would get "
+            f"{scheme_of(uri)}://***: credentials stand in this address, and would get "
             f"into logs and tables. Leave them out, and give them by the environment "
             f"(AWS_ACCESS_KEY_ID, ...), a profile or the role of the machine."
         )
