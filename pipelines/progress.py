@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from pipelines import metrics
-from retrieval.one_line import one_line
+from retrieval.one_line import one_line, spelled
 
 __all__ = ["announce", "is_shown", "live_line", "progress_line", "status_line"]
 
@@ -226,7 +226,7 @@ def _draw(text: str) -> None:
     if is_shown():
         with _WRITING:
             _wipe()
-            _write(text[: shutil.get_terminal_size().columns - 1])
+            _write(spelled(text)[: shutil.get_terminal_size().columns - 1])
 
 
 def _wipe() -> None:

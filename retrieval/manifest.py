@@ -88,10 +88,10 @@ def _checked(batch: pa.RecordBatch, folder: str, uri: str) -> pa.RecordBatch:
                 f"{uri}: an empty cell in the column {name}. Each photo needs "
                 f"{', '.join(batch.schema.names)}."
             )
-    ids = as_text(batch["image_id"])
-    addresses = [_absolute(text, folder) for text in as_text(batch["uri"]).to_pylist()]
-    for name, address in zip(ids.to_pylist(), addresses, strict=True):
-        if holds_secret(address):
+    ids, given = as_text(batch["image_id"]), as_text(batch["uri"]).to_pylist()
+    addresses = [_absolute(text, folder) for text in given]
+    for name, text in zip(ids.to_pylist(), given, strict=True):
+        if holds_secret(text):
             raise IndexFormatError(
                 f"{uri}: credentials stand in the uri of {name!r}, and would get into the index "
                 f"and its logs. Name the photos without them; this machine needs its own."

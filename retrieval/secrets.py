@@ -198,7 +198,7 @@ def _hidden(found: re.Match[str]) -> str:
     # Not a sentence, as "token: refused", nor a version of a package, as pyjwt=2.1.
     is_prose = ":" in found[2] and not is_variable and found[2][0] not in "\"'"
     if not is_secret or is_prose or re.fullmatch(r"\d+\.\d[\w.]*", found[3]):
-        return found[0]
+        return f"{name}{found[2]}{_ASSIGNED.sub(_hidden, found[3])}"
     return f"{name}{found[2]}***"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from retrieval.catalogue import list_photos
 from retrieval.errors import IndexFormatError, RetrievalError, UsageError
 from retrieval.index import open_index
 from retrieval.index.asking import root_cause
-from retrieval.secrets import without_secrets
+from retrieval.one_line import as_json, one_line
+from retrieval.secrets import names_secret, without_secrets
 from retrieval.storage import (
     absolute_uri,
     list_files,
@@ -162,7 +164,32 @@ WITH_CREDENTIALS = [
     "s3://bucket?access_key=KEY&secret_key=hidden-value",
     "s3://bucket/a?Secret_Key=hidden-value",
     "https://bucket.s3.amazonaws.com/a?X-Amz-Signature=hidden-value&b=1",
-]
+    "s3:/KEY:hidden-value@bucket/a",
+    "s3:KEY:hidden-value@bucket/a",
+    "s3:///KEY:hidden-value@bucket/a",
+    "S3A:/KEY:hidden/value@bucket/a",
+    "gs:/KEY:hidden-value@bucket/a",
+    "s3://KEY%3Ahidden-value%40bucket/a",
+    "s3%3A%2F%2FKEY%3Ahidden-value%40bucket/a",
+    "s3://bucket/a%3Fsig=hidden-value",
+    "s3://bucket/a%253Fsig=hidden-value",
+    "https://hidden-value@host/a",
+    "https://me:hidden/value@host/a",
+    "https://me:80hidden@host/a",
+    "http://hidden:12345@host/a",
+    "redis://:hidden-value@host:6379/0",
+    "file://me:hidden-value@host/a",
+    "s3://bucket?secretKey=hidden-value",
+    "s3://bucket/a?b=c&apiKey=hidden-value",
+    "https://account.blob.core.windows.net/c/a?sv=1&sig=hidden-value",
+    "https://host/a;jsessionid=1;Session-Token=hidden-value",
+    "https://host/a#access_token=hidden-value",
+    *(
+        f"https://host/a?{name}=hidden-value"
+        for name in ("token", "api_key", "apikey", "key", "auth", "pwd", "pass", "X-Amz-Credential",
+                     "Signature", "AWSAccessKeyId", "Key-Pair-Id", "client_secret", "t%6Fken")
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("uri", WITH_CREDENTIALS)
@@ -182,7 +209,10 @@ def test_an_address_with_credentials_is_refused_without_repeating_them(uri, tmp_
 @pytest.mark.parametrize(
     "uri",
     ["s3://bucket/a@b:c", "s3://bucket/a?b=c", "gs://anonymous@bucket/a", "/a?secret_key=b",
-     "abfs://container@account.dfs.core.windows.net/a", "hdfs://user@host:8020/a"],
+     "abfs://container@account.dfs.core.windows.net/a", "hdfs://user@host:8020/a",
+     "hdfs://user@host:8020/a@b", "https://host:8443/a@b:c", "https://[::1]:80/a@b",
+     "s3://bucket/key=3/session=4/a.jpg", "s3://bucket/100%25@2x.jpg", "s3://bucket/a?version=1",
+     "/photos/a@b:c?token=d", "/photos/http:/a"],
 )  # fmt: skip
 def test_an_address_without_credentials_is_not(uri):
     assert absolute_uri(uri) == uri
@@ -206,13 +236,121 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
-def test_no_command_repeats_credentials_of_its_arguments(verb, tmp_path, monkeypatch):
+def test_no_command_repeats_or_writes_credentials_of_its_arguments(verb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = [each.format("s3://KEY:hidden-value@bucket/a") for each in COMMANDS[verb]]
-    result = CliRunner().invoke(main, [verb, *arguments])
-    assert result.exit_code in (1, 2)
-    assert "hidden-value" not in result.output
-    assert result.exit_code == 2 or "credentials stand in this address" in result.output
+    for address in WITH_CREDENTIALS:
+        arguments = [each.format(address) for each in COMMANDS[verb]]
+        result = CliRunner().invoke(main, [verb, *arguments])
+        assert result.exit_code in (1, 2), address
+        assert "hidden" not in result.output, address
+        assert result.exit_code == 2 or "credentials stand in this address" in result.output
+        # Also where click tells of wrong usage.
+        result = CliRunner().invoke(main, [verb, *arguments, "more", address, f"--x={address}"])
+        assert result.exit_code in (1, 2)
+        assert "hidden" not in result.output, address
+    assert list(tmp_path.rglob("*")) == []
+
+
+NAMES_OF_SECRETS = [
+    "DB_PWD", "GH_PAT", "MY_PASS", "GHPAT", "MYPASS", "SMTP_PASSWORD", "PGPASSWORD", "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "apiKey", "secretKey", "Secret-Key",
+    "WANDB_API_KEY", "SENTRY_DSN", "AZURE_STORAGE_SAS", "MY_CREDS", "SESSION_COOKIE",
+    "DB_PASSPHRASE", "JWT", "SSH_PRIVATE_KEY", "AZURE_STORAGE_CONNECTION_STRING", "BASIC_AUTH",
+    "AWS_ACCESS_KEY_ID", "SIGNING_KEYS", "access.token", "X_SIG", "db_pwd", "dbpwd",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES_OF_SECRETS)
+def test_a_name_of_a_credential_is_known_however_it_is_written(name):
+    assert names_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PWD", "OLDPWD", "PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TOKENIZERS_PARALLELISM", "LANG",
+     "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "SSH_AUTH_SOCK", "OMP_NUM_THREADS", "AWS_PROFILE",
+     "AWS_REGION", "AUTHOR", "KEYS", "COMPATIBILITY", "PATTERN", "XDG_SESSION_TYPE"],
+)  # fmt: skip
+def test_a_name_of_none_is_not(name):
+    assert not names_secret(name)
+
+
+SHAPES = [
+    "ghp_hiddenhiddenhiddenhidden12",
+    "github_pat_11hidden_hiddenhiddenhidden",
+    "hf_hiddenhiddenhiddenhiddenhidden",
+    "glpat-hiddenhidden-hidden",
+    "xoxb-hidden-hidden-hidden",
+    "AKIAABCDEFGHIJKLMNOP:hidden",
+    "eyJhbGciOiJIUzI1NiJ9.hiddenhidden.hidden",
+    "Bearer hidden-hidden",
+    "Authorization: Basic hidden",
+    "-----BEGIN RSA PRIVATE KEY----- hidden -----END RSA PRIVATE KEY-----",
+    "Server=a;Uid=b;Pwd=hidden;Port=1",
+    "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=hidden==;EndpointSuffix=b",
+    "host=a user=b password=hidden",
+    "postgresql://me:hidden@host/db",
+]
+
+
+@pytest.mark.parametrize("text", [*WITH_CREDENTIALS, *SHAPES])
+def test_whatever_looks_like_a_credential_is_left_out_of_a_line(text):
+    for line in (text, f"cannot read {text}", f'{{"a": "{text}"}}', f"('{text}', 2)\nnext"):
+        assert "hidden" not in one_line(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Use KEY=VALUE, such as ray.io/accelerator-type=L4; the value of letters",
+        "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE, a file of mode 0600",
+        "/photos/key=3/session=5/a.jpg: no photo",
+        "/home/me/.ray/auth_token: others on this machine may read this token: chmod 600",
+        "Ray http://127.0.0.1:8265: refuses the token of RAY_AUTH_TOKEN.",
+        "pip: PyJWT==2.8 tokenizers=0.2.1 cookiecutter=2.1",
+        "embedded 420 of 738 photos, 24.0/s, about 13 s left",
+    ],
+)
+def test_a_line_without_credentials_stays_as_it_is(line):
+    assert one_line(line) == line
+
+
+def test_the_password_of_a_proxy_is_left_out_in_any_form(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hidden%2Fvalue@proxy:3128")
+    monkeypatch.setenv("MY_PAT", "hidden/other")
+    text = "hidden%2Fvalue, hidden/other, hidden%2Fother, http://me:hidden%2Fvalue@proxy:3128"
+    assert "hidden" not in without_secrets(text)
+
+
+@pytest.mark.parametrize(
+    "letter", ["\n", "\x1b", "\x9b", "\u202e", "\u2028", "\u200b", "\U000e0001"]
+)
+def test_nothing_that_is_shown_steers_a_terminal(letter):
+    name = f"a{letter}b"
+    assert one_line(name) == f"a{ascii(letter)[1:-1]}b"
+    shown = as_json({name: [name]})
+    assert json.loads(shown) == {name: [name]}
+    assert shown.replace("\n", "").isprintable()
+    wrong = CliRunner().invoke(main, ["status", "a", name])
+    assert letter not in wrong.output.replace("\n", "") or letter == "\n"
+    assert ascii(letter)[1:-1] in wrong.output
+
+
+def test_letters_of_any_script_are_shown_as_they_are():
+    name = "\u5199\u771f\u30002024 \u00e9\u00a0\U0001f600"
+    assert one_line(name) == name
+    assert name in as_json([name])
+
+
+@pytest.mark.parametrize("address", ["me:hidden@h:6379", "ray://me:hidden@h:1", "h:1?t=hidden"])
+def test_an_address_of_a_cluster_with_credentials_is_refused(address, tmp_path, monkeypatch):
+    given = ["rank", "a", "b", str(tmp_path / "c")]
+    by_option = CliRunner().invoke(main, [*given, "--address", address])
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    for result in (by_option, CliRunner().invoke(main, given)):
+        assert result.exit_code == 1
+        assert "no user, password or token belongs into the address" in result.output
+        assert "hidden" not in result.output
 
 
 CALLS = {("np", "load"): "allow_pickle", ("numpy", "load"): "allow_pickle"}

@@ -38,6 +38,11 @@ def check_port(address: str) -> None:
     """
     if address in _WORDS:
         return
+    if "@" in address or "?" in address:
+        raise ClusterError(
+            "Ray: no user, password or token belongs into the address of a cluster; it would get "
+            "into logs. Ray takes the token of RAY_AUTH_TOKEN_PATH."
+        )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if "://" in host or "/" in port or not (host and port.isdigit() and int(port) < 2**16):
         raise ClusterError(f"Ray {address}: is no address of a cluster. {_FORMS}")

@@ -73,7 +73,8 @@ class Follower:
         position = 0
         async with aclosing(self._server.tail(self.run_id)) as log:
             while (text := await self._next(log)) is not None:
-                self._take(text, position)
+                if self._take(text, position):
+                    self._is_told = False
                 position += len(text)
 
     def _take_all(self, job: JobDetails) -> None:
@@ -117,13 +118,18 @@ class Follower:
             part.cancel()
             await asyncio.wait({part})
 
-    def _take(self, text: str, position: int) -> None:
-        """Show what is new of a part of the log that begins at a position, in characters."""
+    def _take(self, text: str, position: int) -> bool:
+        """Show what is new of a part of the log that begins at a position, in characters.
+
+        Returns:
+            Whether anything is.
+        """
         new = text[max(0, self._num_seen - position) :]
         self._splitter.write(new)
         self._num_seen += len(new)
         if new:
-            self._read_at, self._is_told = time.monotonic(), False
+            self._read_at = time.monotonic()
+        return bool(new)
 
     def _bear(self, error: Exception) -> None:
         """Try again for a while; what is lost is a tunnel, or the head is busy."""

@@ -71,7 +71,7 @@ def make_request(
             )
         environment["working_dir"] = working_dir
     check_sizes(environment)
-    _check_public(command, [python, submission_id or "", *texts(environment)])
+    _check_public(command, [python, submission_id or "", *texts(environment), *texts(node)])
     when = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     return Request(
         submission_id=submission_id or f"{command[0]}-{when}-{secrets.token_hex(4)}",

@@ -150,6 +150,11 @@ class JobServer:
             yield
         except AuthenticationError:
             raise refusal(self.url) from None
+        except (requests.HTTPError, requests.JSONDecodeError, TypeError) as error:
+            raise ServerError(
+                f"Ray jobs {self.url}: somebody answers there, but not as Ray's job server does "
+                f"({first_words(error)}). Check the address; a proxy may stand before it."
+            ) from error
         except (requests.RequestException, ConnectionError, TimeoutError) as error:
             raise ServerError(
                 f"Ray jobs {self.url}: nobody answers there. Check the address, or open a tunnel "
