@@ -35,9 +35,7 @@ def _plain() -> Iterator[None]:
     except (MissingParameter, NoArgsIsHelpError):  # quote nothing, and have lines of their own
         raise
     except click.ClickException as error:
-        error.message = one_line(error.message)
-        for option in ("option_name", "param_hint", "possibilities"):
-            found = getattr(error, option, None)
-            if isinstance(found, str):
-                setattr(error, option, one_line(found))
+        for part in ("message", "option_name", "param_hint"):
+            if isinstance(text := getattr(error, part, None), str):
+                setattr(error, part, one_line(text))
         raise
