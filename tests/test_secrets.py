@@ -336,6 +336,19 @@ def test_nothing_that_is_shown_steers_a_terminal(letter):
     assert ascii(letter)[1:-1] in wrong.output
 
 
+def test_names_in_a_report_are_spelled_and_stay_the_same(tmp_path):
+    names = ["a\x9b2J", "b\u202egpj", "c\u2028d", "e\x1b[2J", "f\u200bg", "h\u3000\u00e9"]
+    place = str(tmp_path / "index")
+    commit(place, [first := make_shard(place, "z")], None)
+    commit(place, [first, make_shard(place, *names)], 0)
+    result = CliRunner().invoke(main, ["diff", place, "0", "1", "--list"])
+    assert json.loads(result.stdout)["ids"]["added"] == sorted(names)
+    assert all(
+        letter == "\u3000" or letter.isprintable() for letter in result.stdout if letter != "\n"
+    )
+    assert "h\u3000\u00e9" in result.stdout
+
+
 def test_letters_of_any_script_are_shown_as_they_are():
     name = "\u5199\u771f\u30002024 \u00e9\u00a0\U0001f600"
     assert one_line(name) == name

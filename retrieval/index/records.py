@@ -15,6 +15,7 @@ from retrieval.errors import GateError, IndexFormatError, RetrievalError, Storag
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.index.table import Index, is_index
 from retrieval.provenance import provenance
+from retrieval.secrets import without_secrets
 from retrieval.storage import join, list_files, read_json, write_bytes
 
 __all__ = ["failures_recorded", "last_check_us", "read_records", "write_record"]
@@ -80,7 +81,9 @@ def failures_recorded(
             "run_id": run_id,
             "created_at": _as_text(begun),
             "status": "interrupted" if is_stopped else "failed",
-            "message": "stopped by ctrl-C or SIGTERM" if is_stopped else str(error),
+            "message": "stopped by ctrl-C or SIGTERM"
+            if is_stopped
+            else without_secrets(str(error)),
             **facts,
         }
         with suppress(RetrievalError):
