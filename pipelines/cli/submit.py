@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from pipelines.cli.interrupts import Interrupted
 from pipelines.cli.shared import ReportLost, parse_labels, print_report, say
 from pipelines.cli.streams import report_stream
+from retrieval.errors import ClusterError
 from retrieval.secrets import holds_secret
 
 if TYPE_CHECKING:
@@ -148,7 +149,16 @@ def submit(
         ended = follower.wait()
     except KeyboardInterrupt:
         ended = _interrupted(ctx, server, follower, request.submission_id)
-    ctx.exit(job.exit_code(ended))
+    ctx.exit(_exit_code(ended))
+
+
+def _exit_code(ended: JobDetails) -> int:
+    from pipelines.submit import exit_code
+
+    try:
+        return exit_code(ended)
+    except ClusterError as error:  # in these words also after ctrl-C
+        raise click.ClickException(str(error)) from error
 
 
 class _Stdout(io.TextIOBase):

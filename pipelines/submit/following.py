@@ -125,8 +125,9 @@ class Follower:
             Whether anything is.
         """
         new = text[max(0, self._num_seen - position) :]
-        self._splitter.write(new)
-        self._num_seen += len(new)
+        for line in new.splitlines(keepends=True):
+            self._num_seen += len(line)  # first: ctrl-C may come at any moment, and it goes on
+            self._splitter.write(line)
         if new:
             self._read_at = time.monotonic()
         return bool(new)

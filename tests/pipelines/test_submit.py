@@ -163,7 +163,7 @@ def test_a_job_submitted_twice_over_a_bad_line_left_alone_and_stopped(head, few_
 
         one.send_signal(signal.SIGTERM)
         left = finish(one)
-        assert (left.returncode, left.stdout) == (1, "")
+        assert (left.returncode, left.stdout) == (143, "")
         assert "Error: Interrupted; job endless runs on. Follow it again: retrieval-cli submit" in (
             left.stderr
         )
@@ -176,7 +176,7 @@ def test_a_job_submitted_twice_over_a_bad_line_left_alone_and_stopped(head, few_
             False,
         )
         code, shown = on_a_terminal(head, command)
-        assert code == 1, shown
+        assert code == 130, shown
         assert "Stop job endless too? [y/N]" in shown
         assert "Nothing unfinished was published" in shown  # the verb has ended by itself
         assert "Error: job endless: was stopped." in shown
