@@ -79,14 +79,16 @@ def test_killed_in_the_middle_and_run_again_it_ranks_the_rest_and_keeps_what_was
     assert [name for name in stray_files(folder) if not name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_interrupted_it_says_how_many_parts_are_kept_and_goes_on_after_them(large, tmp_path, name):
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_interrupted_it_says_how_many_parts_are_kept_and_goes_on_after_them(
+    large, tmp_path, name, code
+):
     q, g, config, undisturbed = large
     folder = tmp_path / "rk"
     with started(command_of(q, g, folder, config), folder, 3) as process:
         os.killpg(process.pid, getattr(signal, name))  # as a terminal does
         output, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == code
     assert output == ""
     told, said = errors.splitlines()
     count, rest = told.split(" ", 1)

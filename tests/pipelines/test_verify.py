@@ -269,7 +269,7 @@ def test_ctrl_c_ends_in_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(verify, "read_blocks", interrupted)
     done = CliRunner().invoke(main, ["verify", uri])
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (130, "")
     assert done.stderr.startswith("Error: Interrupted.")
     assert done.stderr.count("\n") == 1
 
