@@ -26,8 +26,9 @@ from retrieval.storage import (
     open_input,
     parquet_file,
 )
+from retrieval.text_columns import as_text
 from retrieval.vectors import VectorSource
-from retrieval.vectors.ids import as_text, id_text
+from retrieval.vectors.ids import id_text
 
 __all__ = ["DEFAULT_KS", "evaluate", "read_photos"]
 

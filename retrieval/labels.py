@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 
 from retrieval.errors import IndexFormatError, StorageError, UsageError
 from retrieval.storage import absolute_uri, check_inflation, first_line, parquet_file, read_buffer
-from retrieval.vectors.ids import as_text
+from retrieval.text_columns import as_text
 
 __all__ = ["as_labels", "assign_labels", "check_labels", "is_label_file", "labeller"]
 

@@ -24,7 +24,7 @@ from retrieval.storage import (
     open_input,
     parquet_file,
 )
-from retrieval.vectors.ids import as_text
+from retrieval.text_columns import as_text
 
 __all__ = ["CATALOGUE_SCHEMA", "MAX_TIME_US", "read_manifest"]
 

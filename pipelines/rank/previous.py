@@ -29,8 +29,9 @@ from retrieval.ranked_sides import find_version
 from retrieval.rankings import Ranking, open_ranking, read_parts
 from retrieval.search import Candidates, is_distance, score_rule
 from retrieval.storage import DAMAGED_PARQUET, join, open_input
+from retrieval.text_columns import as_text
 from retrieval.vectors import VectorFile, VectorSource, open_source, read_id_text, read_ids
-from retrieval.vectors.ids import as_text, short_ids
+from retrieval.vectors.ids import short_ids
 
 __all__ = ["OldLists", "Previous", "old_ids"]
 

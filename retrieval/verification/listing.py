@@ -15,9 +15,10 @@ from retrieval.rankings import Ranking, read_tables
 from retrieval.search.candidates import Candidates
 from retrieval.search.scores import is_distance
 from retrieval.storage import join
+from retrieval.text_columns import as_text
 from retrieval.vectors import LongIdError, LongIds
 from retrieval.vectors.duplicates import hash_ids
-from retrieval.vectors.ids import as_text, id_text, short_ids
+from retrieval.vectors.ids import id_text, short_ids
 from retrieval.verification.differences import counted, wrong_ranking
 from retrieval.verification.ids import IdCounter, find_ids, shown
 

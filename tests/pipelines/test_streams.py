@@ -140,12 +140,13 @@ def test_a_file_that_is_opened_is_never_what_stderr_was(tmp_path):
 
 @pytest.mark.parametrize(("locale", "coding"), [("C", ""), ("C.UTF-8", "ascii"), ("C", "latin-1")])
 def test_a_report_is_utf_8_whatever_the_locale_and_the_names(locale, coding):
-    name = "gallery-ü-\N{GRINNING FACE}-\udcff"
-    script = AS_JOB.format(body="print(index)", index=name)
+    name = "gallery-ü-\N{GRINNING FACE}"
+    body = 'index += "-\\udcff"; print(index)'  # as of a file's name in a record
+    script = AS_JOB.format(body=body, index=name)
     environment = {**os.environ, "LC_ALL": locale, "PYTHONIOENCODING": coding}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.decode("utf-8")) == {"index": name}
+    assert json.loads(done.stdout.decode("utf-8")) == {"index": f"{name}-\udcff"}
     assert "ü" in done.stdout.decode("utf-8")
 
 

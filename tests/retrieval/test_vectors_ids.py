@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval.errors import IndexFormatError, UsageError
+from retrieval.text_columns import as_text
 from retrieval.vectors import VectorColumns, find_duplicate, open_source, read_blocks, read_ids
-from retrieval.vectors.ids import as_text
 
 IDS = ["p1", "é", "", "p3"]
 VECTORS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [1.0, 2.0]]
