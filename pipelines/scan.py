@@ -203,7 +203,7 @@ def _open_all(catalogue: pa.Table, preprocessing: Preprocessing, site: Site) -> 
 def _open_batch(table: pa.Table, preprocessing: Preprocessing, tally: Tally) -> pa.Table:
     contents = fetch_photos(table["uri"].to_pylist(), table["size_bytes"].to_pylist())
     found = open_photos(contents, preprocessing)
-    tally.add(table.num_rows, "examined", table["image_id"][:1].to_pylist())
+    tally.add(table.num_rows, "examined", table["uri"][:1].to_pylist())
     columns = {
         "content_sha256": pa.array([photo.sha256 for photo in found], pa.string()),
         "width": pa.array([photo.width for photo in found], pa.int32()),

@@ -44,9 +44,9 @@ class Tally:
         Args:
             count: How many.
             verb: What was done.
-            batch: Tells them from all others of this verb; the first of their ids does. When Ray
-                repeats the work of a lost worker or node, the same batch is told again, and
-                counts once.
+            batch: Tells them from all others of this verb; the first of their addresses does.
+                When Ray repeats the work of a lost worker or node, the same batch is told again,
+                and counts once.
         """
         if self._counter is not None:
             told = "\0".join((verb, *batch)).encode(errors="surrogatepass")

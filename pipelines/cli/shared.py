@@ -65,7 +65,7 @@ def _parse_channels(
         raise click.BadParameter(f"{value!r} has one beyond {_MAX_CHANNEL:g}, far from any photo.")
     if option.name == "std" and min(found) < 1 / _MAX_CHANNEL:
         raise click.BadParameter(
-            f"{value!r} has one that is not above 0 (or is hardly so); the input is divided by it."
+            f"{value!r} has one that is not above 0; the input is divided by it."
         )
     return found
 

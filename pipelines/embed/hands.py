@@ -202,7 +202,7 @@ def _blocks(photos: pa.Table, rows: int) -> list[pa.Table]:
 
 def _hash(table: pa.Table, tally: Tally) -> pa.Table:
     hashes = _with_hashes(table)
-    tally.add(table.num_rows, "hashed", table["image_id"][:1].to_pylist())
+    tally.add(table.num_rows, "hashed", table["uri"][:1].to_pylist())
     return hashes
 
 

@@ -43,7 +43,7 @@ class Decode:
             photos = open_photos(contents, self._preprocessing)
         with watch.measure("hand_over"):
             table = _with_pixels(_with_sizes(table, contents), photos, self._preprocessing.size)
-        self._tally.add(table.num_rows, "decoded", table["image_id"][:1].to_pylist())
+        self._tally.add(table.num_rows, "decoded", table["uri"][:1].to_pylist())
         return watch.add_to(table)
 
 
@@ -114,7 +114,7 @@ class EmbedPhotos:
         vectors = self._embed(pixels.reshape(-1, self._side, self._side, 3), watch)
         with watch.measure("hand_over"):
             table = self._with_embeddings(table, rows, vectors)
-        self._tally.add(table.num_rows, "embedded", table["image_id"][:1].to_pylist())
+        self._tally.add(table.num_rows, "embedded", table["uri"][:1].to_pylist())
         return watch.add_to(table)
 
     def _embed(self, pixels: NDArray[np.uint8], watch: Stopwatch) -> NDArray[Any]:

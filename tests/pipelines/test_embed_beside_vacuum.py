@@ -17,7 +17,7 @@ from retrieval.index.checking import check_index
 from retrieval.index.staging import INDEX_REJECT_SCHEMA
 from retrieval.index.vacuum import vacuum_index
 
-FAKE = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none")
+FAKE = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none", labels="none")
 
 
 class HereHands:

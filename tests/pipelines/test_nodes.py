@@ -152,7 +152,7 @@ def test_the_options_give_a_command_one_site():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--min-cpus", "0"], "0 is not in the range x>=1"),
+        (["--min-cpus", "0"], "'0' is not a whole number from 1 to 1048576."),
         (["--node", "kind"], "--node kind=: is no label of a Ray node."),
         (["--node", "a=b", "--node", "a=c"], "a is given twice; a node has one value of it."),
     ],

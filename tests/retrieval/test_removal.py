@@ -188,6 +188,8 @@ OWN_MEANS = {
     "retrieval/storage/removal.py": {"unlink", "rmdir", "delete_file"},
     # What `write_bytes` has not finished, the probe of `check_writable`, and `remove_file`.
     "retrieval/storage/files.py": {"unlink", "rmdir", "delete_file", "replace"},
+    # An entry gets its name without replacing; the copy of one that could not be finished goes.
+    "retrieval/storage/new_name.py": {"unlink", "rename"},
     # An entry that was not committed, and the folder in which a checkpoint is made.
     "retrieval/index/local_log.py": {"unlink", "rmtree", "replace"},
     "retrieval/index/torn_entry.py": {"rename", "delete_file"},
