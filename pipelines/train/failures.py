@@ -91,9 +91,11 @@ def _of_code(error: BaseException) -> RetrievalError:
             "Some weights take part in the loss in some steps only, which several workers cannot "
             "train. Use --num-workers 1."
         )
-    elif isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+    kind: type[RetrievalError] = TrainingError
+    if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+        kind = StorageError
         advice = "Make room, and run the same command again: training goes on after its last epoch."
-    return TrainingError(f"Training cannot go on: {_described(cause)}. {advice} {_LOGS}")
+    return kind(f"Training cannot go on: {_described(cause)}. {advice} {_LOGS}")
 
 
 def _own_text(error: BaseException) -> str:

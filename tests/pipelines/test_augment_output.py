@@ -247,7 +247,7 @@ def test_an_interrupted_command_says_that_it_goes_on(monkeypatch):
 
     monkeypatch.setattr(job, "run", interrupted)
     result = invoke("photos", "output")
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert result.stderr == (
         "Error: Interrupted. What is done of output is kept. Run the same command again: it goes "
         "on from there.\n"

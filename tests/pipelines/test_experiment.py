@@ -277,8 +277,8 @@ def test_the_help_has_an_example_and_the_names_of_all_rows():
     [
         ("--rows", "Resnet50-fulllayer", "Near to it: Resnet50-full_layer, "),
         ("--scale", "tiny", "'full', 'small'"),
-        ("--epochs", "0", "x>=1"),
-        ("--image-size", "31", "x>=32"),
+        ("--epochs", "0", "not a whole number from 1 "),
+        ("--image-size", "31", "not a whole number from 32 "),
     ],
 )
 def test_wrong_usage_is_exit_code_2(option, value, complaint):

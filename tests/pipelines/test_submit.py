@@ -196,9 +196,12 @@ def on_a_terminal(head, arguments):
     """Follow on a terminal until the log comes, press ctrl-C, answer y; exit code and text."""
     ours, theirs = pty.openpty()
     command = [BIN / "retrieval-cli", "submit", "--address", head.url, *arguments]
+    # Where the tests run in the background of a shell, their children would ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         list(map(str, command)), stdin=theirs, stdout=theirs, stderr=theirs, env=head.environment()
     )
+    signal.signal(signal.SIGINT, before)
     os.close(theirs)
     shown = ""
     try:
