@@ -50,3 +50,24 @@ def test_a_forbidden_import_breaks_them(copy, file, line):
     result = lint_imports(copy)
     assert result.returncode != 0
     assert "BROKEN" in result.stdout
+
+
+IMPORT_EACH = """
+import importlib, pathlib, sys
+paths = pathlib.Path("retrieval").rglob("*.py")
+names = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths]
+for name in names:
+    for known in [known for known in sys.modules if known.partition(".")[0] == "retrieval"]:
+        del sys.modules[known]
+    importlib.import_module(name)
+print(len(names))
+"""
+
+
+def test_each_module_can_be_the_first_that_is_imported():
+    """A worker begins with the one that its task names, where a circle of imports would show."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_EACH], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
