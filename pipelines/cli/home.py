@@ -19,10 +19,7 @@ def ensure_home() -> None:
     """
     try:
         has_home = os.environ.get("HOME") != "" and Path.home().is_dir()
-    except (
-        RuntimeError,
-        OSError,
-    ):  # neither HOME nor an entry of this user; or not to be looked at
+    except (RuntimeError, OSError):  # this user has no entry, or it may not be looked at
         has_home = False
     if not has_home and (folder := private_folder("retrieval-home")):
         os.environ["HOME"] = str(folder)

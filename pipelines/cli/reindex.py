@@ -88,8 +88,7 @@ def reindex(
     the report is written. Without a change nothing is read, committed or ranked.
 
     Prints the record of the night as JSON, also of one that fails, and keeps it in INDEX/_runs.
-    Killed anywhere, the
-    same command goes on; two at once cannot both commit.
+    Killed anywhere, the same command goes on; two at once cannot both commit.
 
     \b
     Example:

@@ -64,8 +64,9 @@ def _parse_channels(
     if max(map(abs, found)) > _MAX_CHANNEL:
         raise click.BadParameter(f"{value!r} has one beyond {_MAX_CHANNEL:g}, far from any photo.")
     if option.name == "std" and min(found) < 1 / _MAX_CHANNEL:
+        least = "0" if min(found) <= 0 else f"{1 / _MAX_CHANNEL:g}"
         raise click.BadParameter(
-            f"{value!r} has one that is not above 0; the input is divided by it."
+            f"{value!r} has one that is not above {least}; the input is divided by it."
         )
     return found
 

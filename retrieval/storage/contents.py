@@ -13,14 +13,14 @@ from retrieval.storage.listing import Entry, entries, entry_at
 __all__ = ["contents_at", "none_there"]
 
 # What tells each kind of output, in the order in which it is looked for.
-_MARKS = {
-    "an index": "_delta_log",
-    "a ranking": "_ranking.json",
-    "a ranking of before": "ranking.json",
-    "a model": "model.json",
-    "an output of augment": ".augmented",
-    "an experiment": "experiment.json",
-}
+_MARKS = (
+    ("an index", "_delta_log"),
+    ("a ranking", "_ranking.json"),
+    ("a ranking", "ranking.json"),  # of earlier releases
+    ("a model", "model.json"),
+    ("an output of augment", ".augmented"),
+    ("an experiment", "experiment.json"),
+)
 # What a run of ours that has not finished has begun: going on there is right.
 _BEGUN = re.compile(
     r"shard-[^/]*\.parquet|_staging|_runs|part-[^/]*\.parquet|training|split\.parquet|weights\.safetensors|\..*"
@@ -42,10 +42,10 @@ def contents_at(uri: str) -> str | None:
             entry = entry_at(os.path.realpath(uri))
         if entry and entry.kind != "folder":
             return "a file" if entry.kind in ("file", "link") else "no file and no folder"
-        for kind, mark in _MARKS.items():
+        for kind, mark in _MARKS:
             found = entry_at(join(uri, mark))
             if found and (found.kind != "folder" or any(entries(join(uri, mark)))):
-                return kind.removesuffix(" of before")
+                return kind
         return _folder_at(uri)
     except StorageError:
         return None
