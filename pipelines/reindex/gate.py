@@ -42,7 +42,8 @@ def measure(
 
     Returns:
         top_1, top_3, top_10 and map as `evaluate` has them, of a large gallery map_at_1000 in
-        place of map; overlap (None where there is no version before to compare with).
+        place of map; overlap (None where there is no version before to compare with); and
+        candidate, the address at which the version is kept aside.
 
     Raises:
         UsageError: no image of the probe has a label.
@@ -59,6 +60,7 @@ def measure(
     return {
         **{name: figures[name] for name in (*(f"top_{k}" for k in ks), map_name)},
         "overlap": _overlap(candidate, probe, metric, config.overlap_k, site),
+        "candidate": address,
     }
 
 

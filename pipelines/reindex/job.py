@@ -95,7 +95,8 @@ class _Night:
         if gate.probe is not None:
             probe = self._side(gate.probe, "probe", candidate)
             figures |= measure(candidate, probe, gate, self._config.rank.metric, self._site)
-        figures["candidate"] = save_candidate(candidate.index)
+        else:
+            figures["candidate"] = save_candidate(candidate.index)
         try:
             judge(candidate, figures, gate)
         except GateError as error:
