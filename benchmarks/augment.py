@@ -31,7 +31,7 @@ from typing import Any
 
 import cv2
 
-from retrieval.augmentations.catalogue import CATALOGUE, random_generator
+from retrieval.augmentations.registry import CATALOGUE, random_generator
 from retrieval.augmentations.shares import share_out
 
 QUALITY = 90

@@ -35,10 +35,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from retrieval.backbones import BackboneSpec
-from retrieval.embedding import Embedder
 from retrieval.images import Preprocessing, decode_image
-from retrieval.model_folder import open_model
+from retrieval.models.backbones import BackboneSpec
+from retrieval.models.embedder import Embedder
+from retrieval.models.folder import open_model
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = (".jpg", ".jpeg")

@@ -52,7 +52,7 @@ def save_weights(backbone: str, scratch: Path) -> Path:
     file = scratch / f"{backbone}.safetensors"
     code = (
         "import sys; from safetensors.torch import save_file;"
-        "from retrieval.backbones import BackboneSpec, build_backbone;"
+        "from retrieval.models.backbones import BackboneSpec, build_backbone;"
         "network = build_backbone(BackboneSpec(name=sys.argv[1], weights='none'));"
         "save_file(network.state_dict(), sys.argv[2])"
     )

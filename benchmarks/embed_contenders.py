@@ -186,8 +186,8 @@ def ray_data_size(job: Job) -> dict[str, Any]:
 
 def open_files(files: Sequence[str]) -> NDArray[np.uint8]:
     """Our decoder; in a process of its own it loads no torch."""
-    from retrieval.fetching import open_photo
     from retrieval.images import Preprocessing
+    from retrieval.images.fetch import open_photo
     from retrieval.storage import read_bytes
 
     opened = [open_photo(read_bytes(file), Preprocessing(size=SIDE)) for file in files]
@@ -201,7 +201,7 @@ def openvino_model(job: Job, batch: int, precision: dict[str, str]) -> Any:  # n
     import torch
     from openvino.preprocess import PrePostProcessor
 
-    from retrieval.backbones import BackboneSpec, build_backbone
+    from retrieval.models.backbones import BackboneSpec, build_backbone
 
     network = build_backbone(BackboneSpec(name=job.backbone, weights=job.weights))
     shape = [batch, 3, SIDE, SIDE]
@@ -312,11 +312,11 @@ def forward_rate(job: Job, pixels: NDArray[np.uint8], num_photos: int, precision
     """Photos/s of `Embedder.embed` on all cores or the GPU, as the actors of `embed` run it."""
     import torch
 
-    from pipelines.cluster.nodes import Node, Resources
     from pipelines.embed.placement import place_actors
-    from retrieval.backbones import BackboneSpec
-    from retrieval.embedding import Embedder
+    from pipelines.ray_runtime.nodes import Node, Resources
     from retrieval.images import Preprocessing
+    from retrieval.models.backbones import BackboneSpec
+    from retrieval.models.embedder import Embedder
 
     torch.backends.cudnn.allow_tf32 = False
     spec = BackboneSpec(name=job.backbone, weights=job.weights)
@@ -338,7 +338,7 @@ def hand_over_rate(pixels: NDArray[np.uint8]) -> float:
     import pyarrow as pa
     import ray
 
-    from pipelines.cluster.session import session
+    from pipelines.ray_runtime.session import session
 
     rows = pa.array([photo.tobytes() for photo in pixels], pa.binary(SIDE * SIDE * 3))
     table = pa.table({"pixels": rows})
@@ -356,8 +356,8 @@ def write_rate(job: Job, num_rows: int = 16_384) -> float:
 
     import pyarrow as pa
 
-    from retrieval.backbones import BACKBONES
     from retrieval.index import EmbeddingSpec, index_schema, write_shard
+    from retrieval.models.backbones import BACKBONES
 
     spec = EmbeddingSpec(
         fingerprint="0" * 64, backbone=job.backbone, weights="none", dim=BACKBONES[job.backbone]

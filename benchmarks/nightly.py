@@ -33,7 +33,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval.catalogue import list_batches
+from retrieval.gallery.listing import list_batches
 from retrieval.index import (
     EmbeddingSpec,
     Night,
@@ -46,7 +46,7 @@ from retrieval.index import (
     stage,
     write_shard,
 )
-from retrieval.index.carrying import carry
+from retrieval.index.compaction import carry
 from retrieval.index.staging import INDEX_REJECT_SCHEMA
 
 CLI = [sys.executable, "-c", "from pipelines.cli import main; main()"]

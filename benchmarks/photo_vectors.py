@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from torch import nn
 
-from retrieval.backbones import BackboneSpec, build_backbone, inner_network
+from retrieval.models.backbones import BackboneSpec, build_backbone, inner_network
 
 _MIN_CELLS = 3  # sides of the smallest window: a crop of about 96 pixels
 

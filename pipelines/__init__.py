@@ -1,13 +1,11 @@
 """The jobs on Ray, and the command line on top.
 
-cluster     which one, which of its nodes, how to get in: the one door to Ray
+ray_runtime  which one, which of its nodes, how to get in: the one door to Ray
 progress    one line while a job runs, on a terminal or in a log
 metrics     what a run tells Prometheus
-tally       counts that workers add to
-laps        how long each stage of a run took
-forecast    what a job needs from each node, for --dry-run
+step_timer  how long each stage of a run took
+dry_run     what a job needs from each node, for --dry-run
 scan        the first pass over labelled photos
-opening     photos decoded in a task that a bad one cannot take down for good
 augment     photos → augmented photos
 train       photos → a model folder
 embed       photos → index
@@ -36,3 +34,8 @@ if (
     and not __file__.startswith(f"{sys.path[0]}/pipelines/")
 ):
     del sys.path[0]
+
+from pipelines.moved import MOVED
+from retrieval.moved import keep_old_names
+
+keep_old_names(MOVED)

@@ -18,14 +18,14 @@ from typing import Any
 
 from pipelines import augment, embed, evaluate, rank, report, train
 from pipelines.augment.output import check_places as check_augmented
-from pipelines.cluster.session import session
 from pipelines.embed.inputs import check_output as check_index
+from pipelines.ray_runtime.session import session
 from pipelines.train.places import check_places as check_model
 from pipelines.train.publishing import finished_model
 from retrieval.drawn import DrawnGallery, draw_gallery
 from retrieval.errors import StorageError
 from retrieval.format_version import FORMAT_VERSION
-from retrieval.rankings import check_ranking_place
+from retrieval.ranking.files import check_ranking_place
 from retrieval.storage import absolute_uri, entries, entry_at, join, read_json, write_bytes
 
 __all__ = ["run"]

@@ -14,12 +14,12 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines import rank
-from retrieval.churn import compare_rankings
 from retrieval.errors import UsageError
+from retrieval.evaluation.overlap import compare_rankings
 from retrieval.index import open_index
-from retrieval.index.changes import STATES, compare_versions
 from retrieval.index.history import split_version
-from retrieval.rankings import Ranking, open_ranking
+from retrieval.maintenance.version_diff import STATES, compare_versions
+from retrieval.ranking.files import Ranking, open_ranking
 from retrieval.storage import join
 
 __all__ = ["run"]

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from retrieval.evaluation import evaluate, read_photos
-from retrieval.rankings import open_ranking
+from retrieval.evaluation.figures import evaluate, read_photos
+from retrieval.ranking.files import open_ranking
 
 __all__ = ["run"]
 
@@ -29,7 +29,7 @@ def run(
         ks: Which k to report; 1, 3 and 10 by default.
 
     Returns:
-        The figures; see `retrieval.evaluation.evaluate`.
+        The figures; see `retrieval.evaluation.figures.evaluate`.
     """
     opened = open_ranking(ranking)
     return evaluate(

@@ -23,10 +23,10 @@ import pyarrow.compute as pc
 
 from pipelines.progress import progress_line
 from retrieval.errors import ImageError, StorageError, UsageError
-from retrieval.evaluation import evaluate, read_photos
-from retrieval.fetching import fetch_photo
-from retrieval.own_networks import is_own
-from retrieval.rankings import Ranking, open_ranking, read_parts
+from retrieval.evaluation.figures import evaluate, read_photos
+from retrieval.images.fetch import fetch_photo
+from retrieval.models.own_networks import is_own
+from retrieval.ranking.files import Ranking, open_ranking, read_parts
 from retrieval.report import (
     Neighbour,
     Page,

@@ -16,24 +16,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from pipelines.cluster.session import quiet_data
-from pipelines.cluster.site import Site
 from pipelines.metrics import tell_rejects
-from pipelines.opening import open_photos
 from pipelines.progress import announce, progress_line, status_line
-from pipelines.tally import Tally
-from retrieval.catalogue import LINK_OUTSIDE_BYTES, is_left_out, list_photos
+from pipelines.ray_runtime.cluster_options import Site
+from pipelines.ray_runtime.counter import Tally
+from pipelines.ray_runtime.decode_task import open_photos
+from pipelines.ray_runtime.session import quiet_data
 from retrieval.errors import StorageError, UsageError
-from retrieval.fetching import FETCH_AT_ONCE, fetch_photos
+from retrieval.gallery.labels import assign_labels
+from retrieval.gallery.listing import LINK_OUTSIDE_BYTES, is_left_out, list_photos
 from retrieval.images import FIRST_DECODER, Preprocessing
+from retrieval.images.fetch import FETCH_AT_ONCE, fetch_photos
 from retrieval.index.schema import REJECT_SCHEMA
-from retrieval.labels import assign_labels
 from retrieval.storage import absolute_uri, is_local
 
 __all__ = ["Scan", "list_labelled", "presume_photos", "scan_photos"]
 
 _BLOCK_ROWS = 256  # photos of one task; only hashes come back, so memory does not bound it
-# As `retrieval.model_folder` calls them, which loads torch.
+# As `retrieval.models.folder` calls them, which loads torch.
 _MODEL_FILES = ("/model.json", "/weights.safetensors")
 
 
@@ -75,7 +75,7 @@ def scan_photos(
 
     Args:
         photos: Folder or address.
-        rule: How photos get their labels; see `retrieval.labels`.
+        rule: How photos get their labels; see `retrieval.gallery.labels`.
         size: Side in pixels at which the job will decode: a JPEG is read at a reduced scale.
         site: Where the job runs.
         decoder: By which the job will decode.

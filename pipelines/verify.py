@@ -27,19 +27,9 @@ from numpy.typing import NDArray
 
 from pipelines.progress import progress_line, status_line
 from retrieval.errors import IndexFormatError, MismatchError, RetrievalError, UsageError
-from retrieval.ranked_sides import open_ranked
-from retrieval.rankings import Ranking, open_ranking
-from retrieval.search.scores import METRICS, minkowski_power, score_rule
-from retrieval.vectors import (
-    LongIdError,
-    LongIds,
-    VectorBlock,
-    VectorSource,
-    read_blocks,
-    read_id_text,
-)
-from retrieval.vectors import read_ids as read_id_blocks
-from retrieval.verification import (
+from retrieval.ranking.files import Ranking, open_ranking
+from retrieval.ranking.sides import open_ranked
+from retrieval.ranking.verification import (
     BruteForce,
     IdCounter,
     JudgedPairs,
@@ -52,6 +42,16 @@ from retrieval.verification import (
     relative_tolerance,
     shown,
 )
+from retrieval.search.scores import METRICS, minkowski_power, score_rule
+from retrieval.vectors import (
+    LongIdError,
+    LongIds,
+    VectorBlock,
+    VectorSource,
+    read_blocks,
+    read_id_text,
+)
+from retrieval.vectors import read_ids as read_id_blocks
 
 __all__ = ["run"]
 

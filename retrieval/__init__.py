@@ -4,24 +4,21 @@ Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `p
 
     errors       the error tree
     storage      local paths and s3://, gs:// addresses through pyarrow
-    catalogue    the listing of a gallery; labels
-    images       bytes → RGB uint8; the one Preprocessing
-    fetching     listed photos: their content, their pixels, or the reason why not
-    augmentations  the catalogue, recipes, the guard, the contact sheet
-    backbones    networks without their head, fingerprint
-    weights      their files, read safely and laid in by name
-    own_networks whose word has a network's code run, and what it says of its input
+    gallery      what there is to embed: the listing, manifests, labels
+    images       bytes → RGB uint8, or the reason why not
+    augmentations  the registry, recipes, the quality filter, the contact sheet
+    models       networks without their head; the model folder; images → embeddings
     training     losses, split, sampling, one epoch, validation by retrieval
-    model_folder what training writes and embedding reads
-    embedding    Embedder: a batch of uint8 images → embeddings
-    index        the table of embeddings: schema, shards, commits, reading
+    index        the table of embeddings: schema, shards, commits, reading, its nightly update
     vectors      any source of (id, vector) rows: an index, Parquet of other tools, .npy pairs
-    search       exact top-k: canonical scores, selection, merge
-    rankings     the ranking's files
-    metrics      top-k accuracy, mAP, precision
+    maintenance  care of an index: check, restore, vacuum
+    search       exact top-k of a block of queries: canonical scores, selection, merge
+    ranking      a whole ranking: its files, what it was made of, whether it is right
+    evaluation   top-k accuracy, mAP, precision
     experiments  the paper's table: rows, queries, comparison
     report       one HTML page
     drawn        the drawn gallery of the demo and the tests
+    moved        modules by the names that they had before
 
 Letters of shapes: B batch, H W pixels, D dimensions, Q queries, N gallery rows, K neighbours.
 """
@@ -30,10 +27,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from retrieval.moved import MOVED, keep_old_names
+
 if TYPE_CHECKING:
     from retrieval.index import IndexRows, read_index
 
 __all__ = ["IndexRows", "read_index"]
+
+keep_old_names(MOVED)
 
 
 def __getattr__(name: str) -> object:

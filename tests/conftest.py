@@ -78,7 +78,7 @@ def ray_session(s3):
 
     After the S3 server, since workers find that by the environment that Ray was started with.
     """
-    from pipelines.cluster.session import session
+    from pipelines.ray_runtime.session import session
 
     with pytest.MonkeyPatch.context() as patch:
         # Ray's workers give way to all else that runs here, and a test waits for them.

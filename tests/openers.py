@@ -7,7 +7,7 @@ import os
 import signal
 import time
 
-from retrieval.fetching import open_photo
+from retrieval.images.fetch import open_photo
 
 CRASHES = b"this photo crashes the decoder"
 HANGS = b"this photo hangs the decoder"

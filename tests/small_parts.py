@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pipelines.embed.hands as hands
+import pipelines.embed.executor as hands
 import pipelines.embed.inputs as inputs
 from pipelines.cli import main
 

@@ -25,11 +25,11 @@ from pipelines.submit import read_runtime_env
 from pipelines.train.publishing import resume_split
 from retrieval.augmentations import load_recipe
 from retrieval.augmentations.manifest import MANIFEST, SETTINGS
-from retrieval.backbones import BackboneSpec, build_backbone
 from retrieval.errors import RetrievalError
+from retrieval.gallery.labels import labeller
+from retrieval.gallery.manifest import read_manifest
 from retrieval.index import EmbeddingSpec, commit_index, index_schema, open_index, write_shard
-from retrieval.labels import labeller
-from retrieval.manifest import read_manifest
+from retrieval.models.backbones import BackboneSpec, build_backbone
 from retrieval.training.checkpoints import load_checkpoint
 from retrieval.vectors import open_source
 from tests.conftest import draw_photos, make_index

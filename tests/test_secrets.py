@@ -19,10 +19,10 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import main
-from retrieval.catalogue import list_photos
 from retrieval.errors import IndexFormatError, RetrievalError, UsageError
+from retrieval.gallery.listing import list_photos
 from retrieval.index import open_index
-from retrieval.index.asking import root_cause
+from retrieval.index.delta_retry import root_cause
 from retrieval.one_line import as_json, one_line
 from retrieval.secrets import names_secret, without_secrets
 from retrieval.storage import (

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from pipelines.augment.job import AugmentConfig
 from pipelines.augment.output import SETTINGS, check_format, check_places
 from pipelines.augment.plan import plan_classes
-from pipelines.cluster.site import Site
-from pipelines.forecast import Crew, look_around
+from pipelines.dry_run import Crew, look_around
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.scan import presume_photos
 from retrieval.storage import absolute_uri, file_exists, join
 
@@ -29,7 +29,7 @@ def estimate(
     that is there counts as if it were empty. Whether it can be written is not tried.
 
     Returns:
-        Counts, `read_bytes`, `write_bytes`, `work` and `nodes`; see `pipelines.forecast`.
+        Counts, `read_bytes`, `write_bytes`, `work` and `nodes`; see `pipelines.dry_run`.
 
     Raises:
         RetrievalError: as `run` does before it opens the first photo.

@@ -37,21 +37,21 @@ from pipelines.augment.output import (
 )
 from pipelines.augment.plan import ClassPlan, check_names, plan_classes
 from pipelines.augment.worker import Augment, Part, encode_table
-from pipelines.cluster.session import quiet_data, session
-from pipelines.cluster.site import Site
-from pipelines.laps import Laps
 from pipelines.progress import progress_line, status_line
+from pipelines.ray_runtime.cluster_options import Site
+from pipelines.ray_runtime.counter import Tally
+from pipelines.ray_runtime.session import quiet_data, session
 from pipelines.scan import Scan, list_labelled, scan_photos
-from pipelines.tally import Tally
+from pipelines.step_timer import Laps
 from retrieval.augmentations.contact_sheet import contact_sheet
-from retrieval.augmentations.guard import Verdict
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST, SETTINGS
 from retrieval.augmentations.multiplying import Method, reduced_picture
+from retrieval.augmentations.quality_filter import Verdict
 from retrieval.augmentations.recipes import load_recipe
 from retrieval.errors import ImageError, RetrievalError, StorageError, UsageError
-from retrieval.fetching import fetch_photo
 from retrieval.format_version import FORMAT_VERSION
 from retrieval.images import check_decoder, newest_decoder
+from retrieval.images.fetch import fetch_photo
 from retrieval.ranges import COUNT, SEED, Range, check_settings
 from retrieval.storage import (
     absolute_uri,
@@ -83,7 +83,7 @@ class AugmentConfig:
         size: Shorter side in pixels to which a larger photo is reduced before.
         quality: Of the JPEG results, 1 to 100.
         format: "jpeg" for files in class folders, "parquet" for tables of images.
-        labels: Rule of `retrieval.labels`.
+        labels: Rule of `retrieval.gallery.labels`.
         follow_links: Whether links out of the folder of photos are followed.
         decoder: By which photos are read, see `retrieval.images`; None for that which the output
             was begun with, or the newest.

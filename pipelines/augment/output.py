@@ -21,9 +21,9 @@ import pyarrow as pa
 from pipelines.augment.worker import Part, encode_table, part_path, read_part
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST, SETTINGS
 from retrieval.augmentations.result_names import source_of
-from retrieval.catalogue import CONTACT_SHEET, is_left_out
 from retrieval.errors import StorageError, UsageError
 from retrieval.format_version import check_format_version
+from retrieval.gallery.listing import CONTACT_SHEET, is_left_out
 from retrieval.storage import (
     DAMAGED_PARQUET,
     Entry,

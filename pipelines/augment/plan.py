@@ -18,8 +18,8 @@ from pipelines.augment.worker import UNIT_SCHEMA
 from retrieval.augmentations.multiplying import Method
 from retrieval.augmentations.result_names import source_of
 from retrieval.augmentations.shares import Share, share_out, share_rest
-from retrieval.catalogue import is_left_out
 from retrieval.errors import UsageError
+from retrieval.gallery.listing import is_left_out
 from retrieval.storage import join_inside
 
 __all__ = ["ClassPlan", "check_names", "plan_classes"]

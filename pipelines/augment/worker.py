@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.tally import Tally
+from pipelines.ray_runtime.counter import Tally
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST_SCHEMA
 from retrieval.augmentations.multiplying import Method, Multiplied
 from retrieval.augmentations.result_names import result_name
 from retrieval.augmentations.shares import Share
 from retrieval.errors import ImageError, StorageError
-from retrieval.fetching import fetch_photos
+from retrieval.images.fetch import fetch_photos
 from retrieval.storage import (
     DAMAGED_PARQUET,
     join,

@@ -9,7 +9,7 @@ import click
 from pipelines.cli.interrupts import Interrupted
 from pipelines.cli.numbers import number
 from pipelines.cli.shared import dry_run_option, print_report, say, site_options
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.ranges import COUNT, SEED
 
 __all__ = ["augment"]

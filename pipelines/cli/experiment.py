@@ -15,7 +15,7 @@ from pipelines.cli.shared import (
     say,
     site_options,
 )
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.errors import UsageError
 from retrieval.experiments import ROWS, choose_rows  # light: neither torch nor NumPy
 from retrieval.ranges import COUNT, EPOCHS, MANY, SEED, SIDE

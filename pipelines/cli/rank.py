@@ -8,7 +8,7 @@ import click
 
 from pipelines.cli.numbers import number
 from pipelines.cli.shared import print_report, site_options
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.ranges import COUNT, GIBIBYTES, MANY
 
 __all__ = ["check_metric", "parse_top_k", "rank"]

@@ -11,7 +11,7 @@ from pipelines.cli.embed_options import check_model, embed_options
 from pipelines.cli.numbers import number
 from pipelines.cli.rank import check_metric, parse_top_k
 from pipelines.cli.shared import ReportLost, dry_run_option, print_report, site_options
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.errors import RetrievalError, UsageError
 from retrieval.ranges import COUNT, FRACTION
 

@@ -30,7 +30,7 @@ def restore(index: str, version: int | None, torn: bool) -> None:
     if torn == (version is not None):
         raise click.UsageError("Name a version to go back to, or --torn: one of the two.")
     from retrieval.index import set_torn_entry_aside
-    from retrieval.index.restoring import restore_index
+    from retrieval.maintenance.restore import restore_index
     from retrieval.storage import absolute_uri
 
     if version is None:

@@ -8,7 +8,7 @@ import click
 
 from pipelines.cli.embed_options import check_model, embed_options
 from pipelines.cli.shared import dry_run_option, print_report, site_options
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 
 __all__ = ["retry_rejects"]
 

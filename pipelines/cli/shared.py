@@ -12,9 +12,9 @@ import click
 
 from pipelines.cli.numbers import number
 from pipelines.cli.streams import report_stream
-from pipelines.cluster.ray_address import check_port
-from pipelines.cluster.site import Site
 from pipelines.progress import announce as say
+from pipelines.ray_runtime.address import check_port
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.errors import UsageError
 from retrieval.one_line import as_json, one_line
 from retrieval.ranges import MANY

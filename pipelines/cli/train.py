@@ -15,7 +15,7 @@ from pipelines.cli.shared import (
     say,
     site_options,
 )
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.ranges import COUNT, DECAY, EPOCHS, MANY, NOT_NEGATIVE, POSITIVE, SEED, SHARE, SIDE
 
 __all__ = ["train"]

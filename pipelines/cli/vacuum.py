@@ -37,7 +37,7 @@ def vacuum(index: str, keep_days: float, dry_run: bool, force: bool) -> None:
         retrieval-cli vacuum index/gallery --dry-run
         retrieval-cli vacuum index/gallery --keep-days 30
     """
-    from retrieval.index.vacuum import vacuum_index
+    from retrieval.maintenance.vacuum import vacuum_index
 
     report = vacuum_index(index, keep_days, dry_run=dry_run, force=force)
     print_report(report, result=None if dry_run else index)

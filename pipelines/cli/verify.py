@@ -79,7 +79,7 @@ def _verify_index(uri: str, version: int | None) -> dict[str, Any]:
     from pipelines.progress import progress_line
     from retrieval.errors import IndexFormatError
     from retrieval.index import open_index
-    from retrieval.index.checking import check_index
+    from retrieval.maintenance.check import check_index
 
     index, done = open_index(uri, version), list[str]()
     with progress_line("checked", "shards", len(index.shards), lambda: len(done)):

@@ -17,12 +17,12 @@ config      settings
 inputs      gallery and index as they are
 model       which network, where the settings leave it open
 estimating  what a run would do, for --dry-run
-hands       who does the work: Ray
+executor    who does the work: Ray
 placement   how many actors, and what they book
 stages      decode and embed, on workers
 sink        shards, rejects and receipts, written by workers
 budget      the time that each stage took, and what bounds the job
-job         all of it; the order of a night is in retrieval/index/night.py
+job         all of it; the order of a night is in retrieval/index/update.py
 """
 
 from pipelines.embed.config import DECIDED_BY_MODEL, EmbedConfig

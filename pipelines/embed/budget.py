@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.cluster.nodes import Resources
+from pipelines.ray_runtime.nodes import Resources
 
 __all__ = ["STAGES", "BusyTime", "Stopwatch", "budget", "seconds_of"]
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from retrieval.errors import UsageError
 from retrieval.images import FIRST_DECODER, Preprocessing
-from retrieval.own_networks import choose_preprocessing, default_weights
+from retrieval.models.own_networks import choose_preprocessing, default_weights
 from retrieval.ranges import MANY, SEED, SIDE, check_settings
 
 __all__ = ["DECIDED_BY_MODEL", "DEFAULTS", "EmbedConfig"]
@@ -35,14 +35,14 @@ class EmbedConfig:
         weights: "imagenet", "none" or a file; by default imagenet, or what a function returns.
         seed: Seed of random weights.
         image_size: Side in pixels of the square to which a photo is stretched; by default what
-            the network states (`retrieval.own_networks.stated_preprocessing`), or 224.
+            the network states (`retrieval.models.own_networks.stated_preprocessing`), or 224.
         mean, std: Of red, green and blue on the scale [0, 1], by which the network's input is
             normalised; by default what the network states, or ImageNet's.
         decoder: By which photos are read; see `retrieval.images`.
         model: A trained model's folder, which decides all of DECIDED_BY_MODEL.
         new_model: Whether an index of another model may be embedded anew. Without it, None above
             and for dtype means: as the index has it. With it, or for a new index: DEFAULTS.
-        labels: Rule of `retrieval.labels`.
+        labels: Rule of `retrieval.gallery.labels`.
         follow_links: Whether links out of the gallery are followed.
         dtype: Stored type, "float16" or "float32".
         precision: In which the network computes: "auto" (float16 on a GPU, bfloat16 on a CPU

@@ -6,15 +6,15 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from pipelines.cluster.site import Site
+from pipelines.dry_run import Crew, Ground, look_around
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.inputs import Listing, check_output, check_places, labelled, plan_night
 from pipelines.embed.model import check_same_model, complete, describe_input, load_model
 from pipelines.embed.placement import ACTOR_BYTES, BLOCK_ROWS, DECODE_BYTES, place_actors
-from pipelines.forecast import Crew, Ground, look_around
 from pipelines.progress import status_line
+from pipelines.ray_runtime.cluster_options import Site
+from retrieval.gallery.labels import labeller
 from retrieval.index import EmbeddingSpec, Night, Outlook, foresee, read_records
-from retrieval.labels import labeller
 from retrieval.storage import absolute_uri
 
 __all__ = ["estimate"]

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from pipelines.embed.config import EmbedConfig
 from pipelines.progress import announce, status_line
-from retrieval.catalogue import list_batches
 from retrieval.errors import StorageError, UsageError
+from retrieval.gallery.labels import check_labels
+from retrieval.gallery.listing import list_batches
 from retrieval.images import Preprocessing
 from retrieval.index import EmbeddingSpec, Index, Night, is_index, last_check_us, open_index
-from retrieval.labels import check_labels
 from retrieval.storage import check_apart, contents_at, file_exists, join, list_files
 
 __all__ = ["Listing", "check_output", "check_places", "labelled", "plan_night"]

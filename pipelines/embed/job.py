@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.cluster.site import Site
 from pipelines.embed.config import EmbedConfig
-from pipelines.embed.hands import RayHands
+from pipelines.embed.executor import RayHands
 from pipelines.embed.inputs import Listing, check_output, check_places, labelled, plan_night
 from pipelines.embed.model import check_same_model, complete, describe_input, load_model
-from pipelines.laps import Laps
 from pipelines.progress import announce, status_line
+from pipelines.ray_runtime.cluster_options import Site
+from pipelines.step_timer import Laps
 from retrieval.errors import MismatchError, StorageError, VacuumedError
+from retrieval.gallery.labels import labeller
 from retrieval.images import Reason
 from retrieval.index import (
     Candidate,
@@ -26,7 +27,6 @@ from retrieval.index import (
     publish,
     write_record,
 )
-from retrieval.labels import labeller
 from retrieval.storage import absolute_uri, check_writable, join
 
 __all__ = ["Gate", "run"]

@@ -15,7 +15,7 @@ from pipelines.progress import announce
 from retrieval.errors import UsageError
 from retrieval.images import Preprocessing
 from retrieval.index import EmbeddingSpec, Index
-from retrieval.own_networks import describe_preprocessing, is_own
+from retrieval.models.own_networks import describe_preprocessing, is_own
 from retrieval.storage import absolute_uri
 
 __all__ = ["check_same_model", "complete", "describe_input", "load_model"]
@@ -156,7 +156,7 @@ def check_same_model(
 
 def _check_still_there(config: EmbedConfig, seen: Index) -> None:
     """Say what to name where the folder of the index's model has moved."""
-    from retrieval.model_folder import is_model  # torch takes seconds to load
+    from retrieval.models.folder import is_model  # torch takes seconds to load
 
     if config.model is None or config.model != _recorded(seen).get("model"):
         return
@@ -198,9 +198,9 @@ def load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
     Raises:
         ModelError, UsageError: as `Embedder`.
     """
-    from retrieval.backbones import BackboneSpec  # torch takes seconds to load
-    from retrieval.embedding import Embedder
-    from retrieval.model_folder import ModelFolder, open_model
+    from retrieval.models.backbones import BackboneSpec  # torch takes seconds to load
+    from retrieval.models.embedder import Embedder
+    from retrieval.models.folder import ModelFolder, open_model
 
     given = config.given_preprocessing
     backbone: BackboneSpec | ModelFolder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pipelines.cluster.nodes import HARDLY_ANY_CPU, Resources
+from pipelines.ray_runtime.nodes import HARDLY_ANY_CPU, Resources
 
 __all__ = ["ACTOR_BYTES", "BLOCK_ROWS", "DECODE_BYTES", "Placement", "place_actors"]
 

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.embed.budget import BusyTime, Stopwatch
-from pipelines.opening import open_photos
-from pipelines.tally import Tally
+from pipelines.ray_runtime.counter import Tally
+from pipelines.ray_runtime.decode_task import open_photos
 from retrieval.errors import ImageError, RetrievalError
-from retrieval.fetching import OpenedPhoto, fetch_photos
 from retrieval.images import Preprocessing, Reason
+from retrieval.images.fetch import OpenedPhoto, fetch_photos
 from retrieval.index.reading import vectors_of
 
 __all__ = ["Decode", "EmbedPhotos"]
@@ -83,7 +83,7 @@ class EmbedPhotos:
         """
         import torch
 
-        from retrieval.embedding import Embedder
+        from retrieval.models.embedder import Embedder
 
         torch.set_num_threads(1)
         # float32 means float32: TF32 would tell a GPU's embeddings from a CPU's.

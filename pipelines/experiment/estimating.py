@@ -10,16 +10,16 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipelines.cluster.site import Site
+from pipelines.dry_run import Crew, look_around
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import Sides, find_sides
 from pipelines.experiment.places import GALLERY, QUERIES, check_places
-from pipelines.forecast import Crew, look_around
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.scan import presume_photos
 from pipelines.train import TrainConfig
 from pipelines.train.placement import place_workers
-from retrieval.backbones import imagenet_weights_file
 from retrieval.experiments import ROWS, Row, choose_rows
+from retrieval.models.backbones import imagenet_weights_file
 from retrieval.storage import absolute_uri
 
 __all__ = ["estimate"]

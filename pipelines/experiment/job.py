@@ -19,15 +19,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines import augment
-from pipelines.cluster.session import session
-from pipelines.cluster.site import Site
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import Sides, copy_photos, find_sides
 from pipelines.experiment.places import GALLERY, QUERIES, check_places
 from pipelines.experiment.row import RowRun
 from pipelines.progress import status_line
+from pipelines.ray_runtime.cluster_options import Site
+from pipelines.ray_runtime.session import session
 from pipelines.scan import scan_photos
-from retrieval.backbones import fetch_imagenet_weights, imagenet_weights_file
 from retrieval.errors import ModelError, RetrievalError
 from retrieval.experiments import (
     DONE,
@@ -45,6 +44,7 @@ from retrieval.experiments import (
     record,
 )
 from retrieval.format_version import FORMAT_VERSION
+from retrieval.models.backbones import fetch_imagenet_weights, imagenet_weights_file
 from retrieval.storage import absolute_uri, check_writable, first_line, join, write_bytes
 
 __all__ = ["run"]

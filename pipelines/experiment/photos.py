@@ -26,11 +26,11 @@ from pipelines.experiment.places import (
 from pipelines.progress import progress_line
 from pipelines.scan import Scan
 from retrieval.augmentations.result_names import photo_of
-from retrieval.catalogue import list_photos
 from retrieval.errors import ImageError, StorageError, UsageError
 from retrieval.experiments import chance_accuracy, choose_queries
-from retrieval.fetching import fetch_photo
 from retrieval.format_version import FORMAT_VERSION, check_format_version
+from retrieval.gallery.listing import list_photos
+from retrieval.images.fetch import fetch_photo
 from retrieval.storage import (
     entries,
     join,

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any, Final
 
 from retrieval.augmentations.manifest import SETTINGS
-from retrieval.catalogue import is_litter
 from retrieval.errors import StorageError, UsageError
+from retrieval.gallery.listing import is_litter
 from retrieval.storage import (
     LISTING_BYTES,
     Entry,

@@ -18,18 +18,18 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pipelines import embed, evaluate, rank
-from pipelines.cluster.site import Site
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import Sides
 from pipelines.experiment.places import GALLERY, QUERIES
 from pipelines.later_settings import AUGMENT, TRAIN, comparable
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.train import Workers
 from pipelines.train import run as train
 from pipelines.train.contents import CONTENTS, with_contents
 from retrieval.errors import StorageError
 from retrieval.experiments import Measured, Row, as_json
 from retrieval.format_version import FORMAT_VERSION, check_format_version
-from retrieval.model_folder import open_model
+from retrieval.models.folder import open_model
 from retrieval.storage import join, parse_json, read_bytes, read_json, remove_written, write_bytes
 from retrieval.storage.json_files import check_fields, items, number, optional, whole
 

@@ -10,13 +10,13 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from pipelines.cluster.nodes import no_gpu_found
-from pipelines.cluster.site import Site
-from pipelines.cluster.waiting import start_text
 from pipelines.progress import live_line
 from pipelines.rank.folding import Folded, Task, fold, guess, this_machine_has_gpu
 from pipelines.rank.placement import Placement
 from pipelines.rank.pool import Pool
+from pipelines.ray_runtime.cluster_options import Site
+from pipelines.ray_runtime.nodes import no_gpu_found
+from pipelines.ray_runtime.wait import start_text
 from retrieval.search import Neighbours
 from retrieval.vectors import Sample, VectorBlock, VectorPart
 

@@ -12,8 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.cluster.site import Site
-from pipelines.laps import Laps
 from pipelines.progress import announce, progress_line, status_line
 from pipelines.rank.config import RankConfig
 from pipelines.rank.placement import place_scorers
@@ -22,9 +20,11 @@ from pipelines.rank.planning import Plan, make_plan
 from pipelines.rank.previous import Previous
 from pipelines.rank.queries import Queries
 from pipelines.rank.sharing import Threads, Workers
+from pipelines.ray_runtime.cluster_options import Site
+from pipelines.step_timer import Laps
 from retrieval.format_version import FORMAT_VERSION
-from retrieval.ranked_sides import describe, sum_ids
-from retrieval.rankings import RANKING_FORMAT, RankingWriter, check_ranking_place
+from retrieval.ranking.files import RANKING_FORMAT, RankingWriter, check_ranking_place
+from retrieval.ranking.sides import describe, sum_ids
 from retrieval.search import (
     Candidates,
     Choice,
@@ -116,7 +116,7 @@ def _run(
 
 def _session(site: Site) -> AbstractContextManager[None]:
     # Ray is loaded only where it is used: that alone takes as long as ranking a small gallery.
-    from pipelines.cluster.session import session
+    from pipelines.ray_runtime.session import session
 
     return session(site)
 
@@ -317,8 +317,8 @@ class _Ranking:
             with status_line("compiling for this machine; only the first time takes seconds"):
                 warm_up()
             return Threads(plan.task(has_gpu=None), plan.num_threads, self._count)
-        from pipelines.cluster.nodes import resources
         from pipelines.rank.actors import Actors
+        from pipelines.ray_runtime.nodes import resources
 
         there = resources(plan.site)
         task = plan.task(has_gpu=there.num_gpus > 0)

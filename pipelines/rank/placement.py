@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.cluster.nodes import Resources
+from pipelines.ray_runtime.nodes import Resources
 
 __all__ = ["Placement", "place_scorers"]
 

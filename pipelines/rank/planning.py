@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.cluster.ray_address import check_port
-from pipelines.cluster.site import Site
 from pipelines.rank.config import RankConfig, choose_k
 from pipelines.rank.folding import PRODUCTS, Task, choose_device, this_machine_has_gpu
 from pipelines.rank.previous import old_ids
+from pipelines.ray_runtime.address import check_port
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.errors import IndexFormatError, UsageError
-from retrieval.ranked_sides import content_sha256
+from retrieval.ranking.sides import content_sha256
 from retrieval.search import (
     BlockPlan,
     Choice,

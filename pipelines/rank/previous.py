@@ -25,11 +25,11 @@ from pipelines.rank.config import RankConfig
 from pipelines.rank.lineage import trace
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.index.table import index_of
-from retrieval.ranked_sides import find_version
-from retrieval.rankings import Ranking, open_ranking, read_parts
+from retrieval.ranking.files import Ranking, open_ranking, read_parts
+from retrieval.ranking.sides import find_version
 from retrieval.search import Candidates, is_distance, score_rule
 from retrieval.storage import DAMAGED_PARQUET, join, open_input
-from retrieval.text_columns import as_text
+from retrieval.storage.text_columns import as_text
 from retrieval.vectors import VectorFile, VectorSource, open_source, read_id_text, read_ids
 from retrieval.vectors.ids import short_ids
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines import embed
-from pipelines.cluster.site import Site
-from pipelines.forecast import connected
+from pipelines.dry_run import connected
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.reindex.config import ReindexConfig
 from pipelines.reindex.places import check_places
 from pipelines.reindex.sides import following, index_at, index_for
 from retrieval.index import EmbeddingSpec, is_index, open_index
 from retrieval.index.table import may_hold_index
-from retrieval.rankings import is_ranking
+from retrieval.ranking.files import is_ranking
 from retrieval.storage import absolute_uri
 
 __all__ = ["estimate"]

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines import evaluate, rank
-from pipelines.cluster.site import Site
 from pipelines.rank import RankConfig
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.reindex.config import GateConfig
 from pipelines.reindex.places import PROBE_RANKINGS
-from retrieval.churn import compare_rankings
 from retrieval.errors import GateError, MismatchError, StorageError
+from retrieval.evaluation.overlap import compare_rankings
 from retrieval.index import Candidate, Index, open_index, save_candidate
-from retrieval.index.changes import compare_versions
-from retrieval.rankings import open_ranking, remove_ranking
+from retrieval.maintenance.version_diff import compare_versions
+from retrieval.ranking.files import open_ranking, remove_ranking
 from retrieval.storage import entries, entry_at, join, remove_written
 
 __all__ = ["count_removed", "forget_older", "judge", "measure"]

@@ -9,17 +9,17 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from pipelines import embed, evaluate, rank, report
-from pipelines.cluster.site import Site
-from pipelines.laps import Laps
 from pipelines.progress import announce
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.reindex.config import ReindexConfig
 from pipelines.reindex.gate import count_removed, forget_older, judge, measure
 from pipelines.reindex.places import check_places
 from pipelines.reindex.sides import as_index
+from pipelines.step_timer import Laps
 from retrieval.errors import GateError, RetrievalError, StorageError, UsageError
 from retrieval.index import Candidate, open_index, save_candidate, write_record
-from retrieval.ranked_sides import holds_ranked
-from retrieval.rankings import Ranking, open_ranking
+from retrieval.ranking.files import Ranking, open_ranking
+from retrieval.ranking.sides import holds_ranked
 from retrieval.search import score_rule
 from retrieval.storage import absolute_uri, file_exists, remove_written
 

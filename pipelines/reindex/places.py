@@ -10,7 +10,7 @@ from pipelines.reindex.sides import index_for
 from retrieval.errors import StorageError
 from retrieval.index import is_index
 from retrieval.index.table import may_hold_index
-from retrieval.rankings import check_ranking_place
+from retrieval.ranking.files import check_ranking_place
 from retrieval.storage import absolute_uri, check_apart, entry_at, is_same_place, join
 
 __all__ = ["PROBE_RANKINGS", "check_places"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines import embed
-from pipelines.cluster.site import Site
 from pipelines.embed import EmbedConfig
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.errors import MismatchError
 from retrieval.index import EmbeddingSpec, Index, is_index, open_index
 from retrieval.index.table import may_hold_index

@@ -17,9 +17,9 @@ from ray.dashboard.modules.job.common import JOB_LOGS_PATH_TEMPLATE
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from pipelines.cluster.ray_address import host_of
-from pipelines.cluster.tokens import is_loopback, refusal, require_token
 from pipelines.progress import announce
+from pipelines.ray_runtime.address import host_of
+from pipelines.ray_runtime.auth import is_loopback, refusal, require_token
 from pipelines.submit.request import Request
 from retrieval.errors import ClusterError, UsageError
 

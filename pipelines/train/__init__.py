@@ -10,7 +10,7 @@ trainer     Ray Train, and what is shown meanwhile
 failures    which errors a restart may mend, what each means
 worker      what each worker does: epochs, validation, checkpoints
 photos      the photos of a worker as streams of decoded batches, by Ray Data
-ahead       these streams, each started before it is asked for
+prefetcher  these streams, each started before it is asked for
 decoding    the tasks of these streams
 places      what may lie in the model's folder, and what of it is the training's own
 photo_changes  what has become of the photos of a finished model

@@ -6,12 +6,12 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.augmentations import Recipe
-from retrieval.backbones import BackboneSpec, build_backbone, inner_network
 from retrieval.errors import UsageError
 from retrieval.images import Preprocessing, newest_decoder
-from retrieval.own_networks import choose_preprocessing, is_own, stated_preprocessing
+from retrieval.models.backbones import BackboneSpec, build_backbone, inner_network
+from retrieval.models.own_networks import choose_preprocessing, is_own, stated_preprocessing
 from retrieval.ranges import (
     COUNT,
     DECAY,
@@ -26,7 +26,7 @@ from retrieval.ranges import (
 )
 from retrieval.training.network import TrainingNetwork, build_network
 from retrieval.training.objectives import HeadSettings
-from retrieval.training.optimisation import Schedule
+from retrieval.training.optimizer import Schedule
 
 __all__ = ["TrainConfig", "WorkerPlan", "Workers"]
 
@@ -69,14 +69,14 @@ class TrainConfig:
         sampler: "shuffled" or "balanced".
         recipe: Augmentation on the fly: "none", "light", "paper" or a YAML file.
         image_size: Side of the network's input in pixels; None for what the network states
-            (`retrieval.own_networks.stated_preprocessing`), or 224.
+            (`retrieval.models.own_networks.stated_preprocessing`), or 224.
         mean, std: Of red, green and blue on the scale [0, 1], by which the network's input is
             normalised; None for what the network states, or ImageNet's.
         decoder: By which photos are read, see `retrieval.images`; None for the newest, or for
             that of the training that was begun there.
         validation: Folder of validation photos, or the share of each class to hold out.
         photos_per_class: Original photos to train on in a class; None for all.
-        labels: Rule of `retrieval.labels`.
+        labels: Rule of `retrieval.gallery.labels`.
         follow_links: Whether links out of the folders of photos are followed.
         precision: "float32" or "bfloat16".
         channels_last: Layout of images in memory.

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from pipelines.train.config import TrainConfig
 from retrieval.augmentations import RECIPES, load_recipe
-from retrieval.backbones import BackboneSpec, build_backbone, fingerprint
 from retrieval.errors import RetrievalError
+from retrieval.gallery.labels import is_label_file
 from retrieval.images import Preprocessing
-from retrieval.labels import is_label_file
-from retrieval.own_networks import is_own
+from retrieval.models.backbones import BackboneSpec, build_backbone, fingerprint
+from retrieval.models.own_networks import is_own
 from retrieval.storage import absolute_uri, read_bytes
 
 __all__ = ["CONTENTS", "content_hashes", "with_contents"]

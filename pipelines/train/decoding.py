@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from retrieval.augmentations import Recipe
 from retrieval.errors import ImageError, StorageError
-from retrieval.fetching import fetch_photos
 from retrieval.images import Preprocessing, Reason
+from retrieval.images.fetch import fetch_photos
 from retrieval.training.photos import training_pixels
 
 __all__ = ["DecodePhotos", "PhotoLostError"]

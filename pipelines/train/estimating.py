@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.cluster.site import Site
-from pipelines.forecast import Crew, Ground, look_around
+from pipelines.dry_run import Crew, Ground, look_around
 from pipelines.progress import status_line
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.scan import Scan, presume_photos
 from pipelines.train.config import TrainConfig, Workers
 from pipelines.train.contents import with_contents
@@ -20,7 +20,7 @@ from pipelines.train.places import check_places
 from pipelines.train.publishing import finished_model, resume_split, with_decoder
 from pipelines.train.split import Split, share_photos
 from retrieval.augmentations import load_recipe
-from retrieval.own_networks import describe_preprocessing
+from retrieval.models.own_networks import describe_preprocessing
 from retrieval.storage import absolute_uri
 from retrieval.training.network import TrainingNetwork
 from retrieval.training.sampling import num_steps
@@ -46,7 +46,7 @@ def estimate(
     Whether the folder can be written is not tried.
 
     Returns:
-        Counts, `read_bytes`, `write_bytes`, `work` and `nodes`; see `pipelines.forecast`.
+        Counts, `read_bytes`, `write_bytes`, `work` and `nodes`; see `pipelines.dry_run`.
         Memory is that of weights and optimizer; what a batch needs on its way through the
         network comes on top.
 

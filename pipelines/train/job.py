@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.cluster.nodes import resources
-from pipelines.cluster.session import session
-from pipelines.cluster.site import Site
-from pipelines.laps import Laps
 from pipelines.progress import status_line
+from pipelines.ray_runtime.cluster_options import Site
+from pipelines.ray_runtime.nodes import resources
+from pipelines.ray_runtime.session import session
+from pipelines.step_timer import Laps
 from pipelines.train.config import TrainConfig, WorkerPlan, Workers
 from pipelines.train.contents import with_contents
 from pipelines.train.photo_changes import say_changes
@@ -42,8 +42,8 @@ from pipelines.train.split import Split, split_photos
 from pipelines.train.trainer import run_trainer
 from retrieval.augmentations import load_recipe
 from retrieval.errors import UsageError
-from retrieval.model_folder import ModelFolder
-from retrieval.own_networks import describe_preprocessing
+from retrieval.models.folder import ModelFolder
+from retrieval.models.own_networks import describe_preprocessing
 from retrieval.storage import absolute_uri, check_writable, join
 from retrieval.training.network import TrainingNetwork, check_share
 from retrieval.training.sampling import epoch_batches

@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 import ray.data
 from numpy.typing import NDArray
 
-from pipelines.cluster.session import quiet_data
+from pipelines.ray_runtime.session import quiet_data
 from pipelines.train.config import WorkerPlan
 from pipelines.train.decoding import DecodePhotos
 from pipelines.train.placement import DECODE_CPUS
 from retrieval.augmentations import Recipe, load_recipe
-from retrieval.fetching import FETCH_AT_ONCE
+from retrieval.images.fetch import FETCH_AT_ONCE
 from retrieval.index.reading import vectors_of
 from retrieval.storage import open_input, parquet_table
 from retrieval.training.epochs import PhotoBatch

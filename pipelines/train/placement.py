@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.cluster.nodes import HARDLY_ANY_CPU, Resources
+from pipelines.ray_runtime.nodes import HARDLY_ANY_CPU, Resources
 from retrieval.errors import UsageError
 
 __all__ = ["DECODE_CPUS", "Placement", "place_workers"]

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from pipelines.train.config import TrainConfig
 from pipelines.train.split import SPLIT_SCHEMA
-from retrieval.catalogue import is_litter
 from retrieval.errors import StorageError
+from retrieval.gallery.listing import is_litter
 from retrieval.index.schema import REJECT_SCHEMA
-from retrieval.model_folder.manifest import MANIFEST, WEIGHTS
+from retrieval.models.folder.manifest import MANIFEST, WEIGHTS
 from retrieval.storage import (
     DAMAGED_PARQUET,
     Entry,

@@ -27,7 +27,7 @@ from retrieval.errors import StorageError, TrainingError, UsageError
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.images import FIRST_DECODER, newest_decoder
 from retrieval.index.shards import encode_parquet
-from retrieval.model_folder import ModelFacts, ModelFolder, is_model, open_model, write_model
+from retrieval.models.folder import ModelFacts, ModelFolder, is_model, open_model, write_model
 from retrieval.storage import (
     DAMAGED_PARQUET,
     file_exists,

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.scan import Scan, list_labelled, scan_photos
 from pipelines.train.config import TrainConfig
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, MANIFEST, SETTINGS

@@ -15,13 +15,13 @@ from ray.train import CheckpointConfig as KeptCheckpoints
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
-from pipelines.cluster.nodes import beside_the_driver
-from pipelines.cluster.waiting import start_text
 from pipelines.progress import live_line
+from pipelines.ray_runtime.nodes import beside_the_driver
+from pipelines.ray_runtime.wait import start_text
 from pipelines.train.config import WorkerPlan
-from pipelines.train.connecting import ConnectionConfig
 from pipelines.train.failures import EndsAtOnce, meaning
 from pipelines.train.placement import Placement
+from pipelines.train.torch_backend import ConnectionConfig
 from pipelines.train.worker import Journal, train_worker
 from retrieval.storage import join, open_store
 

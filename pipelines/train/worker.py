@@ -21,9 +21,9 @@ import torch.distributed as dist
 from ray.actor import ActorHandle
 from torch import nn
 
-from pipelines.train.ahead import StreamsAhead
 from pipelines.train.config import WorkerPlan
 from pipelines.train.photos import TrainingPhotos
+from pipelines.train.prefetcher import StreamsAhead
 from retrieval.errors import TrainingError
 from retrieval.storage import write_bytes
 from retrieval.training.checkpoints import Progress, is_better, load_checkpoint
@@ -35,7 +35,7 @@ from retrieval.training.epochs import (
     train_epoch,
 )
 from retrieval.training.network import has_unused_weights
-from retrieval.training.optimisation import build_optimizer
+from retrieval.training.optimizer import build_optimizer
 from retrieval.training.sampling import seed_of
 from retrieval.training.validation import validation_figures
 

@@ -2,16 +2,15 @@
 
 noise, colour, proportion, features    the techniques: pure functions, uint8 RGB to uint8 RGB
 sizes          sizes relative to the picture
-catalogue      every technique by name, with its parameters' ranges; seeded generators
+registry       every technique by name, with its parameters' ranges; seeded generators
 recipes        which techniques, how often, how strongly: built in, or a YAML file
-guard          near copies and destroyed pictures
+quality_filter  near copies and destroyed pictures
 multiplying    few photos of a class into many
 contact_sheet  a photo under every technique, for a person to look at
 """
 
-from retrieval.augmentations.catalogue import CATALOGUE, Parameter, Technique, random_generator
 from retrieval.augmentations.contact_sheet import contact_sheet
-from retrieval.augmentations.guard import Guard, Verdict
+from retrieval.augmentations.quality_filter import Guard, Verdict
 from retrieval.augmentations.recipes import (
     AUGMENTATION_VERSION,
     RECIPES,
@@ -20,6 +19,7 @@ from retrieval.augmentations.recipes import (
     Step,
     load_recipe,
 )
+from retrieval.augmentations.registry import CATALOGUE, Parameter, Technique, random_generator
 
 __all__ = [
     "AUGMENTATION_VERSION",

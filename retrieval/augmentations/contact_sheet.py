@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from retrieval.augmentations.catalogue import CATALOGUE, GROUPS, Technique, random_generator
+from retrieval.augmentations.registry import CATALOGUE, GROUPS, Technique, random_generator
 from retrieval.augmentations.sizes import RGB
 
 __all__ = ["WORKING_SIZE", "contact_sheet"]

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from retrieval.augmentations.catalogue import random_generator
-from retrieval.augmentations.guard import Guard, Verdict
+from retrieval.augmentations.quality_filter import Guard, Verdict
 from retrieval.augmentations.recipes import Apply, Recipe, Step
+from retrieval.augmentations.registry import random_generator
 from retrieval.augmentations.shares import Share
 from retrieval.augmentations.sizes import RGB
 from retrieval.errors import UsageError

@@ -25,7 +25,7 @@ from typing import Any, Final, NoReturn, TypeGuard
 import numpy as np
 import yaml
 
-from retrieval.augmentations.catalogue import CATALOGUE, Technique
+from retrieval.augmentations.registry import CATALOGUE, Technique
 from retrieval.augmentations.sizes import RGB
 from retrieval.errors import UsageError
 from retrieval.storage import absolute_uri, first_line, open_input

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Final
 
-from retrieval.augmentations.catalogue import CATALOGUE
+from retrieval.augmentations.registry import CATALOGUE
 
 __all__ = ["photo_of", "result_name", "source_of"]
 

@@ -5,18 +5,18 @@ shards      one Parquet file: encode and decode
 columns     ... its columns, whoever has written them
 table       the Delta Lake log: open a version, what a run said of itself
 entries     one entry of it, read strictly
-local_log   its entries on a local disk, synced
+delta_log_writer  its entries on a local disk, synced
 before_commit  what must hold before it
 commit      one run's commit
 torn_entry  what a loss of power has left of one
 reading     the whole index as arrays
 
-night       one run: compare, embed, carry, commit
-comparing   ... its first half: a listing against what is there
-difference  what has changed between a listing and the rows that are there
-outlook     what a night would do, as far as the listing tells
+update      one run: compare, embed, carry, commit
+update_plan  ... its first half: a listing against what is there
+gallery_diff  what has changed between a listing and the rows that are there
+update_estimate  what a night would do, as far as the listing tells
 staging     what a run has written and not yet committed
-carrying    rows that go on in another shard
+compaction  rows that go on in another shard
 records     what each run says of itself
 
 history     the log over many versions
@@ -33,9 +33,6 @@ database    for one comparison, in bounded memory
 """
 
 from retrieval.index.commit import commit_index
-from retrieval.index.comparing import Night
-from retrieval.index.night import Candidate, Hands, prepare, publish
-from retrieval.index.outlook import Outlook, foresee
 from retrieval.index.reading import IndexRows, read_index
 from retrieval.index.records import (
     failures_recorded,
@@ -48,6 +45,9 @@ from retrieval.index.shards import Shard, write_shard
 from retrieval.index.staging import Receipt, stage
 from retrieval.index.table import Index, is_index, open_index, read_run, save_candidate
 from retrieval.index.torn_entry import set_torn_entry_aside
+from retrieval.index.update import Candidate, Hands, prepare, publish
+from retrieval.index.update_estimate import Outlook, foresee
+from retrieval.index.update_plan import Night
 
 __all__ = [
     "Candidate",

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from retrieval.breakpoints import reached
 from retrieval.errors import IndexFormatError, MismatchError, StorageError, VacuumedError
+from retrieval.failpoints import reached
 from retrieval.index.folder import own_files
 from retrieval.index.history import read_commit
 from retrieval.index.names import REJECTS_FILE

@@ -21,12 +21,12 @@ from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from retrieval.breakpoints import reached
 from retrieval.errors import StorageError, UsageError
+from retrieval.failpoints import reached
 from retrieval.format_version import FORMAT_VERSION
-from retrieval.index import local_log
-from retrieval.index.asking import root_cause
+from retrieval.index import delta_log_writer as local_log
 from retrieval.index.before_commit import check_addable, newest_alike
+from retrieval.index.delta_retry import root_cause
 from retrieval.index.entries import (
     COMMIT_KEY,
     CONTENT_KEY,

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from retrieval.breakpoints import reached
 from retrieval.errors import IndexFormatError, StorageError, VacuumedError
+from retrieval.failpoints import reached
 from retrieval.format_version import check_format_version
 from retrieval.index.folder import is_behind_link, own_files, parquet_names
 from retrieval.index.names import RECEIPT, REJECTS, SHARD, STAGING

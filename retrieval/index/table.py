@@ -23,7 +23,7 @@ from deltalake.exceptions import DeltaError
 
 from retrieval.errors import IndexFormatError, RetrievalError, StorageError, UsageError
 from retrieval.format_version import FORMAT_VERSION, check_format_version
-from retrieval.index.asking import asked, root_cause
+from retrieval.index.delta_retry import asked, root_cause
 from retrieval.index.entries import (
     SHARDS_KEY,
     DamagedEntryError,

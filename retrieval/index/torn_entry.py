@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from retrieval.errors import StorageError, UsageError
-from retrieval.index import local_log
+from retrieval.index import delta_log_writer as local_log
 from retrieval.index.entries import entry_uri
 from retrieval.index.folder import is_behind_link
 from retrieval.index.history import LOG, read_log

@@ -50,8 +50,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from retrieval.search.blas import SGEMM, multiply, place_of
-from retrieval.search.filtering import CHUNK
 from retrieval.search.gallery_block import GalleryBlock
+from retrieval.search.prefilter_pairs import CHUNK
 from retrieval.search.scores import Rows
 
 __all__ = ["Bounds", "principal_directions"]

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from retrieval.search.half import half_to_float
+from retrieval.search.float16_numba import half_to_float
 
 __all__ = ["GalleryBlock", "is_tame", "prepare"]
 

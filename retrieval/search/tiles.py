@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from retrieval.search.blas import SGEMM, multiply, place_of
-from retrieval.search.few_products import few_products
+from retrieval.search.small_gemm import few_products
 
 __all__ = ["Place", "Room", "collect", "next_pairs"]
 

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from threadpoolctl import threadpool_limits
 
-from retrieval.search.candidates import Candidates
-from retrieval.search.cpu import CpuSearch
+from retrieval.search.cpu_engine import CpuSearch
+from retrieval.search.merge import Candidates
 from retrieval.vectors import VectorBlock
 
 __all__ = ["available_cpus", "scan", "top_k"]

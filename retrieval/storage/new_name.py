@@ -14,7 +14,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from retrieval.breakpoints import reached
+from retrieval.failpoints import reached
 
 __all__ = ["give_new_name", "link_or_copy"]
 

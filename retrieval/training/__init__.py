@@ -5,7 +5,7 @@ sampling      the batches of an epoch, a function of (labels, seed, epoch)
 photos        bytes → the pixels that training sees, augmented on the fly
 objectives    losses and heads: cross-entropy, ArcFace, multi-similarity
 network       backbone + objective; which weights learn
-optimisation  optimizers, learning rate
+optimizer     optimizers, learning rate
 epochs        one pass over the training photos, one over the validation photos
 validation    retrieval among the validation photos
 checkpoints   what is needed to go on

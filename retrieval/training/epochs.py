@@ -19,7 +19,7 @@ from torch import Tensor, nn, optim
 
 from retrieval.errors import TrainingError
 from retrieval.images import Preprocessing
-from retrieval.network_input import as_network_input
+from retrieval.models.network_input import as_network_input
 from retrieval.training.network import TrainingNetwork
 
 __all__ = [

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from retrieval.backbones import BackboneSpec, build_backbone
 from retrieval.errors import UsageError
-from retrieval.model_folder import MODES
+from retrieval.models.backbones import BackboneSpec, build_backbone
+from retrieval.models.folder import MODES
 from retrieval.training.objectives import (
     HeadSettings,
     MultiSimilarity,
@@ -78,7 +78,7 @@ def build_network(
     Args:
         backbone: Network and starting weights; its seed is the head's as well.
         head: What stands on top.
-        mode: One of `retrieval.model_folder.MODES`.
+        mode: One of `retrieval.models.folder.MODES`.
         batch_norm: One of BATCH_NORMS: whether statistics of batch normalisation are updated.
         size: Side S of the photos in pixels.
 

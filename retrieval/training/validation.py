@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import TrainingError
-from retrieval.metrics import score_queries, summarise
+from retrieval.evaluation.metrics import score_queries, summarise
 from retrieval.search import top_k
 from retrieval.training.epochs import JudgedPhotos
 from retrieval.vectors import VectorBlock

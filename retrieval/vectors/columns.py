@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, UsageError
-from retrieval.text_columns import is_bytes, is_text
+from retrieval.storage.text_columns import is_bytes, is_text
 from retrieval.vectors.ids import id_array
 
 __all__ = [

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from retrieval.errors import IndexFormatError
-from retrieval.index.asking import asked
+from retrieval.index.delta_retry import asked
 from retrieval.index.names import check_below
 from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.table import open_table

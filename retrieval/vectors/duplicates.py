@@ -120,7 +120,7 @@ def hash_ids(ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     """A 64-bit hash of each id, whatever the width that its array pads it to.
 
     The sum of a hash of each eight bytes and their place. Eight bytes of padding hash to zero.
-    Rankings keep sums of it (see `retrieval.ranked_sides`): it never changes.
+    Rankings keep sums of it (see `retrieval.ranking.sides`): it never changes.
 
     Args:
         ids: bytes (N,), without NUL bytes.

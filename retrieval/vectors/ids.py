@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError
-from retrieval.text_columns import as_text, is_bytes
+from retrieval.storage.text_columns import as_text, is_bytes
 from retrieval.vectors.long_ids import MOST_BYTES, LongIdError, LongIds
 
 __all__ = [

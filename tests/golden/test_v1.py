@@ -20,15 +20,15 @@ from retrieval.index import (
     read_index,
     read_records,
 )
-from retrieval.index.carrying import carry
-from retrieval.index.changes import compare_versions
-from retrieval.index.checking import check_index
-from retrieval.index.difference import LISTED_SCHEMA
+from retrieval.index.compaction import carry
+from retrieval.index.gallery_diff import LISTED_SCHEMA
 from retrieval.index.history import oldest_readable, read_commits, read_log
 from retrieval.index.reading import read_columns
 from retrieval.index.rejects import rejects_path
-from retrieval.index.restoring import restore_index
 from retrieval.index.staging import read_receipts, read_rejects
+from retrieval.maintenance.check import check_index
+from retrieval.maintenance.restore import restore_index
+from retrieval.maintenance.version_diff import compare_versions
 from tests.golden.contents import contents, has_all, hash_of_files, plain_rows
 
 INDEXES = contents("indexes")

@@ -13,10 +13,10 @@ import torch
 
 from pipelines.augment.output import check_places, finished_parts
 from pipelines.augment.plan import plan_classes
-from pipelines.cluster.site import Site
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import Sides, copy_photos
 from pipelines.experiment.row import RowRun
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.scan import Scan
 from pipelines.train import TrainConfig
 from pipelines.train.publishing import finished_model, resume_split
@@ -24,12 +24,12 @@ from pipelines.train.split import share_photos
 from retrieval.augmentations import load_recipe
 from retrieval.augmentations.manifest import MANIFEST, MANIFEST_SCHEMA
 from retrieval.augmentations.multiplying import Method
-from retrieval.backbones import BackboneSpec, build_backbone, fingerprint, inner_network
-from retrieval.embedding import Embedder
 from retrieval.experiments import ROWS, Measured
 from retrieval.images import Preprocessing, decode_image
 from retrieval.index.schema import REJECT_SCHEMA
-from retrieval.model_folder import load_network, open_model
+from retrieval.models.backbones import BackboneSpec, build_backbone, fingerprint, inner_network
+from retrieval.models.embedder import Embedder
+from retrieval.models.folder import load_network, open_model
 from retrieval.training.checkpoints import Progress
 from tests.golden.contents import MADE_AT, contents, plain_rows
 from tests.golden.tiny_network import fill_by_count

@@ -8,10 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from retrieval.rankings import RANKING_SCHEMA, open_ranking, read_parts
-from retrieval.search import top_k
-from retrieval.vectors import VectorBlock, VectorColumns, open_source, read_blocks
-from retrieval.verification import (
+from retrieval.ranking.files import RANKING_SCHEMA, open_ranking, read_parts
+from retrieval.ranking.verification import (
     BruteForce,
     IdCounter,
     check_counts,
@@ -20,6 +18,8 @@ from retrieval.verification import (
     read_listing,
     relative_tolerance,
 )
+from retrieval.search import top_k
+from retrieval.vectors import VectorBlock, VectorColumns, open_source, read_blocks
 from tests.golden.contents import MADE_AT, contents
 
 RANKINGS = contents("rankings")

@@ -6,10 +6,10 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
-from pipelines.cluster.site import Site
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import Sides
 from pipelines.experiment.row import RowRun
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.experiments import ROWS
 from tests.golden.contents import MADE_AT, contents
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pipelines import verify
-from retrieval.evaluation import read_photos
-from retrieval.ranked_sides import open_ranked
-from retrieval.rankings import open_ranking
+from retrieval.evaluation.figures import read_photos
+from retrieval.ranking.files import open_ranking
+from retrieval.ranking.sides import open_ranked
 from tests.golden.contents import MADE_AT, contents
 
 RANKINGS = contents("rankings")

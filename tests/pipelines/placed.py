@@ -13,15 +13,17 @@ from pathlib import Path
 import ray
 
 from pipelines import progress, scan
-from pipelines.cluster import nodes, waiting
-from pipelines.cluster.session import session
-from pipelines.cluster.site import Site
-from pipelines.embed import EmbedConfig, hands
+from pipelines.embed import EmbedConfig
+from pipelines.embed import executor as hands
 from pipelines.embed import run as embed
 from pipelines.embed.sink import IndexDatasink
 from pipelines.embed.stages import Decode, EmbedPhotos
 from pipelines.rank import RankConfig
 from pipelines.rank import run as rank
+from pipelines.ray_runtime import nodes
+from pipelines.ray_runtime import wait as waiting
+from pipelines.ray_runtime.cluster_options import Site
+from pipelines.ray_runtime.session import session
 from pipelines.train import TrainConfig, Workers, job
 from pipelines.train import run as train
 from pipelines.train.placement import Placement

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from pipelines.cli import main
 from pipelines.rank import RankConfig, run
 from retrieval.index import commit_index, index_schema, open_index, write_shard
-from retrieval.rankings import RankingWriter, open_ranking
+from retrieval.ranking.files import RankingWriter, open_ranking
 from tests.conftest import make_spec
 
 CLI = str(Path(sys.executable).with_name("retrieval-cli"))
@@ -33,7 +33,7 @@ def invoke(*arguments):
 
 
 def budget(num_gallery, row_bytes, dim, k, query_rows, num_threads=1):
-    """Memory that makes blocks of this many queries; see `retrieval.search.plan`."""
+    """Memory that makes blocks of this many queries; see `retrieval.search.block_sizes`."""
     gallery_rows = min(num_gallery, max(64, 2**21 // row_bytes))
     fixed = num_threads * (12 * 2**20 + 4 * gallery_rows * (row_bytes + 64))
     return fixed + query_rows * (min(k, num_gallery) * 4 * (64 + 24) + dim * 32)

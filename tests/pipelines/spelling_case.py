@@ -12,7 +12,7 @@ import pytest
 from pipelines import evaluate, rank, report
 from pipelines.rank import RankConfig
 from retrieval.index import commit_index, open_index
-from retrieval.rankings import open_ranking
+from retrieval.ranking.files import open_ranking
 from tests.conftest import make_index
 from tests.first_release import as_first_release
 

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from pipelines.augment import plan, run
-from retrieval.augmentations.catalogue import CATALOGUE
 from retrieval.augmentations.multiplying import MAX_DRAWS, Method
 from retrieval.augmentations.recipes import load_recipe
+from retrieval.augmentations.registry import CATALOGUE
 from retrieval.augmentations.shares import Share, share_out
-from retrieval.catalogue import list_photos
 from retrieval.errors import StorageError, UsageError
-from retrieval.labels import assign_labels
+from retrieval.gallery.labels import assign_labels
+from retrieval.gallery.listing import list_photos
 from tests.pipelines.classes import (
     SHEET,
     augment,

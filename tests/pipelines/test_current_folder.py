@@ -15,7 +15,7 @@ import ray
 from PIL import Image
 from ray.core.generated.common_pb2 import JobConfig as JobConfigProto
 
-from pipelines.cluster.code_paths import (
+from pipelines.ray_runtime.code_paths import (
     WorkersImportAsTheDriver,
     named_folders,
     no_folder_of_uv,
@@ -94,7 +94,7 @@ def test_python_m_runs_the_checkout_that_one_stands_in(tmp_path):
 
 def test_workers_have_the_folders_that_python_was_told_of(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("from pipelines.cluster.code_paths import named_folders as n; print(n())")
+    script.write_text("from pipelines.ray_runtime.code_paths import named_folders as n; print(n())")
 
     def told(*options, path="", script=str(script)):
         done = subprocess.run(
@@ -150,7 +150,7 @@ def test_uv_sends_no_folder_unless_asked(monkeypatch):
 
 def test_a_process_that_opens_photos_runs_none(here):
     opens = (
-        "from retrieval.isolation import IsolatedOpener\n"
+        "from retrieval.images.subprocess_decode import IsolatedOpener\n"
         "from retrieval.images import Preprocessing\n"
         "import json, os, sys\n"
         "from pathlib import Path\n"

@@ -11,8 +11,8 @@ from pipelines.augment.job import AugmentConfig
 from pipelines.augment.output import check_places
 from pipelines.train.config import TrainConfig
 from pipelines.train.publishing import finished_model, resume_split, with_decoder
-from retrieval import images
 from retrieval.errors import StorageError, UsageError
+from retrieval.images import decode as images
 from tests.retrieval.models import make_model
 
 

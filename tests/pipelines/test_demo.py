@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from retrieval.index import read_index
-from retrieval.model_folder import open_model
+from retrieval.models.folder import open_model
 
 
 def test_the_demo_takes_drawn_photos_through_the_whole_chain(tmp_path):

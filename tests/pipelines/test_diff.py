@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from pipelines import diff, rank
-from retrieval.churn import QueryChange, compare_rankings
 from retrieval.errors import MismatchError, UsageError
-from retrieval.rankings import RankingWriter, open_ranking
+from retrieval.evaluation.overlap import QueryChange, compare_rankings
+from retrieval.ranking.files import RankingWriter, open_ranking
 from tests.pipelines.care_case import error_of, make_gallery, make_queries, report_of
 from tests.pipelines.ranks import rows_of
 

@@ -10,13 +10,13 @@ import pytest
 import ray
 from click.testing import CliRunner
 
-from pipelines import forecast
+from pipelines import dry_run as forecast
 from pipelines.augment import AugmentConfig
 from pipelines.augment import estimate as estimate_augment
 from pipelines.augment import run as augment
 from pipelines.cli import main
-from pipelines.cluster.site import Site
 from pipelines.embed import EmbedConfig, estimate, run
+from pipelines.ray_runtime.cluster_options import Site
 from tests.conftest import COLOURS, draw_photos, make_index, photo_bytes
 from tests.pipelines.test_embed_again import age
 

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from pipelines.embed import EmbedConfig, run
-from retrieval.backbones import BackboneSpec
-from retrieval.embedding import Embedder
 from retrieval.errors import ClusterError, MismatchError, ModelError, StorageError, UsageError
 from retrieval.images import Preprocessing, decode_image
 from retrieval.index import open_index, read_index
+from retrieval.models.backbones import BackboneSpec
+from retrieval.models.embedder import Embedder
 from tests.conftest import COLOURS, draw_photos, make_index, photo_bytes
 from tests.fakes import one_weight
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.embed import EmbedConfig, inputs, run
-from pipelines.embed.hands import RayHands
+from pipelines.embed.executor import RayHands
 from retrieval.errors import MismatchError
 from retrieval.index import open_index, read_index
 from tests.conftest import draw_photos, make_index, photo_bytes
@@ -106,7 +106,7 @@ def test_new_changed_moved_and_deleted_photos(gallery, tmp_path):
 
 
 def test_many_photos_are_hashed_by_ray_and_a_few_here_alike(first, monkeypatch):
-    monkeypatch.setattr("pipelines.embed.hands._FEW_PHOTOS", 3)
+    monkeypatch.setattr("pipelines.embed.executor._FEW_PHOTOS", 3)
     config = replace(FAKE, verify_content=True)
     report = run(str(first / "photos"), str(first / "index"), config)
     assert counts(report) == {"unchanged": 10, "rejected": 2, "rejected_now": 2}

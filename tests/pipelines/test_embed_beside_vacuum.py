@@ -10,12 +10,12 @@ import pytest
 
 from pipelines.embed import EmbedConfig, job
 from retrieval.errors import VacuumedError
-from retrieval.fetching import hash_photos
+from retrieval.images.fetch import hash_photos
 from retrieval.index import index_schema, open_index, read_index, stage
-from retrieval.index.carrying import carry
-from retrieval.index.checking import check_index
+from retrieval.index.compaction import carry
 from retrieval.index.staging import INDEX_REJECT_SCHEMA
-from retrieval.index.vacuum import vacuum_index
+from retrieval.maintenance.check import check_index
+from retrieval.maintenance.vacuum import vacuum_index
 
 FAKE = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none", labels="none")
 

@@ -9,8 +9,8 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 
-from pipelines.cluster.nodes import Node, Resources
 from pipelines.embed.budget import STAGES, BusyTime, Stopwatch, budget, seconds_of
+from pipelines.ray_runtime.nodes import Node, Resources
 
 TWO_CPUS = Resources((Node(2),))
 

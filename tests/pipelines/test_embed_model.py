@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from pipelines.cli import main
 from pipelines.embed import EmbedConfig, run
 from pipelines.train import TrainConfig
-from retrieval.backbones import BackboneSpec
-from retrieval.embedding import Embedder
 from retrieval.errors import ModelError, UsageError
 from retrieval.images import Preprocessing, decode_image
 from retrieval.index import is_index, open_index, read_index
-from retrieval.model_folder import write_model
+from retrieval.models.backbones import BackboneSpec
+from retrieval.models.embedder import Embedder
+from retrieval.models.folder import write_model
 from tests.conftest import draw_photos
 from tests.retrieval.models import ONE_WEIGHT, SMALL, a_body, a_head, edit, facts, make_model
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 from PIL import Image
 
 from pipelines.embed import stages
-from pipelines.tally import Tally
-from retrieval.backbones import BackboneSpec
+from pipelines.ray_runtime.counter import Tally
 from retrieval.images import Preprocessing
+from retrieval.models.backbones import BackboneSpec
 from tests.conftest import draw_photos, photo_bytes
 
 

@@ -12,14 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import main
-from pipelines.cluster.site import Site
 from pipelines.experiment import ExperimentConfig, run
 from pipelines.experiment.photos import copy_photos, find_sides
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.scan import scan_photos
 from retrieval.errors import StorageError, UsageError
 from retrieval.experiments import ROWS, Row, choose_rows
-from retrieval.model_folder import open_model
-from retrieval.rankings import open_ranking
+from retrieval.models.folder import open_model
+from retrieval.ranking.files import open_ranking
 from retrieval.storage import list_files
 from tests.training import draw_photos, encode
 

@@ -13,12 +13,12 @@ import pytest
 from pipelines import later_settings
 from pipelines.augment.output import check_format, check_places
 from pipelines.augment.worker import encode_table, read_part
-from pipelines.cluster.site import Site
 from pipelines.experiment import row as row_module
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import GALLERY, QUERIES, Sides, copy_photos
 from pipelines.experiment.row import RowRun
 from pipelines.later_settings import TRAIN, comparable
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.train import publishing
 from pipelines.train.config import TrainConfig
 from pipelines.train.publishing import finished_model, resume_split, start_folder

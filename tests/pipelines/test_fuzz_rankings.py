@@ -17,9 +17,9 @@ from pipelines import evaluate, report, verify
 from pipelines.cli import main
 from pipelines.rank.config import RankConfig
 from pipelines.rank.job import run as rank
-from retrieval.churn import compare_rankings
 from retrieval.errors import IndexFormatError, RetrievalError
-from retrieval.rankings import RankingWriter, check_ranking_place, open_ranking, read_parts
+from retrieval.evaluation.overlap import compare_rankings
+from retrieval.ranking.files import RankingWriter, check_ranking_place, open_ranking, read_parts
 from retrieval.vectors import open_source
 from tests.conftest import make_index
 from tests.damage import Target, count_outcomes

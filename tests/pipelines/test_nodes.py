@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from pipelines.cli import main
 from pipelines.cli.shared import site_options
-from pipelines.cluster.nodes import (
+from pipelines.ray_runtime.cluster_options import Site
+from pipelines.ray_runtime.nodes import (
     Node,
     Resources,
     beside_the_driver,
@@ -16,8 +17,7 @@ from pipelines.cluster.nodes import (
     this_machine,
     usable,
 )
-from pipelines.cluster.session import session
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.session import session
 from retrieval.errors import ClusterError, UsageError
 
 HEAD = Node(0, is_head=True, labels={"zone": "a"})
@@ -174,7 +174,7 @@ def test_every_job_of_a_cluster_has_the_options(verb):
 
 def test_a_ray_of_this_process_alone_does_not_wait_for_what_cannot_come(monkeypatch, ray_session):
     """In the session that is open: its own door passes `can_grow`."""
-    from pipelines.cluster.waiting import wait_for_nodes
+    from pipelines.ray_runtime.wait import wait_for_nodes
 
     with pytest.raises(ClusterError) as error:
         wait_for_nodes(Site(min_gpus=99), can_grow=False)
@@ -187,7 +187,7 @@ def test_a_ray_of_this_process_alone_does_not_wait_for_what_cannot_come(monkeypa
 
 def test_nothing_is_asked_of_an_autoscaler_where_all_is_there(monkeypatch, ray_session):
     monkeypatch.setattr(
-        "pipelines.cluster.waiting.placement_group", None
+        "pipelines.ray_runtime.wait.placement_group", None
     )  # an error, if it were called
     with session(Site(min_cpus=2)):
         pass
@@ -196,7 +196,7 @@ def test_nothing_is_asked_of_an_autoscaler_where_all_is_there(monkeypatch, ray_s
 def test_what_is_asked_of_an_autoscaler_is_taken_back(monkeypatch, ray_session):
     import ray
 
-    monkeypatch.setattr("pipelines.cluster.waiting.PATIENCE_S", 1)
+    monkeypatch.setattr("pipelines.ray_runtime.wait.PATIENCE_S", 1)
     with (
         pytest.raises(ClusterError, match="after 1 s of waiting there are"),
         session(Site(min_cpus=99)),

@@ -15,14 +15,15 @@ import pyarrow as pa
 import pytest
 import ray.data
 
-from pipelines import opening, scan
-from pipelines.cluster.session import quiet_data
-from pipelines.cluster.site import Site
-from pipelines.opening import open_photos
-from pipelines.tally import Tally
+from pipelines import scan
+from pipelines.ray_runtime import decode_task as opening
+from pipelines.ray_runtime.cluster_options import Site
+from pipelines.ray_runtime.counter import Tally
+from pipelines.ray_runtime.decode_task import open_photos
+from pipelines.ray_runtime.session import quiet_data
 from retrieval.errors import ImageError
-from retrieval.fetching import fetch_photos, open_photo
 from retrieval.images import Preprocessing, Reason
+from retrieval.images.fetch import fetch_photos, open_photo
 from tests.openers import CRASHES, HANGS, HOLDS_LOCK, deadly
 from tests.retrieval.photos import encode, noise
 
@@ -91,9 +92,9 @@ def test_the_patience_is_for_each_photo_and_not_for_all_of_them(tmp_path):
 
 FIRST_ATTEMPT = """
 import sys
-from pipelines.opening import open_photos
-from pipelines.cluster.site import Site
-from retrieval.fetching import fetch_photos
+from pipelines.ray_runtime.decode_task import open_photos
+from pipelines.ray_runtime.cluster_options import Site
+from retrieval.images.fetch import fetch_photos
 from retrieval.images import Preprocessing
 from tests.openers import deadly
 open_photos(fetch_photos(sys.argv[1:], [100] * 9), Preprocessing(), opener=deadly, patience_s=0.5)

@@ -13,8 +13,8 @@ from pipelines import evaluate, rank, verify
 from pipelines.reindex.job import _is_current
 from retrieval.errors import MismatchError
 from retrieval.index import commit_index, open_index, save_candidate
-from retrieval.index.restoring import restore_index
-from retrieval.rankings import open_ranking
+from retrieval.maintenance.restore import restore_index
+from retrieval.ranking.files import open_ranking
 from tests.conftest import make_index
 from tests.first_release import as_first_release
 from tests.pipelines.ranks import parts_of

@@ -14,7 +14,7 @@ from pipelines.cli import main
 from pipelines.reindex.job import _is_current
 from retrieval.errors import MismatchError, RetrievalError
 from retrieval.index import open_index
-from retrieval.rankings import open_ranking
+from retrieval.ranking.files import open_ranking
 from tests.conftest import make_index
 from tests.pipelines.spelling_case import (
     ALL,

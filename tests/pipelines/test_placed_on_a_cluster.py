@@ -11,8 +11,8 @@ from dataclasses import asdict
 
 import pytest
 
-from pipelines.cluster.site import Site
 from pipelines.rank.folding import this_machine_has_gpu
+from pipelines.ray_runtime.cluster_options import Site
 from tests.conftest import draw_photos
 from tests.pipelines.logical_cluster import logical_cluster
 from tests.pipelines.placed import NOTES
@@ -84,7 +84,8 @@ def test_gpus_that_are_counted_but_not_there_are_named_by_a_job_that_ranks(jobs)
 
 def test_gpus_that_other_jobs_hold_are_waited_for_and_then_named(jobs):
     done = jobs.try_run(
-        "embed_beside_another", "from pipelines.cluster import session; session._ACTORS_START_S = 3"
+        "embed_beside_another",
+        "from pipelines.ray_runtime import session;session._ACTORS_START_S = 3",
     )
     assert done.returncode == 1
     message = "ClusterError: Ray: not all actors of this job have started within 3 s: most "
@@ -106,7 +107,7 @@ def test_that_gpus_are_not_free_is_told_while_they_are_waited_for(jobs, job, who
     assert "offers GPUs, but torch finds none there" in done.stderr.splitlines()[-1]
 
 
-FEW_SECONDS = "from pipelines.cluster import waiting; waiting.PATIENCE_S = 1"
+FEW_SECONDS = "from pipelines.ray_runtime import waiting; waiting.PATIENCE_S = 1"
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from pipelines.cluster.nodes import Node, Resources
 from pipelines.embed.placement import place_actors
 from pipelines.rank.placement import place_scorers
+from pipelines.ray_runtime.nodes import Node, Resources
 from pipelines.train.placement import DECODE_CPUS, place_workers
 from retrieval.errors import UsageError
 

@@ -22,7 +22,7 @@ from pipelines.train import TrainConfig
 from pipelines.train.publishing import start_folder
 from pipelines.train.split import SPLIT_SCHEMA, Split
 from retrieval.index.schema import REJECT_SCHEMA
-from retrieval.rankings import RankingWriter
+from retrieval.ranking.files import RankingWriter
 from tests.conftest import make_index
 from tests.pipelines.test_report import write_ranking
 from tests.training import draw_photos

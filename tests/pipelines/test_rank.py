@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.rank import RankConfig, run
 from retrieval.errors import IndexFormatError, MismatchError, StorageError, UsageError
-from retrieval.rankings import open_ranking, read_parts
+from retrieval.ranking.files import open_ranking, read_parts
 from tests.conftest import make_index
 
 pytestmark = pytest.mark.usefixtures("ray_session")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pipelines.cli import main
-from pipelines.cluster import session
 from pipelines.rank import RankConfig, estimate, planning, run
+from pipelines.ray_runtime import session
 from retrieval.index import open_index
 from retrieval.search import Choice
 from tests.pipelines.ranks import (

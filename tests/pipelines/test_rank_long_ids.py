@@ -12,7 +12,7 @@ import pytest
 from pipelines import evaluate, rank, verify
 from pipelines.rank import RankConfig
 from retrieval.errors import IndexFormatError, UsageError
-from retrieval.rankings import open_ranking, read_parts
+from retrieval.ranking.files import open_ranking, read_parts
 from tests.pipelines.ranks import Nights, invoke
 
 NUM_ROWS = 60

@@ -16,9 +16,9 @@ from pipelines import verify
 from pipelines.cli import main
 from pipelines.rank import RankConfig, planning, run
 from pipelines.reindex.job import _is_current
-from retrieval.churn import compare_rankings
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
-from retrieval.rankings import open_ranking
+from retrieval.evaluation.overlap import compare_rankings
+from retrieval.ranking.files import open_ranking
 from retrieval.search import score_rule
 from tests.conftest import make_index
 from tests.first_release import as_first_release

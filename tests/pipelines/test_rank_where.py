@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.cluster.site import Site
 from pipelines.rank import RankConfig, job, planning, run
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.errors import ClusterError
 from retrieval.search import available_cpus, whole_product_ns
 from tests.pipelines.ranks import draw, parts_of, write_foreign

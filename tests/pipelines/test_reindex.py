@@ -16,7 +16,7 @@ from pipelines.embed import EmbedConfig
 from pipelines.reindex import GateConfig, ReindexConfig, run
 from retrieval.errors import GateError, MismatchError, UsageError
 from retrieval.index import commit_index, open_index, read_index
-from retrieval.rankings import open_ranking
+from retrieval.ranking.files import open_ranking
 from tests.conftest import draw_photos, photo_bytes
 from tests.pipelines.test_embed_again import age
 

@@ -20,7 +20,7 @@ from pipelines.experiment.places import check_places as check_experiment
 from pipelines.reindex.gate import forget_older
 from pipelines.train.places import remove_checkpoints
 from retrieval.errors import StorageError
-from retrieval.rankings import RankingWriter
+from retrieval.ranking.files import RankingWriter
 from retrieval.storage import absolute_uri, entries, join, write_bytes
 from tests.pipelines.test_places import PART, UNIT, begin_training, put, snapshot
 

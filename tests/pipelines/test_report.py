@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.report import run
 from retrieval.errors import StorageError, UsageError
-from retrieval.rankings import RankingWriter
+from retrieval.ranking.files import RankingWriter
 from tests.conftest import make_index, photo_bytes
 
 

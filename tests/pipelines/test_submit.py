@@ -22,8 +22,8 @@ HERE = ["--python", sys.executable]
 SESSION = """
 import sys
 import ray
-from pipelines.cluster.session import session
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.session import session
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.errors import RetrievalError
 try:
     with session(Site(address=sys.argv[1])):

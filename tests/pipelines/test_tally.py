@@ -8,8 +8,8 @@ import time
 import pytest
 import ray
 
-from pipelines import tally
-from pipelines.cluster.nodes import beside_the_driver
+from pipelines.ray_runtime import counter as tally
+from pipelines.ray_runtime.nodes import beside_the_driver
 
 MANY = tally._FEW_ITEMS + 1
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli.home import ensure_home
-from pipelines.cluster import temp_folder as module
-from pipelines.cluster.temp_folder import temp_folder
+from pipelines.ray_runtime import temp_folder as module
+from pipelines.ray_runtime.temp_folder import temp_folder
 from retrieval.errors import ClusterError
 from retrieval.private_folder import private_folder
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.cluster import tokens
-from pipelines.cluster.tokens import admit, require_token, token_source
+from pipelines.ray_runtime import auth as tokens
+from pipelines.ray_runtime.auth import admit, require_token, token_source
 from retrieval.errors import ClusterError
 from tests.pipelines.job_server import run_python
 
@@ -109,7 +109,7 @@ def test_where_no_ray_runs_auto_says_so(turned_on, monkeypatch):
 LOCAL = """
 import functools, http.client, sys
 import grpc, psutil, ray
-from pipelines.cluster.session import session
+from pipelines.ray_runtime.session import session
 tell = functools.partial(print, file=sys.__stdout__)
 def listeners():
     me = psutil.Process()

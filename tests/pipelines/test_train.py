@@ -15,7 +15,7 @@ from pipelines import embed
 from pipelines.train import TrainConfig, Workers, run
 from retrieval.errors import UsageError
 from retrieval.index import read_index
-from retrieval.model_folder import open_model
+from retrieval.models.folder import open_model
 from tests.training import COLOURS, draw_photos, encode
 
 pytestmark = pytest.mark.usefixtures("ray_session")

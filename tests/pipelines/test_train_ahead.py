@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipelines.train import TrainConfig, worker
-from pipelines.train.ahead import StreamsAhead
+from pipelines.train.prefetcher import StreamsAhead
 from retrieval.errors import StorageError, TrainingError
 
 

@@ -19,7 +19,7 @@ from pipelines.train.publishing import start_folder
 from pipelines.train.split import SPLIT_SCHEMA, Split
 from retrieval.errors import StorageError, TrainingError, UsageError
 from retrieval.index.schema import REJECT_SCHEMA
-from retrieval.model_folder import is_model, open_model
+from retrieval.models.folder import is_model, open_model
 from tests.training import draw_photos
 
 CLI = str(Path(sys.executable).with_name("retrieval-cli"))

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import main
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.train import TrainConfig
 from pipelines.train.split import split_photos
 from retrieval.errors import IndexFormatError, StorageError, UsageError

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.train import photos
-from pipelines.train.ahead import StreamsAhead
 from pipelines.train.config import TrainConfig, WorkerPlan
 from pipelines.train.photos import TrainingPhotos
+from pipelines.train.prefetcher import StreamsAhead
 from pipelines.train.publishing import start_folder
 from pipelines.train.split import split_photos
 from retrieval.augmentations import load_recipe

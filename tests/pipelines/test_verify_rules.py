@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines import verify
-from retrieval.verification import brute_force, canonical, judged_pairs
+from retrieval.ranking.verification import brute_force, canonical, judged_pairs
 from tests.pipelines.verify_case import Case, normal_vectors
 
 NEWER = "written by a newer release"

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines import verify
 from retrieval.errors import IndexFormatError
-from retrieval.rankings import RANKING_SCHEMA, RankingWriter
+from retrieval.ranking.files import RANKING_SCHEMA, RankingWriter
 from retrieval.search.scores import Rows, is_distance, pair_scores, score_rule
 from retrieval.vectors import open_source
 from tests.conftest import make_index

@@ -15,9 +15,9 @@ from retrieval import errors
 from retrieval.errors import MismatchError, UsageError
 from retrieval.index import Night, is_index, last_check_us, open_index, prepare, publish
 from retrieval.index.folder import stored_files
-from retrieval.index.restoring import restore_index
 from retrieval.index.staging import read_rejects
-from retrieval.index.vacuum import vacuum_index
+from retrieval.maintenance.restore import restore_index
+from retrieval.maintenance.vacuum import vacuum_index
 from retrieval.storage import join, read_buffer, read_bytes
 from tests.retrieval.interleaving import Job, Killed, Turns, stop_at_every_place
 from tests.retrieval.nights import SPEC, Gallery, LoopHands, sha256, vector_of

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 
-from retrieval.index.difference import LISTED_SCHEMA, open_difference
+from retrieval.index.gallery_diff import LISTED_SCHEMA, open_difference
 from retrieval.index.staging import INDEX_REJECT_SCHEMA
 
 STORED_SCHEMA = pa.schema([*LISTED_SCHEMA, pa.field("content_sha256", pa.string())])

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from retrieval.backbones import BackboneSpec, build_backbone
 from retrieval.errors import ModelError
 from retrieval.images import Preprocessing
-from retrieval.model_folder import ModelFacts, load_network, write_model
+from retrieval.models.backbones import BackboneSpec, build_backbone
+from retrieval.models.folder import ModelFacts, load_network, write_model
 
 ONE_WEIGHT = "tests.fakes:one_weight"
 SMALL = Preprocessing(size=16, mean=(0.5, 0.25, 0.125), std=(0.5, 1.0, 2.0))

@@ -14,8 +14,8 @@ from deltalake import DeltaTable
 
 from retrieval.index import Night, index_schema, is_index, last_check_us, open_index, prepare
 from retrieval.index import publish as publish_candidate
-from retrieval.index.carrying import carry
-from retrieval.index.difference import LISTED_SCHEMA
+from retrieval.index.compaction import carry
+from retrieval.index.gallery_diff import LISTED_SCHEMA
 from retrieval.index.staging import INDEX_REJECT_SCHEMA, read_rejects, stage
 from tests.conftest import make_spec
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from retrieval.index.difference import CARRIED_SCHEMA, LISTED_SCHEMA
+from retrieval.index.gallery_diff import CARRIED_SCHEMA, LISTED_SCHEMA
 from retrieval.index.staging import INDEX_REJECT_SCHEMA
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from retrieval.augmentations import CATALOGUE, Parameter, Technique, random_generator
-from retrieval.augmentations.catalogue import GROUPS
+from retrieval.augmentations.registry import GROUPS
 from retrieval.errors import UsageError
 
 NAMES = {

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from retrieval.augmentations import CATALOGUE, Guard, Verdict, random_generator
-from retrieval.augmentations.guard import MIN_DEVIATION
+from retrieval.augmentations.quality_filter import MIN_DEVIATION
 from retrieval.drawn import draw_photo
 
 GOOD, NEAR_COPY, DESTROYED = Verdict.GOOD, Verdict.NEAR_COPY, Verdict.DESTROYED

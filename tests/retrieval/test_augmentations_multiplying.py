@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.augmentations.catalogue import CATALOGUE, random_generator
-from retrieval.augmentations.guard import Guard, Verdict
 from retrieval.augmentations.multiplying import (
     MAX_DRAWS,
     Method,
     encode_jpeg,
     reduced_picture,
 )
+from retrieval.augmentations.quality_filter import Guard, Verdict
 from retrieval.augmentations.recipes import Apply, Recipe, Step, load_recipe
+from retrieval.augmentations.registry import CATALOGUE, random_generator
 from retrieval.augmentations.shares import Share, share_out, share_rest
 from retrieval.drawn import draw_photo
 from retrieval.errors import ImageError, UsageError

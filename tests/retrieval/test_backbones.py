@@ -11,9 +11,9 @@ import torch
 import torchvision
 from torch import nn
 
-from retrieval.backbones import BACKBONES, BackboneSpec, build_backbone, fingerprint
 from retrieval.errors import UsageError
 from retrieval.images import Preprocessing
+from retrieval.models.backbones import BACKBONES, BackboneSpec, build_backbone, fingerprint
 from tests.fakes import OneWeight
 
 ONE_WEIGHT = "tests.fakes:one_weight"

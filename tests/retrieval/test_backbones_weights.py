@@ -15,9 +15,9 @@ import safetensors.torch
 import torch
 import torchvision
 
-from retrieval.backbones import BackboneSpec, build_backbone, fingerprint
 from retrieval.errors import ModelError, UsageError
 from retrieval.images import Preprocessing
+from retrieval.models.backbones import BackboneSpec, build_backbone, fingerprint
 from tests.fakes import OneWeight
 
 ONE_WEIGHT = "tests.fakes:one_weight"

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 SCRIPT = """
-from retrieval.breakpoints import reached
+from retrieval.failpoints import reached
 for number in range(4):
     reached("other")
     print(number, flush=True)

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 
 from pipelines.scan import _folders
-from retrieval.catalogue import CATALOGUE_SCHEMA, list_photos
 from retrieval.errors import StorageError, UsageError
-from retrieval.fetching import fetch_photos
+from retrieval.gallery.listing import CATALOGUE_SCHEMA, list_photos
+from retrieval.images.fetch import fetch_photos
 from retrieval.storage import entries, list_files
 
 
@@ -234,7 +234,7 @@ def test_a_time_beyond_the_calendar_stops_nothing(tmp_path, monkeypatch):
     fill(tmp_path, "a.jpg")
     seconds = 10**12  # the year 33658, which tmpfs can store
     wrong = os.stat_result((0o100644, *[0] * 9), {"st_mtime_ns": seconds * 10**9})
-    monkeypatch.setattr("retrieval.catalogue._status", lambda entry: wrong)
+    monkeypatch.setattr("retrieval.gallery.listing._status", lambda entry: wrong)
     times = list_photos(str(tmp_path))["modified_at"].cast(pa.int64())
     assert times.to_pylist() == [seconds * 10**6]
 
@@ -245,7 +245,7 @@ def test_a_time_beyond_64_bits_counts_as_unknown(tmp_path, monkeypatch, sign):
     fill(tmp_path, "a.jpg")
     for seconds, known in [(9_404_303_000_000, 0), (10**19, 0), (253_402_300_800, 1)]:
         wrong = os.stat_result((0o100644, *[0] * 9), {"st_mtime_ns": sign * seconds * 10**9})
-        monkeypatch.setattr("retrieval.catalogue._status", lambda entry, wrong=wrong: wrong)
+        monkeypatch.setattr("retrieval.gallery.listing._status", lambda entry, wrong=wrong: wrong)
         times = list_photos(str(tmp_path))["modified_at"].cast(pa.int64())
         assert times.to_pylist() == [known * sign * seconds * 10**6]
 

@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from retrieval.churn import QueryChange, compare_rankings
 from retrieval.errors import MismatchError
-from retrieval.rankings import RANKING_SCHEMA, RankingWriter, open_ranking
+from retrieval.evaluation.overlap import QueryChange, compare_rankings
+from retrieval.ranking.files import RANKING_SCHEMA, RankingWriter, open_ranking
 
 
 def ranking_of(folder, lists):

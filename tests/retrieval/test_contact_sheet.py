@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from retrieval.augmentations import CATALOGUE, contact_sheet, random_generator
-from retrieval.augmentations.catalogue import GROUPS
+from retrieval.augmentations.registry import GROUPS
 
 
 def picture(height, width):

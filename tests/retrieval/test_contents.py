@@ -10,10 +10,10 @@ import pytest
 
 from pipelines.embed.inputs import Listing, labelled
 from retrieval.errors import IndexFormatError, ModelError, StorageError, UsageError
+from retrieval.gallery.labels import labeller
 from retrieval.index import open_index
-from retrieval.labels import labeller
-from retrieval.model_folder import open_model
-from retrieval.rankings import open_ranking
+from retrieval.models.folder import open_model
+from retrieval.ranking.files import open_ranking
 from retrieval.storage import contents_at
 from retrieval.vectors import open_source
 from tests.conftest import make_index

@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from retrieval import images
 from retrieval.augmentations import load_recipe
 from retrieval.augmentations.multiplying import Method, reduced_picture
-from retrieval.backbones import BackboneSpec, fingerprint
-from retrieval.embedding import Embedder
 from retrieval.errors import ModelError, UsageError
 from retrieval.images import (
     LATER_KEYS,
@@ -24,8 +21,11 @@ from retrieval.images import (
     load_rgb,
     newest_decoder,
 )
+from retrieval.images import decode as images
 from retrieval.index.schema import EmbeddingSpec
-from retrieval.model_folder import load_network, open_model, write_model
+from retrieval.models.backbones import BackboneSpec, fingerprint
+from retrieval.models.embedder import Embedder
+from retrieval.models.folder import load_network, open_model, write_model
 from retrieval.training.photos import training_pixels
 from tests.retrieval.models import ONE_WEIGHT, SMALL, a_body, a_head, edit, facts, make_model
 from tests.retrieval.photos import encode, plain

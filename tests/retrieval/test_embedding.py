@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from retrieval.backbones import BackboneSpec, build_backbone, fingerprint
-from retrieval.embedding import Embedder
 from retrieval.errors import MismatchError, ModelError, UsageError
 from retrieval.images import Preprocessing
 from retrieval.index import EmbeddingSpec
+from retrieval.models.backbones import BackboneSpec, build_backbone, fingerprint
+from retrieval.models.embedder import Embedder
 from tests.retrieval.models import make_model
 
 HERE = "tests.retrieval.test_embedding"

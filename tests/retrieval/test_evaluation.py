@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
-from retrieval.evaluation import evaluate, read_photos
-from retrieval.rankings import RANKING_SCHEMA, RankingWriter, open_ranking
+from retrieval.evaluation.figures import evaluate, read_photos
+from retrieval.ranking.files import RANKING_SCHEMA, RankingWriter, open_ranking
 from tests.conftest import make_index
 
 # Two queries are scored, one has no match, one has no label; two of five are distractors.

@@ -10,7 +10,6 @@ import random
 
 import pytest
 
-from retrieval.backbones import BACKBONES
 from retrieval.errors import UsageError
 from retrieval.experiments import (
     PAPER_BASIS,
@@ -26,7 +25,8 @@ from retrieval.experiments import (
     choose_rows,
     record,
 )
-from retrieval.model_folder import MODES
+from retrieval.models.backbones import BACKBONES
+from retrieval.models.folder import MODES
 
 # As the report prints them, in per mille.
 PRINTED = """

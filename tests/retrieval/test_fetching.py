@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval import fetching
-from retrieval.catalogue import list_photos
 from retrieval.errors import ImageError
-from retrieval.fetching import FETCH_AT_ONCE, fetch_photos, open_photo
+from retrieval.gallery.labels import assign_labels
+from retrieval.gallery.listing import list_photos
 from retrieval.images import MAX_FILE_BYTES, Preprocessing, Reason, decode_image
-from retrieval.labels import assign_labels
+from retrieval.images import fetch as fetching
+from retrieval.images.fetch import FETCH_AT_ONCE, fetch_photos, open_photo
 from retrieval.storage import files, trial
 from tests.retrieval.photos import encode, noise, png
 

@@ -7,10 +7,10 @@ import torch
 from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from retrieval import inference
-from retrieval.backbones import BACKBONES, BackboneSpec, build_backbone
-from retrieval.fusion import _Convolution, _MaxPool, join_convolutions
-from retrieval.inference import QuickNetwork, agreement
+from retrieval.models import inference
+from retrieval.models.backbones import BACKBONES, BackboneSpec, build_backbone
+from retrieval.models.fusion import _Convolution, _MaxPool, join_convolutions
+from retrieval.models.inference import QuickNetwork, agreement
 
 
 def joined(network, dtype=torch.float32):

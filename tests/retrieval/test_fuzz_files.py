@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.index import open_index, read_index, save_candidate
-from retrieval.model_folder import open_model
+from retrieval.models.folder import open_model
 from tests.damage import Target, count_outcomes
 from tests.retrieval.commits import commit, make_shard, make_versions
 from tests.retrieval.models import load_trusted, make_model

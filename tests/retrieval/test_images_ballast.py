@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval import images
-from retrieval.image_structure import without_ballast
+from retrieval.images import decode as images
 from retrieval.images import load_rgb
+from retrieval.images.structure import without_ballast
 from tests.retrieval.hostile import chunk, jpeg_of_scans, jpeg_with, png_with, segment
 from tests.retrieval.photos import FORMATS, RED, WHITE, attempt, encode, noise, plain, png, refusal
 

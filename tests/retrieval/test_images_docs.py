@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from retrieval.image_structure import bmp, gif, jpeg, limits, png, tiff, webp
 from retrieval.images import MAX_FILE_BYTES, MAX_PIXELS, Reason
+from retrieval.images.structure import bmp, gif, jpeg, limits, png, tiff, webp
 
 TEXT = (Path(__file__).parents[2] / "docs/images.md").read_text()
 

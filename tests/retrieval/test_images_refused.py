@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval import images
 from retrieval.errors import ImageError
 from retrieval.images import Preprocessing, Reason, decode_image, load_rgb
+from retrieval.images import decode as images
 from tests.retrieval.photos import (
     FORMATS,
     attempt,

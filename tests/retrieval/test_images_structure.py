@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from retrieval.image_structure import bmp, gif, jpeg, png, tiff, webp
 from retrieval.images import MAX_PIXELS, Reason, load_rgb
+from retrieval.images.structure import bmp, gif, jpeg, png, tiff, webp
 from tests.retrieval import photos
 from tests.retrieval.hostile import (
     chunk,

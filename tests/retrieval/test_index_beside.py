@@ -15,8 +15,9 @@ import pyarrow.fs as pafs
 import pytest
 
 from retrieval.errors import UsageError, VacuumedError
-from retrieval.index import comparing, publish
-from retrieval.index.restoring import restore_index
+from retrieval.index import publish
+from retrieval.index import update_plan as comparing
+from retrieval.maintenance.restore import restore_index
 from retrieval.storage import open_store
 from tests.retrieval.beside import (
     NEWEST,

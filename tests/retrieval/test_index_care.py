@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retrieval.errors import IndexFormatError, MismatchError, StorageError, UsageError
-from retrieval.index import open_index, read_index, restoring
+from retrieval.index import open_index, read_index
 from retrieval.index.folder import stored_files, stored_folders
 from retrieval.index.history import (
     Log,
@@ -18,7 +18,8 @@ from retrieval.index.history import (
     read_log,
     split_version,
 )
-from retrieval.index.restoring import restore_index
+from retrieval.maintenance import restore as restoring
+from retrieval.maintenance.restore import restore_index
 from retrieval.storage import join, list_files, remove_file, write_bytes
 from retrieval.vectors import open_source
 from tests.conftest import make_spec

@@ -15,8 +15,8 @@ import pytest
 
 from retrieval.errors import IndexFormatError
 from retrieval.index import index_schema
-from retrieval.index.carrying import Piece, Source, carry, plan_shards
-from retrieval.index.difference import CARRIED_SCHEMA
+from retrieval.index.compaction import Piece, Source, carry, plan_shards
+from retrieval.index.gallery_diff import CARRIED_SCHEMA
 from retrieval.index.shards import Shard, write_shard
 from tests.conftest import make_spec
 from tests.retrieval.night_cases import rows

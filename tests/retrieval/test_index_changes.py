@@ -7,7 +7,7 @@ import pytest
 
 from retrieval.errors import IndexFormatError
 from retrieval.index import open_index
-from retrieval.index.changes import STATES, compare_versions
+from retrieval.maintenance.version_diff import STATES, compare_versions
 from tests.versions import add_shard, commit
 
 

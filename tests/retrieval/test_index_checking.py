@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from retrieval.index import checking, commit_index, open_index
-from retrieval.index.checking import check_index, length_tolerance
+from retrieval.index import commit_index, open_index
 from retrieval.index.history import read_commit
-from retrieval.index.restoring import restore_index
 from retrieval.index.shards import Shard, encode_parquet
+from retrieval.maintenance import check as checking
+from retrieval.maintenance.check import check_index, length_tolerance
+from retrieval.maintenance.restore import restore_index
 from retrieval.storage import join, write_bytes
 from tests.conftest import make_spec
 from tests.versions import add_rejects, add_shard, commit, entry, rows_of

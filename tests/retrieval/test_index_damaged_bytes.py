@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval.errors import IndexFormatError
-from retrieval.index import comparing, index_schema, open_index, read_index
-from retrieval.index.carrying import Piece, carry
-from retrieval.index.checking import check_index
-from retrieval.index.comparing import compare
-from retrieval.index.difference import CARRIED_SCHEMA
+from retrieval.index import index_schema, open_index, read_index
+from retrieval.index import update_plan as comparing
+from retrieval.index.compaction import Piece, carry
+from retrieval.index.gallery_diff import CARRIED_SCHEMA
+from retrieval.index.update_plan import compare
+from retrieval.maintenance.check import check_index
 from retrieval.vectors import open_source, read_blocks, split
 from tests.retrieval.night_cases import gallery_of
 from tests.retrieval.nights import SPEC, Gallery, LoopHands, begin, check, one_night

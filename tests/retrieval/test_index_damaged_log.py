@@ -10,10 +10,10 @@ import pytest
 
 from retrieval.errors import IndexFormatError, RetrievalError
 from retrieval.index import open_index, read_index, read_run, set_torn_entry_aside
-from retrieval.index.checking import check_index
 from retrieval.index.entries import CONTENT_KEY, parse_entry
 from retrieval.index.history import read_commits
-from retrieval.index.vacuum import vacuum_index
+from retrieval.maintenance.check import check_index
+from retrieval.maintenance.vacuum import vacuum_index
 from tests.retrieval.commits import commit, ids_of, make_shard, make_versions, state_of
 
 RUN = {

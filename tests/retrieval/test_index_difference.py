@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from retrieval.errors import StorageError, UsageError
-from retrieval.index.difference import CARRIED_SCHEMA, LISTED_SCHEMA, open_difference
+from retrieval.index.gallery_diff import CARRIED_SCHEMA, LISTED_SCHEMA, open_difference
 from retrieval.index.staging import INDEX_REJECT_SCHEMA
 from tests.retrieval.differences import (
     SETTLED_US,

@@ -187,7 +187,7 @@ def test_a_commit_stands_though_its_receipts_cannot_be_taken_away(tmp_path, monk
         raise StorageError("cannot be removed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("retrieval.index.night.discard", refuse)
+        patch.setattr("retrieval.index.update.discard", refuse)
         one_night(uri, gallery)
     check(uri, gallery)
     before = shards_of(uri)

@@ -16,8 +16,9 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
 from retrieval.errors import IndexFormatError
-from retrieval.index import comparing, open_index, read_index, set_torn_entry_aside
-from retrieval.index.checking import check_index
+from retrieval.index import open_index, read_index, set_torn_entry_aside
+from retrieval.index import update_plan as comparing
+from retrieval.maintenance.check import check_index
 from retrieval.vectors import open_source, read_blocks
 from tests.retrieval.night_cases import gallery_of
 from tests.retrieval.nights import SPEC, check, one_night, vector_of

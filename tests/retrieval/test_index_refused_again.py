@@ -8,13 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from retrieval import fetching
-from retrieval.catalogue import list_batches
 from retrieval.errors import ImageError
-from retrieval.fetching import fetch_photos, hash_photos
+from retrieval.gallery.listing import list_batches
+from retrieval.images import fetch as fetching
+from retrieval.images.fetch import fetch_photos, hash_photos
 from retrieval.index import (
     Night,
-    comparing,
     foresee,
     index_schema,
     is_index,
@@ -23,7 +22,8 @@ from retrieval.index import (
     prepare,
     publish,
 )
-from retrieval.index.difference import LISTED_SCHEMA
+from retrieval.index import update_plan as comparing
+from retrieval.index.gallery_diff import LISTED_SCHEMA
 from retrieval.index.staging import INDEX_REJECT_SCHEMA, read_rejects, stage
 from tests.retrieval.nights import DAY_US, LoopHands, sha256, vector_of
 

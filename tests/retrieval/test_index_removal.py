@@ -12,11 +12,11 @@ import pytest
 
 from retrieval.errors import IndexFormatError, StorageError, UsageError
 from retrieval.index import commit_index, open_index, read_index, save_candidate
-from retrieval.index.checking import check_index
-from retrieval.index.restoring import restore_index
 from retrieval.index.staging import discard, read_receipts, read_rejects
 from retrieval.index.torn_entry import set_torn_entry_aside
-from retrieval.index.vacuum import vacuum_index
+from retrieval.maintenance.check import check_index
+from retrieval.maintenance.restore import restore_index
+from retrieval.maintenance.vacuum import vacuum_index
 from tests.conftest import make_spec
 from tests.retrieval.night_cases import gallery_of, killed_night
 from tests.retrieval.nights import SPEC, check, one_night

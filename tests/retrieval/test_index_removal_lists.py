@@ -13,19 +13,19 @@ from retrieval.errors import IndexFormatError, MismatchError, UsageError, Vacuum
 from retrieval.index import (
     commit_index,
     last_check_us,
-    night,
     open_index,
     publish,
     read_index,
-    vacuum,
     write_record,
 )
-from retrieval.index.checking import check_index
+from retrieval.index import update as night
 from retrieval.index.history import read_commit
 from retrieval.index.removal_lists import State, names_in_force, read_lists, state_of, write_list
-from retrieval.index.restoring import restore_index
 from retrieval.index.staging import read_receipts
-from retrieval.index.vacuum import vacuum_index
+from retrieval.maintenance import vacuum
+from retrieval.maintenance.check import check_index
+from retrieval.maintenance.restore import restore_index
+from retrieval.maintenance.vacuum import vacuum_index
 from tests.retrieval.interleaving import Killed
 from tests.retrieval.night_cases import gallery_of, killed_night
 from tests.retrieval.nights import SPEC, LoopHands, begin, check, one_night

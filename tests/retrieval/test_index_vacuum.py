@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from retrieval.errors import UsageError
-from retrieval.index import open_index, read_index, vacuum
-from retrieval.index.checking import check_index
+from retrieval.index import open_index, read_index
 from retrieval.index.folder import stored_files
-from retrieval.index.restoring import restore_index
 from retrieval.index.staging import read_receipts, stage
-from retrieval.index.vacuum import KINDS, vacuum_index
+from retrieval.maintenance import vacuum
+from retrieval.maintenance.check import check_index
+from retrieval.maintenance.restore import restore_index
+from retrieval.maintenance.vacuum import KINDS, vacuum_index
 from retrieval.storage import join, write_bytes
 from tests.conftest import make_spec
 from tests.versions import (
@@ -263,7 +264,7 @@ def test_a_kill_at_any_removal_harms_nothing(tmp_path, time_reached):
     shards = old_index(tmp_path, [30, 20, 10, 3])
     stage_work(tmp_path, "w", 10)
     code = (
-        "import sys; from retrieval.index.vacuum import vacuum_index\n"
+        "import sys; from retrieval.maintenance.vacuum import vacuum_index\n"
         f"vacuum_index(sys.argv[1], 7, now_s={PRESENT_S})"
     )
     done = subprocess.run(

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from retrieval import inference
-from retrieval.backbones import BACKBONES, BackboneSpec, build_backbone
 from retrieval.errors import UsageError
-from retrieval.inference import PRECISIONS, QuickNetwork, agreement, choose_dtype
+from retrieval.models import inference
+from retrieval.models.backbones import BACKBONES, BackboneSpec, build_backbone
+from retrieval.models.inference import PRECISIONS, QuickNetwork, agreement, choose_dtype
 
 CPU = torch.device("cpu")
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from retrieval import isolation
 from retrieval.errors import ImageError, RetrievalError
-from retrieval.fetching import open_photo
 from retrieval.images import Preprocessing, Reason
-from retrieval.isolation import IsolatedOpener
+from retrieval.images import subprocess_decode as isolation
+from retrieval.images.fetch import open_photo
+from retrieval.images.subprocess_decode import IsolatedOpener
 from tests.openers import (
     CRASHES,
     EXITS,
@@ -155,7 +155,7 @@ PARENT = """
 import sys
 from retrieval.errors import ImageError
 from retrieval.images import Preprocessing
-from retrieval.isolation import IsolatedOpener
+from retrieval.images.subprocess_decode import IsolatedOpener
 from tests.openers import HANGS, PROCESS_ID, Told, deadly
 
 opener = IsolatedOpener(3, deadly)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval.errors import IndexFormatError, StorageError, UsageError
-from retrieval.labels import as_labels, assign_labels
+from retrieval.gallery.labels import as_labels, assign_labels
 from retrieval.storage import write_bytes
 
 IDS = ["a.jpg", "b/b 2.jpg", "é.jpg"]

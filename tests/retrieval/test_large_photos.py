@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from retrieval import images, large_photos
 from retrieval.errors import ImageError
 from retrieval.images import MAX_PIXELS, Preprocessing, decode_image
-from retrieval.large_photos import LARGE_PIXELS, one_at_a_time
-from retrieval.watchdog import ends_after
+from retrieval.images import decode as images
+from retrieval.images import memory_lock as large_photos
+from retrieval.images.memory_lock import LARGE_PIXELS, one_at_a_time
+from retrieval.images.watchdog import ends_after
 from tests.retrieval.photos import encode, noise, plain
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ HOLDER = """
 import sys
 import time
 from pathlib import Path
-from retrieval.large_photos import LARGE_PIXELS, one_at_a_time
+from retrieval.images.memory_lock import LARGE_PIXELS, one_at_a_time
 for turn in range(int(sys.argv[2])):
     with one_at_a_time(LARGE_PIXELS + 1):
         mark = Path(sys.argv[1], "inside")

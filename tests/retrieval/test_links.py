@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval.catalogue import LINK_OUTSIDE_BYTES, list_photos
 from retrieval.errors import ImageError
-from retrieval.fetching import fetch_photos, hash_photos
+from retrieval.gallery.listing import LINK_OUTSIDE_BYTES, list_photos
+from retrieval.images.fetch import fetch_photos, hash_photos
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from retrieval.catalogue import CATALOGUE_SCHEMA, list_batches, list_photos
 from retrieval.errors import IndexFormatError, StorageError
-from retrieval.manifest import read_manifest
+from retrieval.gallery.listing import CATALOGUE_SCHEMA, list_batches, list_photos
+from retrieval.gallery.manifest import read_manifest
 from retrieval.storage import read_bytes, write_bytes
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123_456, UTC)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retrieval.errors import UsageError
-from retrieval.metrics import QueryScores, score_queries, summarise
+from retrieval.evaluation.metrics import QueryScores, score_queries, summarise
 
 
 @pytest.fixture(params=range(6), ids="seed{}".format)

@@ -13,10 +13,16 @@ import torch
 import torchvision
 from torch import nn
 
-from retrieval.backbones import BACKBONES, BackboneSpec, build_backbone, fingerprint, inner_network
 from retrieval.errors import ModelError, StorageError
 from retrieval.images import Preprocessing
-from retrieval.model_folder import is_model, open_model, write_model
+from retrieval.models.backbones import (
+    BACKBONES,
+    BackboneSpec,
+    build_backbone,
+    fingerprint,
+    inner_network,
+)
+from retrieval.models.folder import is_model, open_model, write_model
 from tests.retrieval.models import (
     ONE_WEIGHT,
     SMALL,
@@ -149,7 +155,7 @@ def test_a_half_written_model_is_no_model(tmp_path, monkeypatch, fails_at, was_t
         Path(uri).write_bytes(data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("retrieval.model_folder.network.write_bytes", write_until)
+        patch.setattr("retrieval.models.folder.network.write_bytes", write_until)
         with pytest.raises(KeyboardInterrupt):
             make_model(folder, seed=2)
     assert not is_model(str(folder))

@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from retrieval.backbones import BackboneSpec, build_backbone, fingerprint
-from retrieval.model_folder import open_model
+from retrieval.models.backbones import BackboneSpec, build_backbone, fingerprint
+from retrieval.models.folder import open_model
 from tests.retrieval.models import (
     ONE_WEIGHT,
     SMALL,

@@ -11,15 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from retrieval.ranking.verification import BruteForce
 from retrieval.search import CpuSearch, guess_floors, scan
 from retrieval.search.bounds import principal_directions
 from retrieval.search.gallery_block import prepare
-from retrieval.search.gpu import GpuSearch, bounds, filtering
+from retrieval.search.gpu import GpuSearch, bounds
+from retrieval.search.gpu import prefilter as filtering
 from retrieval.search.gpu.operands import half_rows
-from retrieval.search.passes import DistancePass
+from retrieval.search.prefilter import DistancePass
 from retrieval.search.scores import Rows
 from retrieval.vectors import Sample, VectorBlock
-from retrieval.verification import BruteForce
 from tests.retrieval.gpu_cases import DEVICE
 from tests.retrieval.score_cases import NEAR_KINDS, is_right, pairs_of, real_square
 from tests.retrieval.test_search_bounds import keys_of, reach

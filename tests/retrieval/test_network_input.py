@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from retrieval.images import Preprocessing
-from retrieval.network_input import as_network_input
+from retrieval.models.network_input import as_network_input
 
 CPU = torch.device("cpu")
 ODD = Preprocessing(size=4, mean=(0.5, 0.25, 0.1), std=(0.5, 2.0, 0.3))

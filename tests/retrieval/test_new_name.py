@@ -55,11 +55,11 @@ def test_one_of_two_runs_wins_without_links_too(tmp_path, no_links, monkeypatch)
     shard, given = make_shard(tmp_path, "x"), new_name.give_new_name
 
     def be_late(temporary, name):
-        monkeypatch.setattr("retrieval.index.local_log.give_new_name", given)
+        monkeypatch.setattr("retrieval.index.delta_log_writer.give_new_name", given)
         commit(tmp_path, [shard], 0, n="first")
         given(temporary, name)
 
-    monkeypatch.setattr("retrieval.index.local_log.give_new_name", be_late)
+    monkeypatch.setattr("retrieval.index.delta_log_writer.give_new_name", be_late)
     with pytest.raises(MismatchError, match="has committed version 1 meanwhile"):
         commit(tmp_path, [shard], 0, n="second")
     assert open_index(str(tmp_path)).run == {"n": "first"}

@@ -12,11 +12,12 @@ import pytest
 from deltalake.exceptions import DeltaError
 
 from retrieval.errors import IndexFormatError, RetrievalError, StorageError
-from retrieval.index import comparing, is_index, open_index, read_index, read_run, table
-from retrieval.index.checking import check_index
+from retrieval.index import is_index, open_index, read_index, read_run, table
+from retrieval.index import update_plan as comparing
 from retrieval.index.history import read_commits, split_version
 from retrieval.index.torn_entry import set_torn_entry_aside
-from retrieval.index.vacuum import vacuum_index
+from retrieval.maintenance.check import check_index
+from retrieval.maintenance.vacuum import vacuum_index
 from retrieval.storage import is_no_answer, not_read
 from retrieval.vectors import open_source, read_blocks
 from tests.retrieval.commits import make_versions
@@ -136,7 +137,7 @@ def test_the_answer_of_a_store_is_no_damage(tmp_path, monkeypatch, text):
 
     for place in (
         "retrieval.index.reading.open_input", "retrieval.index.reading.read_buffer",
-        "retrieval.index.checking.read_buffer", "retrieval.index.comparing.open_input",
+        "retrieval.maintenance.check.read_buffer", "retrieval.index.update_plan.open_input",
         "retrieval.vectors.blocks.open_input", "retrieval.vectors.parquet.open_input",
     ):  # fmt: skip
         monkeypatch.setattr(place, refuse)

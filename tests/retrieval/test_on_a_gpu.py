@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval import inference
-from retrieval.backbones import BackboneSpec, build_backbone
-from retrieval.embedding import Embedder
 from retrieval.images import Preprocessing
-from retrieval.network_input import as_network_input
+from retrieval.models import inference
+from retrieval.models.backbones import BackboneSpec, build_backbone
+from retrieval.models.embedder import Embedder
+from retrieval.models.network_input import as_network_input
 from retrieval.search import best, is_distance, top_k
 from retrieval.search.gpu import GpuSearch
 from tests.retrieval.gpu_cases import DTYPES, METRICS, bits, block, split, unit_rows

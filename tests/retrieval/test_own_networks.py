@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from retrieval.backbones import BackboneSpec
-from retrieval.embedding import Embedder
 from retrieval.errors import UsageError
 from retrieval.images import Preprocessing
-from retrieval.model_folder import load_network, open_model
-from retrieval.own_networks import describe_preprocessing
+from retrieval.models.backbones import BackboneSpec
+from retrieval.models.embedder import Embedder
+from retrieval.models.folder import load_network, open_model
+from retrieval.models.own_networks import describe_preprocessing
 from tests.retrieval.models import ONE_WEIGHT, edit, make_model, refusal
 
 MEAN_COLOUR = "tests.fakes:mean_colour"

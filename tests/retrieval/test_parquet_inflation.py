@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval.errors import IndexFormatError
-from retrieval.evaluation import read_photos
-from retrieval.labels import assign_labels
-from retrieval.manifest import read_manifest
-from retrieval.rankings import Ranking
+from retrieval.evaluation.figures import read_photos
+from retrieval.gallery.labels import assign_labels
+from retrieval.gallery.manifest import read_manifest
+from retrieval.ranking.files import Ranking
 from retrieval.storage import parquet
 from retrieval.vectors import open_source
 

@@ -14,9 +14,9 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from retrieval import rankings
 from retrieval.errors import IndexFormatError, StorageError
-from retrieval.rankings import (
+from retrieval.ranking import files as rankings
+from retrieval.ranking.files import (
     RANKING_SCHEMA,
     RankingWriter,
     is_ranking,

@@ -191,7 +191,7 @@ OWN_MEANS = {
     # An entry gets its name without replacing; the copy of one that could not be finished goes.
     "retrieval/storage/new_name.py": {"unlink", "rename"},
     # An entry that was not committed, and the folder in which a checkpoint is made.
-    "retrieval/index/local_log.py": {"unlink", "rmtree", "replace"},
+    "retrieval/index/delta_log_writer.py": {"unlink", "rmtree", "replace"},
     "retrieval/index/torn_entry.py": {"rename", "delete_file"},
 }
 MEANS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval.augmentations.catalogue import CATALOGUE
+from retrieval.augmentations.registry import CATALOGUE
 from retrieval.augmentations.result_names import photo_of, result_name, source_of
 
 

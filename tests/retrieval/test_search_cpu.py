@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.search import METRICS, best, cpu, is_distance, passes, top_k
+from retrieval.search import METRICS, best, is_distance, top_k
+from retrieval.search import cpu_engine as cpu
+from retrieval.search import prefilter as passes
 from retrieval.search.bounds import principal_directions
-from retrieval.search.candidates import Candidates
-from retrieval.search.cpu import CpuSearch
+from retrieval.search.cpu_engine import CpuSearch
+from retrieval.search.merge import Candidates
 from retrieval.search.scores import Rows, pair_scores
 from retrieval.search.top_k import scan
 from retrieval.vectors import VectorBlock

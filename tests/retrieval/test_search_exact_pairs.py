@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from retrieval.search import METRICS, is_distance
-from retrieval.search.exact_pairs import ExactPairs
 from retrieval.search.gallery_block import prepare
+from retrieval.search.rescoring import ExactPairs
 from retrieval.search.scores import Rows, pair_scores
 
 DTYPES = ("float16", "float32", "float64")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.search.few_products import few_products, padded
+from retrieval.search.small_gemm import few_products, padded
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 8])

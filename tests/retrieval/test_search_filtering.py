@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.search.filtering import still_near, still_passing
+from retrieval.search.prefilter_pairs import still_near, still_passing
 from retrieval.search.tiles import collect
 
 WIDTHS = (1, 63, 64, 65, 1025)

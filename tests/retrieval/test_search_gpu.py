@@ -12,7 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import UsageError
-from retrieval.search.gpu import GpuSearch, bounds, filtering, pool, row_ids, scan, sizes
+from retrieval.search.gpu import GpuSearch, bounds, row_ids, scan
+from retrieval.search.gpu import block_sizes as sizes
+from retrieval.search.gpu import prefilter as filtering
+from retrieval.search.gpu import top_k_buffer as pool
 from retrieval.search.gpu.operands import half_rows, times_power
 from retrieval.search.gpu.rescoring import CanonicalRows, pair_keys, prepare
 from retrieval.search.scores import Rows, pair_scores
@@ -169,7 +172,7 @@ def test_excluded_rows_do_not_raise_the_threshold(rng):
 
 def test_hashes_that_collide_exclude_nothing(rng, monkeypatch):
     monkeypatch.setattr(
-        "retrieval.search.gpu.search.hashes", lambda ids: np.zeros(len(ids), np.int64)
+        "retrieval.search.gpu.engine.hashes", lambda ids: np.zeros(len(ids), np.int64)
     )
     gallery = block(unit_rows(rng, 300, 8, np.float16))
     check(VectorBlock(gallery.ids[:4], gallery.vectors[:4]), gallery, 5, "l2", exclude_self=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from retrieval.search import guess_floors
-from retrieval.search.cpu import CpuSearch
-from retrieval.search.guessing import _place
+from retrieval.search.cpu_engine import CpuSearch
+from retrieval.search.initial_thresholds import _place
 from retrieval.vectors import Sample, VectorBlock
 
 PRODUCTS = ("cosine", "ip", "l2")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.search.neighbours import Neighbours
+from retrieval.search.top_k_buffer import Neighbours
 
 KEYS = st.sampled_from([-np.inf, -2.0, -0.5, -0.0, 0.0, 0.25, 0.5, 0.5 + 2.0**-53, 1.0])
 IDS = st.text("ab", min_size=1, max_size=5)

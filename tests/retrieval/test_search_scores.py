@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from retrieval.ranking.verification import canonical
 from retrieval.search import top_k
-from retrieval.search.exact_pairs import ExactPairs
 from retrieval.search.gallery_block import prepare
+from retrieval.search.rescoring import ExactPairs
 from retrieval.search.scores import Rows, pair_scores
 from retrieval.vectors import VectorBlock
-from retrieval.verification import canonical
 from tests.retrieval.score_cases import (
     NEAR_KINDS,
     WIDE_KINDS,

@@ -9,7 +9,7 @@ import pytest
 from numba import njit
 
 from retrieval.search.blas import SGEMM, multiply, place_of
-from retrieval.search.few_products import padded
+from retrieval.search.small_gemm import padded
 from retrieval.search.tiles import Room, next_pairs
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retrieval.search import METRICS
-from retrieval.search.cpu import CpuSearch
+from retrieval.search.cpu_engine import CpuSearch
 from retrieval.search.tuning import choose_basis, is_worth_a_sample, whole_product_ns
 from retrieval.vectors import VectorBlock
 

@@ -12,7 +12,7 @@ import torch
 
 from retrieval.training.checkpoints import Progress, is_better
 from retrieval.training.epochs import train_epoch
-from retrieval.training.optimisation import OPTIMIZERS, build_optimizer
+from retrieval.training.optimizer import OPTIMIZERS, build_optimizer
 from tests.retrieval.training import PLAIN, network_of, photos_of, state_of, train
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from retrieval.backbones import BackboneSpec, build_backbone, fingerprint
 from retrieval.errors import ModelError, UsageError
 from retrieval.images import Preprocessing
+from retrieval.models.backbones import BackboneSpec, build_backbone, fingerprint
 from retrieval.training.network import BATCH_NORMS, build_network
 from retrieval.training.objectives import OBJECTIVES, HeadSettings
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from retrieval.training.optimisation import OPTIMIZERS, Schedule, build_optimizer
+from retrieval.training.optimizer import OPTIMIZERS, Schedule, build_optimizer
 
 
 def one_step(name, *, weight=2.0, gradients=(0.0,), learning_rate=0.1, weight_decay=0.0):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval.errors import IndexFormatError, UsageError
-from retrieval.text_columns import as_text
+from retrieval.storage.text_columns import as_text
 from retrieval.vectors import VectorColumns, find_duplicate, open_source, read_blocks, read_ids
 
 IDS = ["p1", "é", "", "p3"]

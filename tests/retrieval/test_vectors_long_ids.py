@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import UsageError
-from retrieval.ranked_sides import sum_ids
+from retrieval.ranking.sides import sum_ids
 from retrieval.vectors import LongIdError, LongIds, find_duplicate, open_source, read_ids
 from retrieval.vectors.duplicates import hash_ids
 from retrieval.vectors.ids import pad, pieces

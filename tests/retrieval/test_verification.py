@@ -9,12 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval import verification
 from retrieval.errors import IndexFormatError
-from retrieval.search.candidates import Candidates, best
-from retrieval.search.scores import Rows, is_distance, pair_scores, score_rule
-from retrieval.vectors import VectorBlock
-from retrieval.verification import (
+from retrieval.ranking import verification
+from retrieval.ranking.verification import (
     BruteForce,
     IdCounter,
     JudgedPairs,
@@ -24,8 +21,11 @@ from retrieval.verification import (
     judged_pairs,
     relative_tolerance,
 )
-from retrieval.verification.brute_force import _upper_bounds
-from retrieval.verification.real_values import real_value
+from retrieval.ranking.verification.brute_force import _upper_bounds
+from retrieval.ranking.verification.real_values import real_value
+from retrieval.search.merge import Candidates, best
+from retrieval.search.scores import Rows, is_distance, pair_scores, score_rule
+from retrieval.vectors import VectorBlock
 from tests.retrieval.score_cases import WIDE_KINDS, pairs_of
 
 METRICS = ("cosine", "ip", "l2", "l1", "minkowski:3")
@@ -338,7 +338,7 @@ def test_no_engine_no_numba_and_no_float32_have_a_part_in_it():
             node.module for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)
         ]
         searches = {name for name in imported if name and name.startswith("retrieval.search")}
-        assert searches <= {"retrieval.search.candidates", "retrieval.search.scores"}, path
+        assert searches <= {"retrieval.search.merge", "retrieval.search.scores"}, path
         # Of the scores only what metrics and rules are called: nothing that computes.
         assert {
             name.name

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from retrieval.backbones import BackboneSpec
 from retrieval.images import Preprocessing
+from retrieval.models.backbones import BackboneSpec
 from retrieval.training.epochs import Device, PhotoBatch, train_epoch
 from retrieval.training.network import build_network
 from retrieval.training.objectives import HeadSettings

@@ -15,7 +15,7 @@ import sys
 import numpy as np
 
 from retrieval.index import is_index, read_index
-from retrieval.rankings import open_ranking, read_parts
+from retrieval.ranking.files import open_ranking, read_parts
 
 RANKING = ["query_id", "rank", "gallery_id", "score"]
 

@@ -15,7 +15,7 @@ import sys
 import pyarrow.parquet as pq
 
 from retrieval.index import Index, open_index, read_index
-from retrieval.index.checking import check_index
+from retrieval.maintenance.check import check_index
 from retrieval.storage import join, open_input
 
 

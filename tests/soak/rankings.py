@@ -15,8 +15,8 @@ import sys
 import psutil
 
 from pipelines import rank
-from pipelines.cluster.site import Site
-from retrieval.rankings import open_ranking, read_parts
+from pipelines.ray_runtime.cluster_options import Site
+from retrieval.ranking.files import open_ranking, read_parts
 
 CONFIG = rank.RankConfig(top_k=5, num_actors=2)
 

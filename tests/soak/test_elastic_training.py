@@ -14,7 +14,7 @@ from itertools import groupby
 
 import pytest
 
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.train import TrainConfig, run
 from tests.pipelines.logical_cluster import logical_cluster
 from tests.training import draw_photos

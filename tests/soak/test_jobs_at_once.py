@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import pytest
 
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from tests.conftest import draw_photos
 from tests.pipelines.logical_cluster import logical_cluster
 from tests.pipelines.placed import NOTES

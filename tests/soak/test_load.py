@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pipelines import rank
-from pipelines.cluster.site import Site
+from pipelines.ray_runtime.cluster_options import Site
 from tests.conftest import make_index
 from tests.soak.rankings import CONFIG, rows_of
 

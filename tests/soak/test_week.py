@@ -27,7 +27,7 @@ from pipelines.embed import EmbedConfig
 from pipelines.reindex import ReindexConfig, run
 from retrieval.drawn import draw_gallery
 from retrieval.index import open_index, read_index
-from retrieval.rankings import open_ranking
+from retrieval.ranking.files import open_ranking
 
 pytestmark = pytest.mark.soak
 

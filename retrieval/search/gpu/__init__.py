@@ -2,20 +2,20 @@
 
 bounds         how far a float16 matrix product may be off, and the limit that no neighbour misses
 operands       vectors → float16 operands, and what the rounding took
-filtering      pairs that reach their limit, by torch: any device
+prefilter      pairs that reach their limit, by torch: any device
 triton_filter  the same in one kernel, which never writes a score
 rescoring      canonical scores of pairs in float64, the bits of `scores.pair_scores`
 triton_dots    their sums in one kernel, where no sum rounds
-pool           candidates on the device, and the key that a new one must reach
+top_k_buffer   candidates on the device, and the key that a new one must reach
 row_ids        which id a row has: ids stay on the host
 staging        blocks of the host → chunks on the device, copied while others are searched
-sizes          how large tiles, batches and chunks may be, and what to do out of memory
+block_sizes    how large tiles, batches and chunks may be, and what to do out of memory
 scan           one chunk after the other: filter, rescore, keep
-search         GpuSearch: what a caller sees
+engine         GpuSearch: what a caller sees
 
 Only this package imports torch and Triton; `retrieval.search` does without.
 """
 
-from retrieval.search.gpu.search import GpuSearch
+from retrieval.search.gpu.engine import GpuSearch
 
 __all__ = ["GpuSearch"]

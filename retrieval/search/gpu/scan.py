@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval.errors import UsageError
-from retrieval.search.gpu import filtering
+from retrieval.search.gpu import prefilter as filtering
+from retrieval.search.gpu.block_sizes import Sizes
 from retrieval.search.gpu.bounds import (
     accumulation_error,
     largest_slack,
@@ -25,10 +26,9 @@ from retrieval.search.gpu.bounds import (
     row_terms,
 )
 from retrieval.search.gpu.operands import HalfRows, half_rows, times_power
-from retrieval.search.gpu.pool import Pool
 from retrieval.search.gpu.rescoring import CanonicalRows, keys_of_sums, pair_keys, prepare
 from retrieval.search.gpu.row_ids import RowIds
-from retrieval.search.gpu.sizes import Sizes
+from retrieval.search.gpu.top_k_buffer import Pool
 from retrieval.search.scores import Rows
 
 __all__ = ["Chunk", "Scan", "triton_modules"]

@@ -16,8 +16,8 @@ import triton.language as tl
 from torch import Tensor
 
 from retrieval.errors import UsageError
-from retrieval.search.gpu.filtering import Finish, Task
-from retrieval.search.gpu.sizes import Sizes
+from retrieval.search.gpu.block_sizes import Sizes
+from retrieval.search.gpu.prefilter import Finish, Task
 
 __all__ = ["begin", "is_interpreted"]
 

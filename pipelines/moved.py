@@ -1,0 +1,23 @@
+"""Modules by the names that they had before; see `retrieval.moved`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["MOVED"]
+
+MOVED: Final[Mapping[str, str]] = {
+    "pipelines.cluster": "pipelines.ray_runtime",
+    "pipelines.cluster.ray_address": "pipelines.ray_runtime.address",
+    "pipelines.cluster.site": "pipelines.ray_runtime.cluster_options",
+    "pipelines.cluster.tokens": "pipelines.ray_runtime.auth",
+    "pipelines.cluster.waiting": "pipelines.ray_runtime.wait",
+    "pipelines.embed.hands": "pipelines.embed.executor",
+    "pipelines.forecast": "pipelines.dry_run",
+    "pipelines.laps": "pipelines.step_timer",
+    "pipelines.opening": "pipelines.ray_runtime.decode_task",
+    "pipelines.tally": "pipelines.ray_runtime.counter",
+    "pipelines.train.ahead": "pipelines.train.prefetcher",
+    "pipelines.train.connecting": "pipelines.train.torch_backend",
+}
