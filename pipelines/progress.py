@@ -8,13 +8,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
+from typing import Final
 
 from pipelines import metrics
 from retrieval.one_line import one_line, spelled
+from retrieval.progress import Progress
 
-__all__ = ["announce", "is_shown", "live_line", "progress_line", "status_line"]
+__all__ = ["STDERR", "announce", "is_shown", "live_line", "progress_line", "status_line"]
 
 _EVERY_S = 0.5
 # In a log: a short job stays silent, and a night of eight hours makes a thousand lines.
@@ -102,6 +104,24 @@ def announce(text: str) -> None:
     with _WRITING:
         _wipe()
         _write(f"{one_line(text)}\n")
+
+
+class _Stderr:
+    """What functions of the library that take a `retrieval.progress.Progress` are handed here."""
+
+    def status(self, text: str) -> AbstractContextManager[None]:
+        return status_line(text)
+
+    def line(
+        self, verb: str, unit: str, total: int, done: Callable[[], int | Mapping[str, int] | None]
+    ) -> AbstractContextManager[None]:
+        return progress_line(verb, unit, total, done)
+
+    def say(self, text: str) -> None:
+        announce(text)
+
+
+STDERR: Final[Progress] = _Stderr()
 
 
 def describe(

@@ -11,7 +11,7 @@ Fails when  the two sides are of different models or dimensions, a vector is NaN
             zero, an id occurs twice, a shard is damaged or changes meanwhile, or k is above
             the gallery's size.
 
-config      settings
+config      whether the settings fit the sides
 places      where a ranking may lie
 queries     ids and vectors of the queries
 planning    how the work is cut, and what it will take
@@ -24,7 +24,8 @@ lineage     rows that two versions share though their shards differ
 job         all of it
 """
 
-from pipelines.rank.config import RankConfig
+from retrieval.ranking.settings import RankConfig
+
 from pipelines.rank.job import estimate, run
 
 __all__ = ["RankConfig", "estimate", "run"]

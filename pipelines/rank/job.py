@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from retrieval.ranking.settings import RankConfig
 
 from pipelines.progress import announce, progress_line, status_line
-from pipelines.rank.config import RankConfig
 from pipelines.rank.placement import place_scorers
 from pipelines.rank.places import check_places
 from pipelines.rank.planning import Plan, make_plan

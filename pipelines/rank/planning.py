@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from retrieval.ranking.settings import RankConfig
 
-from pipelines.rank.config import RankConfig, choose_k
+from pipelines.rank.config import choose_k
 from pipelines.rank.folding import PRODUCTS, Task, choose_device, this_machine_has_gpu
 from pipelines.rank.previous import old_ids
 from pipelines.ray_runtime.address import check_port

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from retrieval.ranking.settings import RankConfig
 
-from pipelines.rank.config import RankConfig
 from pipelines.rank.lineage import trace
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.index.table import index_of

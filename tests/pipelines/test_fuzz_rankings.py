@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from retrieval.ranking.settings import RankConfig
 
 from pipelines import evaluate, report, verify
 from pipelines.cli import main
-from pipelines.rank.config import RankConfig
 from pipelines.rank.job import run as rank
 from retrieval.errors import IndexFormatError, RetrievalError
 from retrieval.evaluation.overlap import compare_rankings
