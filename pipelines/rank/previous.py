@@ -241,16 +241,31 @@ def _ids(source: VectorSource, files: Iterable[VectorFile]) -> NDArray[np.bytes_
 
 def _query_range(ranking: Ranking, name: str) -> tuple[bytes, bytes]:
     """The first and the last query of a part: its footer tells."""
+    anything = b"", b"\xff"  # no statistics, or damaged: reading it will tell
     try:
         with open_input(join(ranking.uri, name)) as stream:
             footer = pq.read_metadata(stream)
-            groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-            found = [group.column(0).statistics for group in groups]
+            # Arrow ends the process over statistics whose type is not that of the schema.
+            if not _is_text(footer.schema.column(0)):
+                return anything
+            groups = map(footer.row_group, range(footer.num_row_groups))
+            columns = [group.column(0) for group in groups]
+            if not all(map(_holds_bytes, columns)):
+                return anything
+            found = [column.statistics for column in columns]
             return min(each.min.encode() for each in found), max(
                 each.max.encode() for each in found
             )
     except (*DAMAGED_PARQUET, AttributeError, ValueError):
-        return b"", b"\xff"  # no statistics, or damaged: reading it will tell
+        return anything
+
+
+def _is_text(column: pq.ColumnSchema) -> bool:
+    return _holds_bytes(column) and column.logical_type.type == "STRING"
+
+
+def _holds_bytes(column: pq.ColumnSchema | pq.ColumnChunkMetaData) -> bool:
+    return bool(column.physical_type == "BYTE_ARRAY")
 
 
 def _joined(pieces: list[Candidates]) -> Candidates:

@@ -52,11 +52,14 @@ def check_inflation(file: pq.ParquetFile, columns: Sequence[str], size_bytes: in
     if metadata.num_rows > max(_PLAIN_ROWS, _MOST_ROWS_A_BYTE * size_bytes):
         raise pa.ArrowInvalid(f"{metadata.num_rows} rows in a file of {size_bytes} bytes")
     most = max(_PLAIN_BYTES, _MOST_TIMES * size_bytes)
+    leaves = [metadata.schema.column(place) for place in range(metadata.num_columns)]
+    read = [n for n, leaf in enumerate(leaves) if leaf.path.partition(".")[0] in columns]
+    lists = [place for place in read if leaves[place].max_repetition_level]
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        for chunk in map(group.column, range(group.num_columns)):
-            if chunk.path_in_schema.partition(".")[0] not in columns:
-                continue
+        # Only what has to be looked at: Arrow ends the process over a chunk of a damaged footer
+        # whose statistics do not fit its column.
+        for chunk in map(group.column, read if group.total_byte_size > most else lists):
             if max(chunk.total_uncompressed_size, chunk.num_values) > most:
                 raise pa.ArrowInvalid(
                     f"the column {chunk.path_in_schema!r} of row group {number} takes "

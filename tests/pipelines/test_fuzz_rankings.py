@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import operator
 import re
@@ -164,6 +165,20 @@ def test_a_field_that_is_missing_or_something_else_is_noticed(tmp_path, make):
                 num_refused += 1
                 assert "\n" not in str(error)  # noqa: PT017
     assert num_refused > 50
+
+
+def test_no_byte_of_a_footer_ends_the_process(tmp_path):
+    """Arrow aborts over statistics of a column whose two types do not agree."""
+    from pipelines.rank.previous import _query_range
+
+    path = make_part(tmp_path)
+    ranking, content = open_ranking(str(tmp_path / "r")), path.read_bytes()
+    assert _query_range(ranking, path.name) == (b"q0", b"q4")
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    for place, value in itertools.product(range(start, len(content)), (0, 1, 12, 0x1C, 0x55)):
+        path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+        first, last = _query_range(ranking, path.name)
+        assert first <= last or first != b""
 
 
 @pytest.fixture(scope="module")
