@@ -133,6 +133,13 @@ def test_of_more_exif_than_cameras_write_the_first_part_is_kept():
     assert without_ballast(jpeg_with(JPEG, part * 900)).count(part) == 16
 
 
+def test_what_follows_much_exif_still_says_the_colours():
+    part = segment(0xE1, b"Exif\0\0" + bytes(65_527))
+    colours = segment(0xE0, b"JFIF\0" + bytes(9)) + segment(0xEE, b"Adobe" + bytes(7))
+    found = without_ballast(jpeg_with(JPEG, part * 20 + colours))
+    assert (found.count(part), found.count(colours)) == (16, 1)
+
+
 @pytest.mark.parametrize("ballast", JPEG_BALLAST.values(), ids=JPEG_BALLAST)
 def test_a_jpeg_is_whole_whatever_lies_before_its_image(ballast):
     for good in (JPEG, jpeg_of_scans(0)):
