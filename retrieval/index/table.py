@@ -74,6 +74,7 @@ __all__ = [
 
 # What deltalake takes for parts of a web address, or refuses late.
 _MISREAD = re.compile(r"[#?\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
+_SOME_VERSIONS = 10_000  # deltalake counts up to a version one by one: 2 ** 31 take minutes
 # A version that is not committed, kept aside: its description stands for an index to whoever
 # opens it.
 _CANDIDATE_FORMAT = 1
@@ -214,6 +215,10 @@ def _read_log(uri: str, version: int | None) -> tuple[DeltaTable, dict[str, dict
 
 def open_table(uri: str, version: int | None = None) -> DeltaTable:
     """The table of an index; raises DeltaError and OSError as deltalake does."""
+    if version is not None and version > _SOME_VERSIONS:
+        newest = newest_version(uri)
+        if newest is not None and version > newest:
+            raise _no_such_version(uri, version, newest)
     return DeltaTable(uri, version=version, storage_options=delta_options(uri))
 
 
@@ -287,11 +292,15 @@ def _count_rows(uri: str) -> int:
         ) from error
 
 
+def _no_such_version(uri: str, version: int, newest: int) -> UsageError:
+    return UsageError(f"{uri}: has no version {version}; the newest is {newest}.")
+
+
 def _unreadable(uri: str, version: int | None, error: Exception) -> Exception:
     """Why a version cannot be opened."""
     newest = newest_version(uri)
     if newest is not None and version is not None and not 0 <= version <= newest:
-        return UsageError(f"{uri}: has no version {version}; the newest is {newest}.")
+        return _no_such_version(uri, version, newest)
     if newest is not None and version in (None, newest) and (found := why_torn(uri, newest)):
         return torn(uri, newest, found)
     if is_no_answer(error):

@@ -91,3 +91,25 @@ def test_a_signal_is_one_line_and_its_exit_code(body, num_signals, number, code)
             process.kill()
     assert process.returncode == code
     assert (output, told + rest) == ("", f"Error: {INTERRUPTED}\n")
+
+
+def test_a_signal_after_the_command_ends_the_process_at_once():
+    """As while Python waits for threads or frees what is left."""
+    ending = """
+try:
+    main(["status", "index"])
+finally:
+    ready(); time.sleep(60)
+"""
+    script = AS_JOB.format(body="return {}").replace('main(["status", "index"])\n', ending)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # children inherit SIG_IGN
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as process:
+        signal.signal(signal.SIGINT, before)
+        try:
+            assert process.stderr.readline() == "ready\n"
+            process.send_signal(signal.SIGINT)
+            output, told = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, output, told) == (130, "{}\n", "")

@@ -173,6 +173,15 @@ def test_a_log_is_passed_on_at_once_and_a_report_cut_short_is_no_report():
     assert (report.getvalue(), rest.getvalue()) == ("", 'one\ntwo\nthree\n{\n  "rows": 2\n')
 
 
+def test_what_is_nested_too_deep_is_no_report_and_ends_nothing():
+    text = '{\n  "a": ' + "[" * 100_000 + "\n}\nlast\n"
+    report, rest = io.StringIO(), io.StringIO()
+    splitter = ReportSplitter(report, rest)
+    splitter.write(text)
+    splitter.close()
+    assert (report.getvalue(), rest.getvalue()) == ("", text)
+
+
 class FakeServer:
     """A server whose log breaks off where it is told to; a real one cannot be made to."""
 

@@ -72,6 +72,18 @@ def test_a_disk_without_room_is_refused(own, monkeypatch):
         temp_folder()
 
 
+def test_where_no_folder_has_room_none_is_taken(own, monkeypatch):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+
+    def full(dir):
+        return Path("/dev/full").open("wb")
+
+    monkeypatch.setattr(module.tempfile, "TemporaryFile", full)
+    with pytest.raises(ClusterError, match=r"No space left on device.*Set RAY_TMPDIR"):
+        temp_folder()
+
+
 def test_the_longest_path_holds_a_socket(own, monkeypatch):
     assert module._MAX_BYTES + len(module._SOCKET) == 107
     assert module._MAX_BYTES > 30
@@ -90,6 +102,14 @@ def test_a_folder_that_another_user_could_fill_is_not_private(tmp_path):
     folder.write_text("a file")
     assert private_folder("ours", str(tmp_path)) is None
     assert private_folder("ours", "/proc") is None
+
+
+def test_a_folder_that_another_user_has_made_is_not_private(monkeypatch, tmp_path):
+    """It bears our name, and nobody else may use it; but whoever made it may."""
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    (tmp_path / f"ours-{user + 1}").mkdir(mode=0o700)
+    assert private_folder("ours", str(tmp_path)) is None
 
 
 @pytest.mark.parametrize("home", [None, "/nonexistent", "/dev/null", ""])

@@ -108,3 +108,17 @@ def test_a_function_that_draws_by_itself_is_known_by_its_layers(files, tmp_path,
     assert first.keys() == {"backbone"}
     monkeypatch.delitem(sys.modules, "drawnnet")
     assert content_hashes(config) == first
+
+
+def test_where_an_object_lies_in_memory_does_not_count(files, tmp_path):
+    (tmp_path / "shownnet.py").write_text(
+        "import torch\nKEPT = []\nclass Net(torch.nn.Linear):\n"
+        "    def extra_repr(self):\n        return str(self.f)\n"
+        "def build():\n    net = Net(2, 2)\n    net.f = lambda x: x\n    KEPT.append(net)\n"
+        "    return net\n"
+    )
+    config = TrainConfig(backbone="shownnet:build")
+    first = content_hashes(config)
+    shown = {str(net) for net in sys.modules["shownnet"].KEPT}
+    assert len(shown) == len(sys.modules["shownnet"].KEPT) > 1
+    assert content_hashes(config) == first

@@ -90,6 +90,20 @@ def test_an_error_that_is_none_of_a_file_is_raised(monkeypatch):
         list(fetch_photos(["x"], [1]))
 
 
+@pytest.mark.parametrize("kind", [pa.ArrowNotImplementedError, pa.ArrowKeyError, pa.ArrowException])
+def test_errors_of_arrow_that_are_no_value_errors_cost_their_photo_alone(monkeypatch, kind):
+    def read(uri):
+        if uri == "odd":
+            raise kind("an address\nthat Arrow does not take")
+        return uri.encode()
+
+    monkeypatch.setattr(fetching, "read_bytes", read)
+    bad, good = fetch_photos(["odd", "good"], [1, 1])
+    assert (bad.reason, good) == (Reason.UNREADABLE, b"good")
+    assert "an address" in bad.message
+    assert bad.message.isprintable()
+
+
 def test_what_is_no_regular_file_is_refused_at_once_and_never_opened(tmp_path):
     """A pipe would be waited for, and a device read without end."""
     os.mkfifo(tmp_path / "pipe")
@@ -116,6 +130,34 @@ def test_no_more_is_read_than_a_photo_may_have_whatever_was_listed(
         assert found.message.endswith("1000 at most") or found.message == "1000 bytes at most"
     else:
         assert found == bytes(size_bytes)
+
+
+def test_an_object_of_a_store_is_read_up_to_the_limit_whatever_was_listed(s3, monkeypatch):
+    monkeypatch.setattr(fetching, "MAX_FILE_BYTES", 1000)
+    client, bucket = boto3.client("s3"), s3.removeprefix("s3://")
+    for size_bytes in (1000, 1001):
+        client.put_object(Bucket=bucket, Key=f"limit/{size_bytes}", Body=bytes(size_bytes))
+    whole, large = fetch_photos([f"{s3}/limit/1000", f"{s3}/limit/1001"], [5, 5])
+    assert whole == bytes(1000)
+    assert (large.reason, large.message) == (Reason.TOO_LARGE, "1000 bytes at most")
+
+
+@pytest.mark.timeout(20)
+def test_a_file_that_becomes_a_pipe_before_it_is_opened_is_not_waited_for(tmp_path, monkeypatch):
+    (uri,), _ = write(tmp_path, b"a photo")
+    photo, check, checked = tmp_path / "0.jpg", files._check_plain, []
+
+    def check_and_replace(found):
+        check(found)
+        checked.append(found)
+        photo.unlink()
+        os.mkfifo(photo)
+
+    monkeypatch.setattr(files, "_check_plain", check_and_replace)
+    bad = fetching.fetch_photo(uri)
+    assert len(checked) == 1
+    assert bad.reason == Reason.UNREADABLE
+    assert "no plain file" in bad.message
 
 
 def test_a_file_that_grows_while_it_is_read_or_tells_no_size_is_read_up_to_the_limit(

@@ -101,6 +101,13 @@ def test_bombs_are_passed_over_in_little_memory():
     assert peak < 8 * 2**20
 
 
+def test_no_more_texts_are_unpacked_than_a_file_has_use_for():
+    """Each may take a millisecond, and a file may have 100,000."""
+    packed = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP))
+    assert without_ballast(png_with(PNG, packed * 64)) == png_with(PNG, packed * 64)
+    assert without_ballast(png_with(PNG, packed * 99)) == png_with(PNG, packed * 64)
+
+
 JPEG_BALLAST = {
     "profile of one part of two": segment(0xE2, b"ICC_PROFILE\0\1\2abc"),
     "profile without a number": segment(0xE2, b"ICC_PROFILE\0"),
@@ -118,6 +125,19 @@ JPEG_BALLAST = {
     "fill bytes": b"\xff" * 100_000,
     "escaped bytes": b"\xff\0" * 100_000,
 }
+
+
+def test_of_more_exif_than_cameras_write_the_first_part_is_kept():
+    """Pillow joins all of it, in time quadratic in the number of its segments."""
+    part = segment(0xE1, b"Exif\0\0" + bytes(65_527))
+    assert without_ballast(jpeg_with(JPEG, part * 900)).count(part) == 16
+
+
+def test_what_follows_much_exif_still_says_the_colours():
+    part = segment(0xE1, b"Exif\0\0" + bytes(65_527))
+    colours = segment(0xE0, b"JFIF\0" + bytes(9)) + segment(0xEE, b"Adobe" + bytes(7))
+    found = without_ballast(jpeg_with(JPEG, part * 20 + colours))
+    assert (found.count(part), found.count(colours)) == (16, 1)
 
 
 @pytest.mark.parametrize("ballast", JPEG_BALLAST.values(), ids=JPEG_BALLAST)

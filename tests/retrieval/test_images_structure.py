@@ -208,6 +208,43 @@ def test_scans_that_hide_behind_a_false_end_are_not_decoded():
     assert refusal(hidden).reason == Reason.TOO_COMPLEX
 
 
+def test_segments_within_the_image_are_walked_up_to_their_limit():
+    """Beyond it no end is looked for: all that follows counts, and a million cost nothing."""
+    scans = jpeg_of_scans(0)
+    comment = segment(0xFE, b"a")
+    for number in (900, jpeg.MAX_SEGMENTS + 1):
+        data = scans[:-2] + comment * number + b"\xff\xd9" + scans * 60
+        if number > jpeg.MAX_SEGMENTS:
+            assert refusal(data).reason == Reason.TOO_COMPLEX
+        else:
+            assert load_rgb(data)[0].tobytes() == load_rgb(scans)[0].tobytes()
+
+
+def test_directories_of_a_tiff_that_lead_to_each_other_are_walked_once(monkeypatch):
+    check, walked = tiff._check_directory, []
+
+    def noted(data, offset, *how):
+        walked.append(offset)
+        assert len(walked) <= 9
+        return check(data, offset, *how)
+
+    monkeypatch.setattr(tiff, "_check_directory", noted)
+    itself = (34665, 4, 1, 8)  # the directory that it stands in
+    assert load_rgb(tiff_of(*GREY, STRIP, itself))[0].size == (8, 8)
+    assert walked == [8]
+
+
+def test_a_tag_that_tells_more_numbers_than_its_file_has_costs_no_image():
+    assert load_rgb(tiff_of(*GREY, STRIP, (40_000, 3, 2**30, 8)))[0].size == (8, 8)
+
+
+def test_what_an_old_bmp_has_in_the_place_of_run_lengths_is_not_taken_for_them():
+    pixels = bytearray(noise(0, 8, 8).tobytes())
+    pixels[4:8] = struct.pack("<I", 1)  # where a longer header tells its compression
+    header = struct.pack("<IHHIIHHHH", 26 + len(pixels), 0, 0, 26, 12, 8, 8, 1, 24)
+    assert load_rgb(b"BM" + header + pixels)[0].size == (8, 8)
+
+
 def test_the_limits_leave_room_for_what_cameras_and_programs_write():
     assert jpeg.MAX_SEGMENTS * 65_535 > 60 * 2**20  # depth maps and recordings in XMP
     assert jpeg.MAX_SCANNED_PIXELS >= 102_000_000 * 16

@@ -153,6 +153,11 @@ def test_a_version_keeps_its_rows_its_make_and_its_run(tmp_path):
     message = f"{tmp_path}: has no version 2; the newest is 1."
     with pytest.raises(UsageError, match=line(message)):
         open_index(str(tmp_path), 2)
+    for version in (2**31, 2**70):  # deltalake would count up to them
+        with pytest.raises(
+            UsageError, match=line(message.replace("version 2", f"version {version}"))
+        ):
+            open_index(str(tmp_path), version)
 
 
 def test_an_index_of_no_image_is_read_as_such(tmp_path):

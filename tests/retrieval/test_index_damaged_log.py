@@ -10,7 +10,7 @@ import pytest
 
 from retrieval.errors import IndexFormatError, RetrievalError
 from retrieval.index import open_index, read_index, read_run, set_torn_entry_aside
-from retrieval.index.entries import CONTENT_KEY, parse_entry
+from retrieval.index.entries import CONTENT_KEY, RUN_KEY, DamagedEntryError, parse_entry
 from retrieval.index.history import read_commits
 from retrieval.maintenance.check import check_index
 from retrieval.maintenance.vacuum import vacuum_index
@@ -192,6 +192,30 @@ def test_a_record_of_other_types_is_refused(tmp_path, name, value):
     for call in (open_index, read_index, opened):
         with pytest.raises(IndexFormatError):
             call(uri)
+
+
+RECORD = json.dumps({**RUN, "shards_sha256": {}})
+NO_ENTRIES = {
+    "a list in the place of an action": {"add": []},
+    "a text in the place of a commit": {"commitInfo": "x"},
+    "a record under another name": {"commitInfo": {"engineInfo": "delta-rs", "rum": RECORD}},
+    "a record nested too deep": {"commitInfo": {RUN_KEY: "[" * 100_000}},
+}
+
+
+@pytest.mark.parametrize("line", NO_ENTRIES.values(), ids=NO_ENTRIES)
+def test_an_entry_that_no_hash_vouches_for_is_read_strictly(line):
+    """As older releases wrote them with deltalake, on an object store."""
+    lines = [{"commitInfo": {"engineInfo": "delta-rs", RUN_KEY: RECORD}}, {"remove": {}}]
+    assert parse_entry("\n".join(map(json.dumps, lines)).encode(), "entry").record["num_listed"]
+    lines["commitInfo" not in line] = line
+    with pytest.raises(DamagedEntryError):
+        parse_entry("\n".join(map(json.dumps, lines)).encode(), "entry")
+
+
+def test_a_line_nested_too_deep_is_damage():
+    with pytest.raises(DamagedEntryError, match="nested too deep"):
+        parse_entry(b"[" * 100_000, "entry")
 
 
 @pytest.mark.parametrize("stats", ['{"numRecords": -1}', '{"numRecords": 3}', "{}", None])

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 
 import pytest
 
 from retrieval.errors import UsageError
-from retrieval.storage import Entry, check_apart, entries, first_stranger, write_bytes
+from retrieval.storage import (
+    Entry,
+    check_apart,
+    entries,
+    first_stranger,
+    join,
+    list_files,
+    write_bytes,
+)
 
 
 @pytest.fixture
@@ -163,3 +172,25 @@ def test_a_store_is_listed_alike(s3):
     found = [entry for entry in entries(f"{s3}/listed/place") if entry.kind == "file"]
     assert found == [Entry(".hidden/b", "file", 2), Entry("a", "file", 2)]
     assert list(entries(f"{s3}/listed/missing")) == []
+
+
+def test_folders_that_systems_put_there_are_passed_over_and_not_even_listed(here, s3, monkeypatch):
+    """As lost+found of a mounted disk, which is root's; permissions do not bind root."""
+    files = ["Thumbs.db", "a/1", "a/@eaDir/1/thumb", "lost+found/#1"]
+    for name in files:
+        (here / "disk" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "disk" / name).write_bytes(b"1")
+        write_bytes(f"{s3}/disk/{name}", b"1")
+    scandir = os.scandir
+
+    def sealed(folder):
+        if folder.endswith("lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", sealed)
+    for disk in ("disk", f"{s3}/disk"):
+        found = [entry.path for entry in entries(disk) if entry.kind == "file"]
+        assert sorted(found) == ["Thumbs.db", "a/1"]
+        assert not any("@eaDir" in entry.path for entry in entries(disk))
+        assert list_files(disk) == [join(disk, "a/1")]

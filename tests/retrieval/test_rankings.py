@@ -346,6 +346,25 @@ def test_a_damaged_part_is_named_after_the_good_ones(tmp_path):
         assert re.fullmatch(message, str(error.value))
 
 
+@pytest.mark.parametrize("name", ["../part-00000-0123456789ab.parquet", "/etc/passwd", "a.parquet"])
+def test_a_manifest_leads_to_no_file_that_is_no_part(tmp_path, name):
+    write(tmp_path, ["a"])
+    manifest = tmp_path / "_ranking.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "parts": [name]}))
+    message = f"{manifest}: names {name!r}, which is no part of a ranking. Rank again."
+    with pytest.raises(IndexFormatError, match=line(message)):
+        open_ranking(str(tmp_path))
+
+
+@pytest.mark.parametrize("said", [{"num_rows": 3}, {"num_rows": 5}, {"num_queries": 1}])
+def test_parts_of_more_or_fewer_rows_than_the_manifest_says_are_noticed(tmp_path, said):
+    write(tmp_path, ["a", "b"], {**FACTS, "num_rows": 4, "num_queries": 2})
+    assert queries_of(tmp_path) == ["a", "b"]
+    write(tmp_path, ["a", "b"], {**FACTS, "num_rows": 4, "num_queries": 2, **said})
+    with pytest.raises(IndexFormatError, match=r"but its parts hold 4 of 2\. Rank again\.$"):
+        queries_of(tmp_path)
+
+
 def test_rows_that_are_no_ranking_are_not_written(tmp_path):
     writer = RankingWriter(str(tmp_path))
     with pytest.raises(ValueError, match="schema's field names are not matching"):

@@ -54,6 +54,12 @@ def test_a_photo_with_the_name_of_a_technique_has_results_too():
     assert photo_of(ids, ["a"] * 4) == [None, "a/house.crop-1.jpg", None, "a/x"]
 
 
+def test_a_photo_of_another_class_is_another_one_though_it_is_called_alike():
+    ids = ["p/0.jpg", "q/0.jpg.crop-1.jpg"]
+    assert photo_of(ids, ["a", "a"]) == [None, "p/0.jpg"]
+    assert photo_of(ids, ["a", "b"]) == [None, "q/0.jpg"]
+
+
 def test_which_photo_it_is_is_not_guessed():
     ids = ["p/0.jpg", "q/0.jpg", "r/0.jpg.chain-1.jpg", "r/0.jpg.crop-2.jpg", "s/0.jpg.crop-1.jpg"]
     found = photo_of(ids, ["a", "a", "a", "a", "b"])

@@ -106,6 +106,42 @@ def test_what_the_files_alone_do_not_tell_is_one_line(tmp_path, changes):
     assert uri in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", ["name", "id"])
+def test_columns_that_are_called_otherwise_in_the_files_are_not_guessed(tmp_path, mode):
+    """Two columns of vectors that have changed their names: the files have the old ones."""
+    uri = str(tmp_path / "v")
+    others = pa.array(list(-VECTORS), pa.list_(pa.float32()))
+    write_deltalake(uri, TABLE.append_column("older", others))
+    schema = json.loads(DeltaTable(uri).schema().to_json())
+    old_names = {"id": "id", "embedding": "older", "older": "embedding"}
+    for number, field in enumerate(schema["fields"]):
+        field["metadata"] = {
+            "delta.columnMapping.id": number + 1,
+            "delta.columnMapping.physicalName": old_names[field["name"]],
+        }
+    edit_log(
+        uri,
+        protocol={"minReaderVersion": 2, "minWriterVersion": 5},
+        metaData={
+            "configuration": {"delta.columnMapping.mode": mode},
+            "schemaString": json.dumps(schema),
+        },
+    )
+    message = f"{uri}: a Delta table with columnMapping by {mode}, so that its files alone"
+    with pytest.raises(IndexFormatError, match=re.escape(message)):
+        open_source(uri, VectorColumns("id", "embedding"))
+
+
+def test_a_file_that_lies_elsewhere_is_not_read(tmp_path):
+    uri = str(tmp_path / "v")
+    write_deltalake(uri, TABLE)
+    (file,) = (tmp_path / "v").glob("*.parquet")
+    file.rename(tmp_path / "elsewhere.parquet")
+    edit_log(uri, add={"path": "../elsewhere.parquet"})
+    with pytest.raises(IndexFormatError, match=r"names a file '\.\./elsewhere\.parquet'"):
+        open_source(uri)
+
+
 def test_a_table_without_rows_or_vectors_is_one_line(tmp_path):
     uri = str(tmp_path / "v")
     write_deltalake(uri, TABLE)

@@ -66,6 +66,13 @@ def test_pieces_are_all_of_the_texts_and_padded_to_twice_their_bytes(lengths):
         assert len(piece) == 1 or len(piece) * max(sizes) <= max(2 * sum(sizes), 2**20)
 
 
+def test_texts_beside_a_long_one_are_not_padded_to_its_width():
+    ids = [*(f"{n}" for n in range(500)), "x" * 100_000, *(f"{n}" for n in range(500))]
+    found = list(pieces(texts(ids)))
+    assert [row_id for piece in found for row_id in piece.to_pylist()] == ids
+    assert sum(pad(piece).nbytes for piece in found) < 2**21
+
+
 def gallery(path, ids):
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(2 * len(ids), "f4")), 2)
     pq.write_table(pa.table({"id": ids, "embedding": vectors}), path)

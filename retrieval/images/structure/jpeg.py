@@ -59,9 +59,12 @@ def walk(data: bytes) -> bytes:
             return _joined(kept, data, begin, end)
         if marker in _COMMENTS and position <= len(data):
             body = data[begin + 4 : position]
-            exif_bytes += length if body.startswith(_EXIF) else 0
-            if exif_bytes > _MAX_EXIF_BYTES or not _is_needed(marker, body):
+            if not _is_needed(marker, body):
                 continue
+            if body.startswith(_EXIF):
+                exif_bytes += length
+                if exif_bytes > _MAX_EXIF_BYTES:
+                    continue
         else:
             table_bytes += position - begin
             check_number(table_bytes, MAX_TABLE_BYTES, "bytes of tables before the image")
