@@ -192,7 +192,7 @@ def test_scores_of_another_compression_are_noticed(tmp_path, name):
         writer = RankingWriter(str(tmp_path / "r"), path.stem[-12:])
         assert not writer.resume()
         return
-    with pytest.raises(RetrievalError, match="order of the ranks|after .g6."):
+    with pytest.raises(RetrievalError, match=r"order of the ranks|after .g6."):
         READERS[name](tmp_path)
 
 
