@@ -127,6 +127,7 @@ class RankingWriter:
             return False
         try:
             table = read_part(join(self.uri, name), None, None)
+            check_rows(table, join(self.uri, name))
         except IndexFormatError:
             return False
         self._count(table)

@@ -88,9 +88,10 @@ def check_rows(table: pa.Table, where: str) -> int:
         How many queries it holds, each a run of rows; 0 without their ids.
 
     Raises:
-        IndexFormatError: the ranks of a query are not 1, 2, ..., or a score is NaN.
+        IndexFormatError: the ranks of a query are not 1, 2, ..., or scores are not in their order.
     """
-    if "score" in table.column_names and np.isnan(table["score"].to_numpy()).any():
+    scores = table["score"].to_numpy() if "score" in table.column_names else None
+    if scores is not None and np.isnan(scores).any():
         raise IndexFormatError(f"{where}: a score is NaN. {BROKEN}")
     if "query_id" not in table.column_names or not table.num_rows:
         return 0
@@ -98,6 +99,13 @@ def check_rows(table: pa.Table, where: str) -> int:
     is_start = np.ones(len(ids), np.bool_)
     is_start[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
     starts = np.flatnonzero(is_start)
+    if scores is not None:
+        # A footer that names another compression gives numbers, but none in any order.
+        steps = np.diff(scores)[~is_start[1:]]
+        if (steps > 0).any() and (steps < 0).any():
+            raise IndexFormatError(
+                f"{where}: its scores are not in the order of the ranks. {BROKEN}"
+            )
     if "rank" in table.column_names:
         places = np.arange(len(ids)) - np.repeat(starts, np.diff(starts, append=len(ids)))
         ranks = table["rank"].to_numpy()

@@ -181,6 +181,21 @@ def test_no_byte_of_a_footer_ends_the_process(tmp_path):
         assert first <= last or first != b""
 
 
+@pytest.mark.parametrize("name", ["report", "verify", "read", "rank --previous", "rank"])
+def test_scores_of_another_compression_are_noticed(tmp_path, name):
+    """The footer has no checksum, and packed bytes are read as numbers without an error."""
+    path = make_part(tmp_path)
+    content, packed = path.read_bytes(), b"score\x15\x0c"  # its name, then ZSTD
+    assert content.count(packed) == 1
+    path.write_bytes(content.replace(packed, b"score\x15\x00"))
+    if name == "rank":
+        writer = RankingWriter(str(tmp_path / "r"), path.stem[-12:])
+        assert not writer.resume()
+        return
+    with pytest.raises(RetrievalError, match=r"order of the ranks|after .g6."):
+        READERS[name](tmp_path)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
