@@ -3,6 +3,7 @@
 Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `pipelines`.
 
     errors       the error tree
+    embedding_spec  how vectors were made
     storage      local paths and s3://, gs:// addresses through pyarrow
     gallery      what there is to embed: the listing, manifests, labels
     images       bytes → RGB uint8, or the reason why not
@@ -11,10 +12,10 @@ Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `p
     training     losses, split, sampling, one epoch, validation by retrieval
     index        the table of embeddings: schema, shards, commits, reading, its nightly update
     vectors      any source of (id, vector) rows: an index, Parquet of other tools, .npy pairs
-    maintenance  care of an index: check, restore, vacuum
     search       exact top-k of a block of queries: canonical scores, selection, merge
     ranking      a whole ranking: its files, what it was made of, whether it is right
     evaluation   top-k accuracy, mAP, precision
+    maintenance  care of an index: status, check, differences, restore, vacuum
     experiments  the paper's table: rows, queries, comparison
     report       one HTML page
     drawn        the drawn gallery of the demo and the tests

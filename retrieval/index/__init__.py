@@ -1,6 +1,6 @@
 """The index: a table of embeddings in immutable Parquet shards, one atomic commit a run.
 
-schema      columns, and the EmbeddingSpec that says how the vectors were made
+schema      columns
 shards      one Parquet file: encode and decode
 columns     ... its columns, whoever has written them
 table       the Delta Lake log: open a version, what a run said of itself
@@ -20,12 +20,7 @@ compaction  rows that go on in another shard
 records     what each run says of itself
 
 history     the log over many versions
-changes     what differs between two versions
-checking    every byte of a version, and whether its parts agree
-restoring   an old version's content as a new one
-rubbish     what no version needs any more
-vacuum      ... removed
-removal_lists  why it may run beside everything else
+removal_lists  why a vacuum may run beside everything else
 rejects     where those of a version are, read strictly
 folder      a folder's files with sizes and times
 names       by which this program knows its own files

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from retrieval.embedding_spec import EmbeddingSpec
 from retrieval.errors import MismatchError, ModelError, RetrievalError, UsageError
 from retrieval.images import Preprocessing
-from retrieval.index.schema import EmbeddingSpec
 from retrieval.models.backbones import BackboneSpec, build_backbone, fingerprint, inner_network
 from retrieval.models.folder import ModelFolder, load_network
 from retrieval.models.inference import QuickNetwork

@@ -9,10 +9,10 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from retrieval.embedding_spec import EmbeddingSpec
 from retrieval.errors import IndexFormatError
 from retrieval.index.delta_retry import asked
 from retrieval.index.names import check_below
-from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.table import open_table
 from retrieval.storage import join
 

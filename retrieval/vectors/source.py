@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from retrieval.index.schema import EmbeddingSpec
+from retrieval.embedding_spec import EmbeddingSpec
 from retrieval.vectors.long_ids import LongIds
 
 __all__ = ["VectorFile", "VectorPart", "VectorSource"]
