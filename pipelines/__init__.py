@@ -13,8 +13,6 @@ rank        queries × gallery → ranking
 verify      ranking → proof, or the first difference
 status      index → what it holds, and what its last runs did
 diff        two versions of an index → what changed
-evaluate    ranking → figures
-report      ranking → an HTML page
 reindex     a night: embed, quality gate, commit, rank, report
 demo        a drawn gallery through all of them
 experiment  the paper's table, trained and measured
@@ -35,7 +33,8 @@ if (
 ):
     del sys.path[0]
 
-from pipelines.moved import MOVED
+from pipelines.moved import MOVED, NOW_FUNCTIONS, keep_old_jobs
 from retrieval.moved import keep_old_names
 
 keep_old_names(MOVED)
+keep_old_jobs(NOW_FUNCTIONS)

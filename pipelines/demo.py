@@ -16,16 +16,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import augment, embed, evaluate, rank, report, train
+from pipelines import augment, embed, rank, train
 from pipelines.augment.output import check_places as check_augmented
 from pipelines.embed.inputs import check_output as check_index
+from pipelines.progress import STDERR
 from pipelines.ray_runtime.session import session
 from pipelines.train.places import check_places as check_model
 from pipelines.train.publishing import finished_model
 from retrieval.drawn import DrawnGallery, draw_gallery
 from retrieval.errors import StorageError
+from retrieval.evaluation import Evaluation, evaluate
 from retrieval.format_version import FORMAT_VERSION
 from retrieval.ranking.files import check_ranking_place
+from retrieval.report import check_output, write_report
 from retrieval.storage import absolute_uri, entries, entry_at, join, read_json, write_bytes
 
 __all__ = ["run"]
@@ -105,14 +108,16 @@ def run(output: str, say: Callable[[str], None]) -> dict[str, Any]:
         after, _ = _measure(drawn, places, "after", trained_one)
     say("6/6  writing the report ...")
     page = places.page
-    report.run(
+    write_report(
         places.of("after", "ranking"),
         page,
         queries=places.of("after", "queries"),
         gallery=places.of("after", "gallery"),
+        progress=STDERR,
     )
     figures = {"before": before, "after": after}
-    content = json.dumps({FORMAT_VERSION: 1, **figures}, indent=2) + "\n"
+    states = {state: found.to_json() for state, found in figures.items()}
+    content = json.dumps({FORMAT_VERSION: 1, **states}, indent=2) + "\n"
     write_bytes(places.metrics, content.encode())
     for state in figures:
         say(f"     {state:6} training: {_accuracies(figures[state])}")
@@ -160,7 +165,7 @@ def _check_places(places: _Places) -> None:
         check_index(index)
     for ranking in rankings:
         check_ranking_place(ranking)
-    report.check_output(places.page)
+    check_output(places.page)
     if entry_at(places.metrics) and not _is_metrics(places.metrics):
         raise _foreign(places.metrics)
 
@@ -183,25 +188,26 @@ def _foreign(uri: str) -> StorageError:
 
 def _measure(
     drawn: DrawnGallery, places: _Places, state: str, config: embed.EmbedConfig
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[Evaluation, dict[str, Any]]:
     """Figures of a network on the drawn gallery, and the report of its embedding."""
     queries, gallery = places.of(state, "queries"), places.of(state, "gallery")
     ranking = places.of(state, "ranking")
     embed.run(str(drawn.queries), queries, config)
     embedded = embed.run(str(drawn.gallery), gallery, config)
     rank.run(queries, gallery, ranking, rank.RankConfig(top_k=None))
-    return evaluate.run(ranking, queries, gallery), embedded
+    return evaluate(ranking, queries, gallery), embedded
 
 
-def _summary(figures: dict[str, Any]) -> dict[str, Any]:
+def _summary(figures: Evaluation) -> dict[str, Any]:
     shown = ("top_1", "top_3", "top_10", "map", "num_queries", "num_gallery")
-    return {name: figures[name] for name in shown}
+    found = figures.to_json()
+    return {name: found[name] for name in shown}
 
 
 def _in_words(reasons: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none"
 
 
-def _accuracies(figures: dict[str, Any]) -> str:
-    parts = [f"top-{k} {figures[f'top_{k}']:.3f}" for k in (1, 3, 10)]
-    return ", ".join(parts) + f", mAP {figures['map']:.3f}"
+def _accuracies(figures: Evaluation) -> str:
+    parts = [f"top-{k} {accuracy:.3f}" for k, accuracy in figures.top.items()]
+    return ", ".join(parts) + f", mAP {figures.map:.3f}"

@@ -1,11 +1,18 @@
-"""Modules by the names that they had before; see `retrieval.moved`."""
+"""Modules by the names that they had before; see `retrieval.moved`.
+
+Jobs that are functions of the library now were modules with a function `run`.
+"""
 
 from __future__ import annotations
 
+import importlib
+import sys
+import warnings
 from collections.abc import Mapping
-from typing import Final
+from types import ModuleType
+from typing import Any, Final
 
-__all__ = ["MOVED"]
+__all__ = ["MOVED", "NOW_FUNCTIONS", "keep_old_jobs"]
 
 MOVED: Final[Mapping[str, str]] = {
     "pipelines.cluster": "pipelines.ray_runtime",
@@ -21,3 +28,33 @@ MOVED: Final[Mapping[str, str]] = {
     "pipelines.train.ahead": "pipelines.train.prefetcher",
     "pipelines.train.connecting": "pipelines.train.torch_backend",
 }
+
+NOW_FUNCTIONS: Final[Mapping[str, tuple[str, str]]] = {
+    "pipelines.evaluate": ("retrieval.evaluation", "evaluate"),
+    "pipelines.report": ("retrieval.report", "write_report"),
+}
+
+
+class _OldJob(ModuleType):
+    """A module that is none any more; loads nothing until it is run."""
+
+    def __init__(self, name: str, module: str, function: str) -> None:
+        super().__init__(name, f"`{module}.{function}` now.")
+        self._module, self._function = module, function
+
+    def run(self, *args: object, **settings: object) -> dict[str, Any]:
+        """What the function gives, as JSON's values."""
+        warnings.warn(
+            f"{self.__name__}.run is {self._module}.{self._function} now; the old name goes with "
+            f"the release after the next.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        function = getattr(importlib.import_module(self._module), self._function)
+        return function(*args, **settings).to_json()
+
+
+def keep_old_jobs(jobs: Mapping[str, tuple[str, str]]) -> None:
+    """Have imports find them."""
+    for name, (module, function) in jobs.items():
+        sys.modules[name] = _OldJob(name, module, function)

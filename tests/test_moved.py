@@ -6,10 +6,13 @@ import importlib
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from pipelines.moved import MOVED as JOBS
+from pipelines.moved import NOW_FUNCTIONS
 from retrieval.moved import MOVED as LIBRARY
 
 
@@ -34,6 +37,18 @@ def test_a_module_inside_a_package_that_moved_is_there_once():
         "assert (old, a, rankings) == (new, b, files)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("old", sorted(NOW_FUNCTIONS))
+def test_an_old_job_runs_the_function_of_the_library_and_warns(old, monkeypatch):
+    module, function = NOW_FUNCTIONS[old]
+    result = SimpleNamespace(to_json=lambda: {"key": 1})
+    called = Mock(return_value=result)
+    assert callable(getattr(importlib.import_module(module), function))
+    monkeypatch.setattr(f"{module}.{function}", called)
+    with pytest.warns(DeprecationWarning, match=f"{old}.run is {module}.{function} now"):
+        assert importlib.import_module(old).run("place", k=2) == {"key": 1}
+    called.assert_called_once_with("place", k=2)
 
 
 @pytest.mark.parametrize("name", ["retrieval.no_such", "retrieval.model_folder.no_such"])

@@ -51,6 +51,7 @@ def evaluate(ranking: str, queries: str, gallery: str, ks: tuple[int, ...] | Non
     Example:
         retrieval-cli evaluate ranking --queries index/queries --gallery index/gallery --k 1,5
     """
-    from pipelines import evaluate as job
+    from retrieval import evaluation
 
-    print_report({**job.run(ranking, queries, gallery, ks=ks), "definitions": _DEFINITIONS})
+    found = evaluation.evaluate(ranking, queries, gallery, ks)
+    print_report({**found.to_json(), "definitions": _DEFINITIONS})

@@ -34,6 +34,8 @@ def report(ranking: str, output: str, **settings: Any) -> None:  # noqa: ANN401
     Example:
         retrieval-cli report ranking report.html
     """
-    from pipelines import report as job
+    from pipelines.progress import STDERR
+    from retrieval.report import write_report
 
-    print_report(job.run(ranking, output, **settings), result=output)
+    written = write_report(ranking, output, **settings, progress=STDERR)
+    print_report(written.to_json(), result=output)

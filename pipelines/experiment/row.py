@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from pipelines import embed, evaluate, rank
+from pipelines import embed, rank
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import Sides
 from pipelines.experiment.places import GALLERY, QUERIES
@@ -27,6 +27,7 @@ from pipelines.train import Workers
 from pipelines.train import run as train
 from pipelines.train.contents import CONTENTS, with_contents
 from retrieval.errors import StorageError
+from retrieval.evaluation import evaluate
 from retrieval.experiments import Measured, Row, as_json
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.models.folder import open_model
@@ -136,15 +137,16 @@ class RowRun:
             embed.run(join(self.photos, side), paths[side], config, site=self.site)
         ranked = rank.RankConfig(top_k=None)
         rank.run(paths[QUERIES], paths[GALLERY], paths["ranking"], ranked, site=self.site)
-        figures = evaluate.run(paths["ranking"], paths[QUERIES], paths[GALLERY])
+        found = evaluate(paths["ranking"], paths[QUERIES], paths[GALLERY])
+        figures = found.to_json()
         measured = Measured(
             **{name: figures[name] for name in ("top_1", "top_3", "top_10", "map")},
             epochs=epochs,
             best_epoch=open_model(model).metrics["epoch"],
             training_s=training_s,
-            num_queries=figures["num_queries"],
-            num_classes=len(figures["per_class"]),
-            num_gallery=figures["num_gallery"],
+            num_queries=found.num_queries,
+            num_classes=len(found.per_class),
+            num_gallery=found.num_gallery,
         )
         result = {
             FORMAT_VERSION: _FORMAT,

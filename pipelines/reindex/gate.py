@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines import evaluate, rank
+from pipelines import rank
 from pipelines.rank import RankConfig
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.reindex.config import GateConfig
 from pipelines.reindex.places import PROBE_RANKINGS
 from retrieval.errors import GateError, MismatchError, StorageError
+from retrieval.evaluation import evaluate
 from retrieval.evaluation.overlap import compare_rankings
 from retrieval.index import Candidate, Index, open_index, save_candidate
 from retrieval.maintenance.version_diff import compare_versions
@@ -55,10 +56,10 @@ def measure(
     ranking = _ranking_of(index)
     rank.run(probe, address, ranking, RankConfig(top_k=depth, metric=metric), site=site)
     ks = [k for k in (1, 3, 10) if k <= index.num_rows]
-    figures = evaluate.run(ranking, probe, address, ks=[*ks, *([depth] if depth else [])])
+    found = evaluate(ranking, probe, address, [*ks, *([depth] if depth else [])]).to_json()
     map_name = f"map_at_{depth}" if depth else "map"
     return {
-        **{name: figures[name] for name in (*(f"top_{k}" for k in ks), map_name)},
+        **{name: found[name] for name in (*(f"top_{k}" for k in ks), map_name)},
         "overlap": _overlap(candidate, probe, metric, config.overlap_k, site),
         "candidate": address,
     }

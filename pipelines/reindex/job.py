@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from pipelines import embed, evaluate, rank, report
-from pipelines.progress import announce
+from pipelines import embed, rank
+from pipelines.progress import STDERR, announce
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.reindex.config import ReindexConfig
 from pipelines.reindex.gate import count_removed, forget_older, judge, measure
@@ -17,9 +17,11 @@ from pipelines.reindex.places import check_places
 from pipelines.reindex.sides import as_index
 from pipelines.step_timer import Laps
 from retrieval.errors import GateError, RetrievalError, StorageError, UsageError
+from retrieval.evaluation import evaluate
 from retrieval.index import Candidate, open_index, save_candidate, write_record
 from retrieval.ranking.files import Ranking, open_ranking
 from retrieval.ranking.sides import holds_ranked
+from retrieval.report import write_report
 from retrieval.search import score_rule
 from retrieval.storage import absolute_uri, file_exists, remove_written
 
@@ -119,7 +121,7 @@ class _Night:
             ranked = self._rank(queries, version, rankings)
             laps.end("rank")
             if ranked or not file_exists(config.page):
-                report.run(rankings, config.page)
+                write_report(rankings, config.page, progress=STDERR)
             laps.end("report")
             figures = _figures(rankings, queries, self.index)
         except RetrievalError as error:
@@ -190,7 +192,7 @@ def _is_current(
 def _figures(rankings: str, queries: str, gallery: str) -> dict[str, Any]:
     """Accuracy, where the queries have labels."""
     try:
-        found = evaluate.run(rankings, queries, gallery)
+        found = evaluate(rankings, queries, gallery).to_json()
     except UsageError:
         return {}
     shown: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pipelines import report
 from pipelines.embed.inputs import check_output
 from pipelines.embed.inputs import check_places as check_index_place
 from pipelines.reindex.config import ReindexConfig
@@ -11,6 +10,7 @@ from retrieval.errors import StorageError
 from retrieval.index import is_index
 from retrieval.index.table import may_hold_index
 from retrieval.ranking.files import check_ranking_place
+from retrieval.report import check_output as check_report
 from retrieval.storage import absolute_uri, check_apart, entry_at, is_same_place, join
 
 __all__ = ["PROBE_RANKINGS", "check_places"]
@@ -49,7 +49,7 @@ def check_places(photos: str, index: str, config: ReindexConfig) -> None:
         check_apart(read | model, {"the rankings": config.rankings, "the page": config.page})
         check_apart({"the rankings": config.rankings}, {"the page": config.page})
         check_ranking_place(config.rankings)
-        report.check_output(config.page)
+        check_report(config.page)
 
 
 def _is_kept(side: str, index: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,131 +12,110 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
-from retrieval.evaluation.metrics import QueryScores, score_queries, summarise
+from retrieval.evaluation.metrics import Figures, QueryScores, score_queries, summarise
+from retrieval.evaluation.ranked_images import read_photos
 from retrieval.gallery.labels import as_labels
-from retrieval.index import open_index
-from retrieval.index.reading import read_columns
-from retrieval.index.table import newest_version
-from retrieval.ranking.files import Ranking, read_parts
-from retrieval.ranking.sides import ids_sum, misfit, open_ranked
-from retrieval.storage import (
-    check_inflation,
-    first_line,
-    is_no_answer,
-    not_read,
-    open_input,
-    parquet_file,
-)
-from retrieval.storage.text_columns import as_text
-from retrieval.vectors import VectorSource
-from retrieval.vectors.ids import id_text
+from retrieval.ranking.files import Ranking, open_ranking, read_parts
 
-__all__ = ["DEFAULT_KS", "evaluate", "read_photos"]
+__all__ = ["DEFAULT_KS", "ClassFigures", "Evaluation", "evaluate"]
 
 DEFAULT_KS = (1, 3, 10)
-_PHOTOS = pa.schema([(name, pa.string()) for name in ("image_id", "label", "uri")])
 
 
-def read_photos(uri: str, ranking: Ranking, side: str) -> pa.Table:
-    """Ids, labels and addresses of the photos of one side of a ranking.
+@dataclass(frozen=True, kw_only=True)
+class ClassFigures(Figures):
+    """The figures of the queries of one label.
 
-    Args:
-        uri: An index, by any spelling of its place, or other tools' Parquet. Of an index the
-            version that was ranked is read; INDEX@12 must be that one.
-        ranking: The ranking.
-        side: "queries" or "gallery".
-
-    Returns:
-        Columns image_id, label and uri, all string; label and uri null where unknown.
-
-    Raises:
-        MismatchError: what is there is not what was ranked.
-        StorageError, IndexFormatError: nothing is there, or it cannot be read.
+    Attributes:
+        label: The label.
+        num_queries: Queries that have it.
+        num_gallery: Gallery images that have it.
     """
-    source = open_ranked(uri, ranking, side)
-    ranked = ranking.facts.get(side) or {}
-    if ranked.get("num_rows") not in (None, source.num_rows):
-        raise misfit(ranking, side, f"{uri} holds {source.num_rows} rows")
-    photos = _read_index(source) if source.spec else _read_files(source)
-    # An index of an earlier release may hold "" where a photo has no label.
-    photos = photos.set_column(1, "label", as_labels(photos["label"]))
-    known = (ranking.facts.get("ids_sum") or {}).get(side)
-    if known is not None and known != ids_sum(_as_text(photos["image_id"], uri)):
-        raise misfit(ranking, side, f"{uri} holds as many rows of other ids")
-    return photos
+
+    label: str
+    num_queries: int
+    num_gallery: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The label and the counts, then the figures."""
+        counts = {"num_queries": self.num_queries, "num_gallery": self.num_gallery}
+        return {"label": self.label, **counts, **super().to_json()}
 
 
-def _as_text(ids: pa.ChunkedArray, where: str) -> Iterator[pa.Array]:
-    return (id_text(chunk, where, 0) for chunk in ids.chunks)
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Figures):
+    """How good a ranking is, over all labelled queries: one without a match counts as missed.
 
+    Attributes:
+        num_queries: Queries with a label.
+        num_queries_without_match: Of these, those whose label no gallery image has.
+        num_queries_unlabelled: Queries without a label, which count nowhere.
+        num_gallery: Gallery images.
+        num_distractors: Of these, those that are relevant to no query.
+        depth: Images that the ranking lists for each query.
+        map_is_lower_bound: Whether the ranking stops before the end of the gallery: what it does
+            not list counts as never found.
+        with_match_only: The figures of the queries that have a match.
+        per_class: Those of each label that a query has, sorted by label.
+    """
 
-def _read_index(source: VectorSource) -> pa.Table:
-    index = open_index(source.uri, source.version)
-    try:
-        return read_columns(index, ["image_id", "label", "uri"])
-    except IndexFormatError as error:
-        if index.version == newest_version(index.uri):
-            raise
-        raise IndexFormatError(
-            f"{index.uri}: version {index.version}, which was ranked, can no longer be read, as "
-            f"after a vacuum. Rank again."
-        ) from error
+    num_queries: int
+    num_queries_without_match: int
+    num_queries_unlabelled: int
+    num_gallery: int
+    num_distractors: int
+    depth: int
+    map_is_lower_bound: bool
+    with_match_only: Figures
+    per_class: tuple[ClassFigures, ...]
 
-
-def _read_files(source: VectorSource) -> pa.Table:
-    names = [file.ids_uri or file.uri for file in source.files]
-    return pa.concat_tables([_read_foreign(name, source.id_column) for name in names])
-
-
-def _read_foreign(uri: str, id_column: str) -> pa.Table:
-    try:
-        with open_input(uri) as stream, parquet_file(stream) as file:
-            if not file.metadata.num_rows:  # whatever the types of its columns
-                return _PHOTOS.empty_table()
-            names = file.schema_arrow.names
-            there = [name for name in ("label", "uri") if name in names]
-            check_inflation(file, [id_column, *there], stream.size())
-            table = file.read(columns=[id_column, *there])
-        nothing = pa.nulls(table.num_rows, pa.string())
-        return pa.table(
-            [
-                as_text(table[id_column]).cast(pa.string()),
-                as_labels(table["label"]) if "label" in there else nothing,
-                as_text(table["uri"]).cast(pa.string()) if "uri" in there else nothing,
-            ],
-            schema=_PHOTOS,
-        )
-    except (OSError, pa.ArrowException, KeyError) as error:
-        if is_no_answer(error):
-            raise not_read(uri, error) from error
-        raise IndexFormatError(
-            f"{uri}: its ids and labels cannot be read as text ({first_line(error)})."
-        ) from error
+    def to_json(self) -> dict[str, Any]:
+        """The figures, then the attributes by their names."""
+        means = {field.name for field in fields(Figures)}
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            **super().to_json(),
+            **{name: value for name, value in own.items() if name not in means},
+            "with_match_only": self.with_match_only.to_json(),
+            "per_class": [each.to_json() for each in self.per_class],
+        }
 
 
 def evaluate(
-    ranking: Ranking, queries: pa.Table, gallery: pa.Table, ks: Sequence[int] | None = None
-) -> dict[str, Any]:
+    ranking: Ranking | str,
+    queries: pa.Table | str,
+    gallery: pa.Table | str,
+    ks: Sequence[int] | None = None,
+) -> Evaluation:
     """Measure a ranking against labels.
 
     Args:
-        ranking: A finished ranking.
-        queries: Columns image_id and label of all ranked queries, at least.
+        ranking: A finished ranking, or its folder.
+        queries: The index of the queries, of which the version that was ranked is found, or other
+            tools' Parquet (see `read_photos`); or a table with the columns image_id and label of
+            all ranked queries, at least.
         gallery: The same of the gallery.
         ks: Which k to report; 1, 3 and 10 by default, as far as the ranking goes.
 
     Returns:
-        `top_1`, `top_3`, `top_10`, `map`, `map_at_K`, `precision_at_K` over all labelled
-        queries (one without any match counts as missed); the same under `with_match_only`
-        without those; counts; and `per_class`, one entry a label, sorted by label.
+        Top-k accuracy, mAP and precision over all labelled queries, over those with a match, and
+        of each class.
 
     Raises:
         UsageError: no query has a label, or a k is beyond what the ranking lists.
-        MismatchError: the ranking names images that the labels do not know.
-        IndexFormatError: a gallery image has two labels.
+        MismatchError: a side is not what was ranked, or the ranking names images that the labels
+            do not know.
+        IndexFormatError: a gallery image has two labels, or a file is damaged.
+        StorageError: the ranking or a side is not there.
 
     Cost: reads the ranking once, part by part; ids and labels of both sides are in memory.
     """
+    if isinstance(ranking, str):
+        ranking = open_ranking(ranking)
+    if isinstance(queries, str):
+        queries = read_photos(queries, ranking, "queries")
+    if isinstance(gallery, str):
+        gallery = read_photos(gallery, ranking, "gallery")
     depth = int(ranking.facts["top_k"])
     complete = bool(ranking.facts["is_complete"])
     ks = _check_ks(ks, depth, complete)
@@ -233,38 +213,31 @@ class _Judge:
 
     def report(
         self, rows: NDArray[np.int64], scores: QueryScores, depth: int, complete: bool
-    ) -> dict[str, Any]:
+    ) -> Evaluation:
         """All figures."""
         labels = self._query_labels[rows]
         labelled, scores = labels[labels >= 0], scores.take(labels >= 0)
         has_match = scores.num_relevant > 0
         names = self._names.to_pylist()
         present = sorted(np.unique(labelled), key=lambda code: names[code])
-        return {
-            **summarise(scores),
-            "num_queries": len(labelled),
-            "num_queries_without_match": int((~has_match).sum()),
-            "num_queries_unlabelled": int((labels < 0).sum()),
-            "num_gallery": len(self._gallery_ids),
-            "num_distractors": int((~np.isin(self._gallery_labels, labelled)).sum()),
-            "depth": depth,
+        return Evaluation(
+            **vars(summarise(scores)),
+            num_queries=len(labelled),
+            num_queries_without_match=int((~has_match).sum()),
+            num_queries_unlabelled=int((labels < 0).sum()),
+            num_gallery=len(self._gallery_ids),
+            num_distractors=int((~np.isin(self._gallery_labels, labelled)).sum()),
+            depth=depth,
             # A ranking that stops early counts what it does not list as never found.
-            "map_is_lower_bound": not complete,
-            "with_match_only": summarise(scores.take(has_match)),
-            "per_class": [
-                self._class(names[code], labelled == code, int(self._class_sizes[code]), scores)
+            map_is_lower_bound=not complete,
+            with_match_only=summarise(scores.take(has_match)),
+            per_class=tuple(
+                ClassFigures(
+                    **vars(summarise(scores.take(labelled == code))),
+                    label=names[code],
+                    num_queries=int((labelled == code).sum()),
+                    num_gallery=int(self._class_sizes[code]),
+                )
                 for code in present
-            ],
-        }
-
-    @staticmethod
-    def _class(
-        name: str, mask: NDArray[np.bool_], num_gallery: int, scores: QueryScores
-    ) -> Mapping[str, Any]:
-        figures = summarise(scores.take(mask))
-        return {
-            "label": name,
-            "num_queries": int(mask.sum()),
-            "num_gallery": num_gallery,
-            **figures,
-        }
+            ),
+        )

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import UsageError
 
-__all__ = ["QueryScores", "score_queries", "summarise"]
+__all__ = ["Figures", "QueryScores", "score_queries", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -112,20 +112,43 @@ def score_queries(
     )
 
 
-def summarise(scores: QueryScores) -> dict[str, float | None]:
-    """Mean figures over queries: top_K, map, map_at_K, precision_at_K; None without a query.
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Means over some queries; docs/metrics.md defines each. None where there is no query.
 
-    docs/metrics.md defines each.
+    Attributes:
+        top: k → top-k accuracy.
+        map: Mean average precision, over the ranks that are listed.
+        map_at: k → the mean over the first k ranks.
+        precision_at: k → mean precision at k.
     """
+
+    top: Mapping[int, float | None]
+    map: float | None
+    map_at: Mapping[int, float | None]
+    precision_at: Mapping[int, float | None]
+
+    def to_json(self) -> dict[str, Any]:
+        """As one flat object: top_K, map, map_at_K, precision_at_K."""
+        return {
+            **{f"top_{k}": value for k, value in self.top.items()},
+            "map": self.map,
+            **{f"map_at_{k}": value for k, value in self.map_at.items()},
+            **{f"precision_at_{k}": value for k, value in self.precision_at.items()},
+        }
+
+
+def summarise(scores: QueryScores) -> Figures:
+    """Mean figures over queries, for each k of the scores."""
     ks = list(scores.ap_at)
 
     def mean(values: NDArray[Any]) -> float | None:
         return float(values.mean()) if len(values) else None
 
     hit_by = {k: (scores.first_hit > 0) & (scores.first_hit <= k) for k in ks}
-    return {
-        **{f"top_{k}": mean(hit_by[k]) for k in ks},
-        "map": mean(scores.ap),
-        **{f"map_at_{k}": mean(scores.ap_at[k]) for k in ks},
-        **{f"precision_at_{k}": mean(scores.precision_at[k]) for k in ks},
-    }
+    return Figures(
+        top={k: mean(hit_by[k]) for k in ks},
+        map=mean(scores.ap),
+        map_at={k: mean(scores.ap_at[k]) for k in ks},
+        precision_at={k: mean(scores.precision_at[k]) for k in ks},
+    )

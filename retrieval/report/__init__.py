@@ -1,21 +1,26 @@
 """One HTML page that an engineer looks at every morning.
 
+    ranking_page a ranking and its two sides → the page; `write_report`
     page         the page's content as values; `write_page`
     thumbnails   photo bytes → small data URIs; how small
     page.html    the template, page.css its looks
 
-The page needs no network, no script and no other file. It knows nothing of rankings' files:
-who calls brings results, metrics and thumbnails as plain values.
+The page needs no network, no script and no other file. `page` knows nothing of rankings' files: it
+gets results, metrics and thumbnails as plain values.
 """
 
 from retrieval.report.page import Neighbour, Page, QueryResult, write_page
+from retrieval.report.ranking_page import WrittenReport, check_output, write_report
 from retrieval.report.thumbnails import make_thumbnail, thumbnail_size
 
 __all__ = [
     "Neighbour",
     "Page",
     "QueryResult",
+    "WrittenReport",
+    "check_output",
     "make_thumbnail",
     "thumbnail_size",
     "write_page",
+    "write_report",
 ]

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import jinja2
 
-__all__ = ["Neighbour", "Page", "QueryResult", "write_page"]
+__all__ = ["MAX_SHOWN", "Neighbour", "Page", "QueryResult", "write_page"]
 
 MAX_SHOWN = 20  # two lines of ten; nobody compares more by eye
 

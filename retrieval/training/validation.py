@@ -75,8 +75,7 @@ def retrieval_accuracy(
     found.append(np.zeros((int((has_match & ~has_direction).sum()), max(RETRIEVAL_KS)), np.bool_))
     hits = np.concatenate(found)
     scores = score_queries(hits, np.maximum(hits.sum(axis=1), 1), RETRIEVAL_KS)
-    figures = summarise(scores)
-    return {f"top_{k}": figures[f"top_{k}"] for k in RETRIEVAL_KS}
+    return {f"top_{k}": accuracy for k, accuracy in summarise(scores).top.items()}
 
 
 def _hits(

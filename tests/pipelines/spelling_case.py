@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import evaluate, rank, report
+from pipelines import rank
 from pipelines.rank import RankConfig
+from retrieval.evaluation import evaluate
 from retrieval.index import commit_index, open_index
 from retrieval.ranking.files import open_ranking
+from retrieval.report import write_report
 from tests.conftest import make_index
 from tests.first_release import as_first_release
 
@@ -51,7 +53,7 @@ class Case:
         rank.run(str(self.q), str(self.g), self.ranking, config)
         if made_by == "first release":
             as_first_release(self.ranking)
-        self.figures = evaluate.run(self.ranking, str(self.q), str(self.g))
+        self.figures = evaluate(self.ranking, str(self.q), str(self.g))
         self.page = self.report(str(self.q), str(self.g))
         add_version(self.q, ["b7"], 3)
         add_version(self.g, [f"{c}{n}" for c in "abc" for n in range(20, 23)], 4, keep=2)
@@ -59,7 +61,7 @@ class Case:
     def report(self, *sides):
         page = self.root / "page.html"
         named = dict(zip(("queries", "gallery"), sides, strict=False))
-        report.run(self.ranking, str(page), **named)
+        write_report(self.ranking, str(page), **named)
         return page.read_text()
 
     def facts(self):

@@ -7,8 +7,9 @@ import json
 import pyarrow as pa
 import pytest
 
-from pipelines import evaluate, rank, verify
+from pipelines import rank, verify
 from retrieval.errors import MismatchError
+from retrieval.evaluation import evaluate
 from retrieval.index import open_index, read_index
 from retrieval.index.staging import INDEX_REJECT_SCHEMA, stage
 from retrieval.storage import remove_file
@@ -120,11 +121,11 @@ def test_a_named_version_is_ranked_recorded_verified_and_measured(gallery, queri
         assert (facts[side]["uri"], facts[side]["version"]) == (str(path), version)
     assert report["num_gallery"] == 12
     assert verify.run(str(ranking))["is_exact"]
-    named = evaluate.run(str(ranking), f"{queries}@0", f"{gallery}@1")
-    assert named == evaluate.run(str(ranking), str(queries), str(gallery))
-    assert named["top_1"] == 1.0
+    named = evaluate(str(ranking), f"{queries}@0", f"{gallery}@1")
+    assert named == evaluate(str(ranking), str(queries), str(gallery))
+    assert named.top[1] == 1.0
     with pytest.raises(MismatchError, match="which is not among the gallery"):
-        evaluate.run(str(ranking), str(queries), f"{gallery}@0")
+        evaluate(str(ranking), str(queries), f"{gallery}@0")
 
 
 def test_a_ranking_of_a_named_version_is_gone_on_from(gallery, queries, tmp_path):

@@ -13,14 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from retrieval.ranking.settings import RankConfig
 
-from pipelines import evaluate, report, verify
+from pipelines import verify
 from pipelines.cli import main
 from pipelines.rank.job import run as rank
 from retrieval.errors import IndexFormatError, RetrievalError
+from retrieval.evaluation import evaluate
 from retrieval.evaluation.overlap import compare_rankings
 from retrieval.ranking.files import RankingWriter, check_ranking_place, open_ranking, read_parts
+from retrieval.ranking.settings import RankConfig
+from retrieval.report import write_report
 from retrieval.vectors import open_source
 from tests.conftest import make_index
 from tests.damage import Target, count_outcomes
@@ -55,12 +57,12 @@ def make_part(folder):
 
 
 def evaluated(folder):
-    return evaluate.run(*(str(folder / name) for name in "rqg"))
+    return evaluate(*(str(folder / name) for name in "rqg"))
 
 
 def reported(folder):
     page = folder / "page.html"
-    report.run(str(folder / "r"), str(page), queries=str(folder / "q"), gallery=str(folder / "g"))
+    write_report(str(folder / "r"), str(page), queries=str(folder / "q"), gallery=str(folder / "g"))
     # Not what it says of the two sides: a word of the manifest cannot be known to be wrong.
     return re.findall(r">\s*([qg]\d+|[ab]|\d\.\d+)\s*<", page.read_text())
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import evaluate, rank, verify
+from pipelines import rank, verify
 from retrieval.errors import MismatchError
+from retrieval.evaluation import evaluate
 from retrieval.vectors import VectorColumns
 from tests.first_release import as_first_release
 from tests.pipelines.ranks import rows_of as rows_of_ranking
@@ -42,10 +43,10 @@ def foreign(tmp_path):
 @doors
 def test_other_tools_files_are_read_by_the_columns_that_were_ranked(foreign, door):
     case, folder = foreign
-    figures = evaluate.run(case.ranking, str(case.q), str(folder))
-    assert figures["num_gallery"] == 12
+    figures = evaluate(case.ranking, str(case.q), str(folder))
+    assert figures.num_gallery == 12
     place = door(folder)
-    assert evaluate.run(case.ranking, str(case.q), place) == figures
+    assert evaluate(case.ranking, str(case.q), place) == figures
     assert verify.run(case.ranking, gallery=place)["is_exact"]
 
 
@@ -53,7 +54,7 @@ def test_other_tools_files_of_more_rows_are_refused(foreign):
     case, folder = foreign
     shutil.copy(folder / "1.parquet", folder / "2.parquet")
     with pytest.raises(MismatchError) as caught:
-        evaluate.run(case.ranking, str(case.q), str(folder))
+        evaluate(case.ranking, str(case.q), str(folder))
     assert str(caught.value) == (
         f"{case.ranking}: ranked {folder} with 12 rows, which is not among the gallery given: "
         f"{folder} holds 24 rows. Name what was ranked, or rank again."
@@ -72,15 +73,15 @@ def test_other_tools_files_are_told_by_their_ids_in_any_order(foreign, tmp_path,
     names = pq.read_table(folder / "1.parquet")["name"].to_pylist()
     config = replace(config, columns=VectorColumns("name", "vector"))
     rank.run(str(case.q), str(folder), case.ranking, config)
-    figures = evaluate.run(case.ranking, str(case.q), str(folder))
+    figures = evaluate(case.ranking, str(case.q), str(folder))
     labels = [name[0] for name in names]
     write_rows(folder, names[::-1], label=labels[::-1])  # corrected, written again
-    assert evaluate.run(case.ranking, str(case.q), str(folder)) == figures
+    assert evaluate(case.ranking, str(case.q), str(folder)) == figures
     listed = {row[2] for row in rows_of_ranking(case.ranking)}
     unlisted = next((name for name in names if name not in listed), names[0])
     write_rows(folder, [name for name in names if name != unlisted] + ["stranger"])
     with pytest.raises(MismatchError) as caught:
-        evaluate.run(case.ranking, str(case.q), str(folder))
+        evaluate(case.ranking, str(case.q), str(folder))
     assert str(caught.value) == (
         f"{case.ranking}: ranked {folder} with 12 rows, which is not among the gallery given: "
         f"{folder} holds as many rows of other ids. Name what was ranked, or rank again."
@@ -90,6 +91,6 @@ def test_other_tools_files_are_told_by_their_ids_in_any_order(foreign, tmp_path,
 
 def test_a_ranking_of_other_tools_files_by_the_first_release_is_measured(foreign):
     case, folder = foreign
-    figures = evaluate.run(case.ranking, str(case.q), str(folder))
+    figures = evaluate(case.ranking, str(case.q), str(folder))
     as_first_release(case.ranking)
-    assert evaluate.run(case.ranking, str(case.q), moved(folder)) == figures
+    assert evaluate(case.ranking, str(case.q), moved(folder)) == figures

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import evaluate, rank, verify
+from pipelines import rank, verify
 from pipelines.reindex.job import _is_current
 from retrieval.errors import MismatchError
+from retrieval.evaluation import evaluate
 from retrieval.index import commit_index, open_index, save_candidate
 from retrieval.maintenance.restore import restore_index
 from retrieval.ranking.files import open_ranking
@@ -45,9 +46,9 @@ def newest(tmp_path):
 @doors
 def test_what_was_ranked_is_measured_shown_and_verified(case, door):
     q, g = door(case.q), door(case.g)
-    assert case.figures["num_gallery"] == 12
-    assert evaluate.run(case.ranking, q, g) == case.figures
-    assert evaluate.run(case.ranking, f"{q.rstrip('/')}@0", f"{g.rstrip('/')}@0") == case.figures
+    assert case.figures.num_gallery == 12
+    assert evaluate(case.ranking, q, g) == case.figures
+    assert evaluate(case.ranking, f"{q.rstrip('/')}@0", f"{g.rstrip('/')}@0") == case.figures
     assert case.report(q, g) == case.page
     found = verify.run(case.ranking, queries=q, gallery=g)
     assert (found["is_exact"], found["num_gallery"]) == (True, 12)
@@ -89,9 +90,9 @@ def test_the_same_shards_are_found_under_another_number(case, spelled):
     add_version(case.g, ["d7"], 9)
     for number in (0, 1, 77):  # of itself, of other shards, of none
         case.change("gallery", version=number)
-        assert evaluate.run(case.ranking, str(case.q), str(case.g)) == case.figures
+        assert evaluate(case.ranking, str(case.q), str(case.g)) == case.figures
     gallery = spelled(case.g)
-    assert evaluate.run(case.ranking, str(case.q), f"{gallery}@2") == case.figures
+    assert evaluate(case.ranking, str(case.q), f"{gallery}@2") == case.figures
     assert verify.run(case.ranking, gallery=gallery)["is_exact"]
 
 
@@ -101,7 +102,7 @@ def test_a_restored_version_is_the_one_that_was_ranked(case):
         DeltaTable(str(index)).create_checkpoint()
         for version in (0, 1):  # as a cleaning of the log leaves it
             (index / "_delta_log" / f"{version:020d}.json").unlink()
-    assert evaluate.run(case.ranking, str(case.q), str(case.g)) == case.figures
+    assert evaluate(case.ranking, str(case.q), str(case.g)) == case.figures
     assert verify.run(case.ranking)["num_gallery"] == 12
 
 
@@ -109,7 +110,7 @@ def test_a_restored_version_is_the_one_that_was_ranked(case):
 def test_a_version_that_is_named_must_be_the_one_that_was_ranked(case, spelled):
     g = spelled(case.g)
     with pytest.raises(MismatchError) as caught:
-        evaluate.run(case.ranking, str(case.q), f"{g}@1")
+        evaluate(case.ranking, str(case.q), f"{g}@1")
     assert str(caught.value) == (
         f"{case.ranking}: ranked version 0 of {case.g} with 12 rows, which is not among the "
         f"gallery given: version 1 of {g} holds 17 rows of other shards. Name what was ranked, "
@@ -126,9 +127,9 @@ def test_labels_are_those_of_the_version_that_was_ranked(case):
         shutil.copy(f"{relabelled.uri}/{shard.path}", f"{case.g}/{shard.path}")
     now = open_index(str(case.g)).version
     commit_index(str(case.g), relabelled.spec, relabelled.shards, run={}, seen_version=now)
-    assert evaluate.run(case.ranking, by_dots(case.q), by_dots(case.g)) == case.figures
+    assert evaluate(case.ranking, by_dots(case.q), by_dots(case.g)) == case.figures
     case.change("gallery", version=77)
-    assert evaluate.run(case.ranking, by_dots(case.q), by_dots(case.g)) == case.figures
+    assert evaluate(case.ranking, by_dots(case.q), by_dots(case.g)) == case.figures
 
 
 # -------------------------------------------------------------------------------- candidates
@@ -144,16 +145,16 @@ def judged(tmp_path, request):
     rank.run(str(case.q), address, case.ranking, ALL)
     if request.param == "first release":
         as_first_release(case.ranking)
-    case.figures = evaluate.run(case.ranking, str(case.q), address)
+    case.figures = evaluate(case.ranking, str(case.q), address)
     return case, candidate, address
 
 
 def test_a_candidate_is_measured_by_its_address_wherever_its_index_lies(judged):
     case, candidate, address = judged
-    assert case.figures["num_gallery"] == candidate.num_rows
+    assert case.figures.num_gallery == candidate.num_rows
     place = moved(case.g)
     assert open_index(address.replace(str(case.g), place)).uri == place
-    assert evaluate.run(case.ranking, str(case.q), address.replace(str(case.g), place)) == (
+    assert evaluate(case.ranking, str(case.q), address.replace(str(case.g), place)) == (
         case.figures
     )
 
@@ -165,10 +166,10 @@ def test_a_candidate_that_has_been_committed_is_a_version(judged, spelled):
     commit_index(str(case.g), candidate.spec, candidate.shards, run={}, seen_version=2)
     add_version(case.g, ["d9"], 6)
     Path(address).unlink()
-    assert evaluate.run(case.ranking, str(case.q), address) == case.figures
+    assert evaluate(case.ranking, str(case.q), address) == case.figures
     assert case.report()
     assert verify.run(case.ranking)["num_gallery"] == candidate.num_rows
-    assert evaluate.run(case.ranking, str(case.q), spelled(case.g)) == case.figures
+    assert evaluate(case.ranking, str(case.q), spelled(case.g)) == case.figures
 
 
 # ---------------------------------------------------------------------------- an object store
@@ -187,9 +188,9 @@ def test_an_index_in_a_bucket_is_known_at_any_of_its_addresses(s3, tmp_path):
                 write_bytes(name, read_bytes(str(file)))
     q, g = f"{s3}/spellings/home/q", f"{s3}/spellings/home/g"
     for end in ("", "/", "@0"):
-        assert evaluate.run(case.ranking, q + end, g + end) == case.figures
+        assert evaluate(case.ranking, q + end, g + end) == case.figures
     with pytest.raises(MismatchError, match=f"version 1 of {g} holds 17 rows"):
-        evaluate.run(case.ranking, q, f"{g}@1")
+        evaluate(case.ranking, q, f"{g}@1")
     rank.run(f"{q}@0", f"{g}@0", case.ranking, ALL)
     as_first_release(case.ranking)
-    assert evaluate.run(case.ranking, str(case.q), str(case.g)) == case.figures
+    assert evaluate(case.ranking, str(case.q), str(case.g)) == case.figures

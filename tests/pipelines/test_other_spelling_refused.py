@@ -9,12 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from pipelines import evaluate, report, verify
+from pipelines import verify
 from pipelines.cli import main
 from pipelines.reindex.job import _is_current
 from retrieval.errors import MismatchError, RetrievalError
+from retrieval.evaluation import evaluate
 from retrieval.index import open_index
 from retrieval.ranking.files import open_ranking
+from retrieval.report import write_report
 from tests.conftest import make_index
 from tests.pipelines.spelling_case import (
     ALL,
@@ -39,8 +41,8 @@ def refusals(case, gallery):
     """What each job says of a gallery that was not ranked, in one line each."""
     named = {"queries": str(case.q), "gallery": gallery}
     for job in (
-        lambda: evaluate.run(case.ranking, **named),
-        lambda: report.run(case.ranking, str(case.root / "no.html"), **named),
+        lambda: evaluate(case.ranking, **named),
+        lambda: write_report(case.ranking, str(case.root / "no.html"), **named),
         lambda: verify.run(case.ranking, **named),
     ):
         with pytest.raises(MismatchError) as caught:
@@ -100,7 +102,7 @@ def test_a_version_whose_shards_are_gone_is_told(newest):
     for path in gone:
         (newest.g / path).unlink()
     with pytest.raises(RetrievalError) as caught:
-        evaluate.run(newest.ranking, str(newest.q), by_link(newest.g))
+        evaluate(newest.ranking, str(newest.q), by_link(newest.g))
     assert str(caught.value).endswith(
         "version 0, which was ranked, can no longer be read, as after a vacuum. Rank again."
     )

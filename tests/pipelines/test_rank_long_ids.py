@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import evaluate, rank, verify
+from pipelines import rank, verify
 from pipelines.rank import RankConfig
 from retrieval.errors import IndexFormatError, UsageError
+from retrieval.evaluation import evaluate
 from retrieval.ranking.files import open_ranking, read_parts
 from tests.pipelines.ranks import Nights, invoke
 
@@ -66,7 +67,7 @@ def test_the_order_is_by_score_and_then_by_the_whole_id(tmp_path, sides, exclude
     vectors = np.array(table["embedding"].to_pylist(), np.float32)
     assert rows_of(uri) == plain_ranking(table["id"].to_pylist(), vectors, 7, exclude_self)
     assert verify.run(uri)["is_exact"]
-    assert evaluate.run(uri, *sides)["num_queries"] == NUM_ROWS
+    assert evaluate(uri, *sides).num_queries == NUM_ROWS
 
 
 def test_a_ranking_that_names_a_long_id_of_nobody_is_wrong(tmp_path, sides):

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
-from retrieval.evaluation.figures import evaluate, read_photos
+from retrieval.evaluation import evaluate, read_photos
 from retrieval.ranking.files import RANKING_SCHEMA, RankingWriter, open_ranking
 from tests.conftest import make_index
 
@@ -45,7 +45,7 @@ def labels_of(photos, num_chunks=2):
 
 def measure(path, answers, queries, gallery, ks=None, **settings):
     ranking = write_ranking(path / "ranking", answers, **settings)
-    return evaluate(ranking, labels_of(queries), labels_of(gallery), ks)
+    return evaluate(ranking, labels_of(queries), labels_of(gallery), ks).to_json()
 
 
 def mean(values):
@@ -197,9 +197,9 @@ def test_every_row_of_an_id_that_the_gallery_repeats_counts(tmp_path):
     gallery = pa.table({"image_id": ["a", "1", "a", "1"], "label": ["x"] * 4})
     queries = labels_of({"a": "x"})
     ranking = write_ranking(tmp_path / "without", {"a": ["1", "1"]}, exclude_self=True)
-    assert evaluate(ranking, queries, gallery)["map"] == 1
+    assert evaluate(ranking, queries, gallery).map == 1
     ranking = write_ranking(tmp_path / "with", {"a": ["1", "a", "1", "a"]})
-    assert evaluate(ranking, queries, gallery)["map"] == 1
+    assert evaluate(ranking, queries, gallery).map == 1
     torn = gallery.set_column(1, "label", pa.array(["x", "x", "x", None]))
     with pytest.raises(IndexFormatError) as caught:
         evaluate(ranking, queries, torn)
@@ -266,6 +266,25 @@ def test_ks_are_reported_once_and_in_order(tmp_path):
     assert tops(measure(tmp_path, ANSWERS, QUERIES, GALLERY, [3, 1, 3])) == ["top_1", "top_3"]
 
 
+def test_the_figures_are_attributes_and_their_json_keeps_its_order(tmp_path):
+    ranking = write_ranking(tmp_path / "ranking", ANSWERS)
+    found = evaluate(ranking, labels_of(QUERIES), labels_of(GALLERY), [1])
+    assert (found.top, found.precision_at) == ({1: 1 / 3}, {1: 1 / 3})
+    assert (found.with_match_only.top, found.map) == ({1: 1 / 2}, found.to_json()["map"])
+    assert [(each.label, each.top[1]) for each in found.per_class] == [
+        ("lonely", 0.0), ("x", 0.0), ("y", 1.0),
+    ]  # fmt: skip
+    means = ["top_1", "map", "map_at_1", "precision_at_1"]
+    assert list(found.to_json()) == [
+        *means, "num_queries", "num_queries_without_match", "num_queries_unlabelled",
+        "num_gallery", "num_distractors", "depth", "map_is_lower_bound", "with_match_only",
+        "per_class",
+    ]  # fmt: skip
+    assert list(found.to_json()["with_match_only"]) == means
+    classes = found.to_json()["per_class"]
+    assert list(classes[0]) == ["label", "num_queries", "num_gallery", *means]
+
+
 def test_two_indexes_are_measured_from_end_to_end(tmp_path):
     for name, photos in (("queries", QUERIES), ("gallery", GALLERY)):
         vectors = np.ones((len(photos), 2), np.float16)
@@ -274,7 +293,9 @@ def test_two_indexes_are_measured_from_end_to_end(tmp_path):
     ranking = write_ranking(tmp_path / "ranking", ANSWERS)
     sides = [read_photos(str(tmp_path / name), ranking, name) for name in ("queries", "gallery")]
     assert sorted(sides[0]["uri"].to_pylist()) == [f"/nowhere/{name}" for name in "abcd"]
-    assert evaluate(ranking, *sides) == measure(tmp_path / "tables", ANSWERS, QUERIES, GALLERY)
+    found = evaluate(ranking, *sides)
+    assert found.to_json() == measure(tmp_path / "tables", ANSWERS, QUERIES, GALLERY)
+    assert found == evaluate(*(str(tmp_path / name) for name in ("ranking", "queries", "gallery")))
 
 
 @pytest.mark.parametrize("none", [None, ""])
@@ -287,6 +308,6 @@ def test_a_photo_with_an_empty_label_is_as_one_without(tmp_path, none, encode):
         label = gallery["label"].dictionary_encode()
         gallery = gallery.set_column(1, "label", label)
     found = evaluate(ranking, queries, gallery)
-    assert (found["num_queries"], found["num_queries_unlabelled"]) == (1, 1)
-    assert [entry["label"] for entry in found["per_class"]] == ["x"]
-    assert found["num_distractors"] == 1
+    assert (found.num_queries, found.num_queries_unlabelled) == (1, 1)
+    assert [entry.label for entry in found.per_class] == ["x"]
+    assert found.num_distractors == 1

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval.errors import IndexFormatError, StorageError
-from retrieval.evaluation.figures import read_photos
+from retrieval.evaluation import read_photos
 from retrieval.index import commit_index, index_schema, write_shard
 from retrieval.ranking.files import Ranking
 from tests.conftest import make_index

@@ -14,6 +14,10 @@ def rng(request):
     return np.random.default_rng(request.param)
 
 
+def means(scores):
+    return summarise(scores).to_json()
+
+
 def random_block(rng, num_queries=12, depth=15):
     """Hits from none to all, and R from what is listed to twice as much; one R is 0."""
     hits = rng.random((num_queries, depth)) < rng.random((num_queries, 1))
@@ -93,7 +97,7 @@ def test_the_figures_of_single_queries_worked_by_hand():
 
 def test_the_mean_figures_worked_by_hand():
     scores = score(["-x-x", "x---", "----", "--x-"], num_relevant=[3, 1, 5, 1], ks=[1, 3])
-    assert summarise(scores) == pytest.approx(
+    assert means(scores) == pytest.approx(
         {
             "top_1": 1 / 4,
             "top_3": 3 / 4,
@@ -123,7 +127,7 @@ def test_the_figures_equal_their_definitions_in_plain_loops(rng):
 def test_the_mean_figures_equal_their_definitions_in_plain_loops(rng):
     hits, num_relevant = random_block(rng)
     ks = [1, 3, 10]
-    found = summarise(score_queries(hits, num_relevant, ks))
+    found = means(score_queries(hits, num_relevant, ks))
     slow = [
         slow_scores(row.tolist(), int(r), ks) for row, r in zip(hits, num_relevant, strict=True)
     ]
@@ -142,7 +146,7 @@ def test_each_query_is_scored_as_if_it_were_alone(rng):
     whole = score_queries(hits, num_relevant, [1, 5])
     mixed = score_queries(hits[order], num_relevant[order], [1, 5])
     assert as_lists(mixed) == as_lists(whole.take(order))
-    assert summarise(mixed) == pytest.approx(summarise(whole), abs=1e-12)
+    assert means(mixed) == pytest.approx(means(whole), abs=1e-12)
     alone = [score_queries(hits[n : n + 1], num_relevant[n : n + 1], [1, 5]) for n in order]
     assert as_lists(QueryScores.concatenate(alone)) == as_lists(mixed)
 
@@ -169,7 +173,7 @@ def test_what_lies_beyond_k_changes_no_figure_at_k(rng):
     num_relevant += 15
     other = hits.copy()
     other[:, 4:] = rng.random(other[:, 4:].shape) < 0.5
-    one, two = (summarise(score_queries(block, num_relevant, [4])) for block in (hits, other))
+    one, two = (means(score_queries(block, num_relevant, [4])) for block in (hits, other))
     for name in ("top_4", "map_at_4", "precision_at_4"):
         assert one[name] == two[name]
 
@@ -211,27 +215,27 @@ def test_average_precision_at_k_reaches_1_even_where_more_are_relevant_than_k():
 
 def test_a_query_without_a_relevant_image_scores_0_in_each():
     scores = score(["---"], num_relevant=[0], ks=[1, 3, 10])
-    assert summarise(scores) == dict.fromkeys(summarise(scores), 0.0)
+    assert means(scores) == dict.fromkeys(means(scores), 0.0)
     assert scores.first_hit.tolist() == [0]
 
 
 def test_a_k_above_what_is_listed_counts_what_is_listed():
     scores = score(["x-", "--"], num_relevant=[2, 2], ks=[50])
-    assert summarise(scores) == {
+    assert means(scores) == {
         "top_50": 0.5, "map": 0.25, "map_at_50": 0.25, "precision_at_50": 0.01
     }  # fmt: skip
 
 
 def test_means_of_no_query_are_none_and_not_nan():
     scores = score_queries(np.zeros((0, 4), bool), np.zeros(0, np.int64), [1, 3])
-    assert summarise(scores) == {
+    assert means(scores) == {
         "top_1": None, "top_3": None, "map": None, "map_at_1": None, "map_at_3": None,
         "precision_at_1": None, "precision_at_3": None,
     }  # fmt: skip
 
 
 def test_without_any_k_there_is_the_mean_average_precision_alone():
-    assert summarise(score(["-x"], num_relevant=[1], ks=[])) == {"map": 0.5}
+    assert means(score(["-x"], num_relevant=[1], ks=[])) == {"map": 0.5}
 
 
 @pytest.mark.parametrize("ks", [[0], [3, -2, 1]])
@@ -259,4 +263,4 @@ def test_the_figures_are_whole_numbers_and_doubles():
     assert {scores.first_hit.dtype, scores.num_relevant.dtype} == {np.dtype(np.int64)}
     doubles = [scores.ap, scores.ap_at[1], scores.precision_at[1]]
     assert {values.dtype for values in doubles} == {np.dtype(np.float64)}
-    assert {type(value) for value in summarise(scores).values()} == {float}
+    assert {type(value) for value in means(scores).values()} == {float}

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval.errors import IndexFormatError
-from retrieval.evaluation.figures import read_photos
+from retrieval.evaluation import read_photos
 from retrieval.gallery.labels import assign_labels
 from retrieval.gallery.manifest import read_manifest
 from retrieval.ranking.files import Ranking

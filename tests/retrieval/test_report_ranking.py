@@ -1,4 +1,4 @@
-"""`report`: the page of a ranking, from the files that the other jobs wrote."""
+"""The page of a ranking, from the files that the jobs wrote."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.report import run
 from retrieval.errors import StorageError, UsageError
 from retrieval.ranking.files import RankingWriter
+from retrieval.report import write_report
 from tests.conftest import make_index, photo_bytes
 
 
@@ -60,12 +60,16 @@ ROWS = {"q-0": ["g-0", "g-1", "g-2"], "q-1": ["g-0", "g-2", "g-1"], "q-2": ["g-2
 
 def test_the_page_holds_each_query_its_neighbours_and_the_figures(sides, tmp_path):
     ranking = write_ranking(tmp_path / "rk", sides, ROWS)
-    report = run(ranking, str(tmp_path / "page.html"))
+    report = write_report(ranking, str(tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text()
-    assert report["num_queries"] == 3
-    assert report["num_photos"] == 6
-    assert report["num_photos_unreadable"] == 1
-    assert report["size_bytes"] == (tmp_path / "page.html").stat().st_size
+    assert report.to_json() == {
+        "report": str(tmp_path / "page.html"),
+        "size_bytes": report.size_bytes,
+        "num_queries": 3,
+        "num_photos": 6,
+        "num_photos_unreadable": 1,
+    }
+    assert report.size_bytes == (tmp_path / "page.html").stat().st_size
     assert page.count("data:image/webp;base64,") == 5
     assert "50.0%" in page  # top-1: q-0 finds an a at once, q-1 does not find a b; q-2 has no label
     for image_id in (*ROWS, *ROWS["q-0"]):
@@ -74,9 +78,9 @@ def test_the_page_holds_each_query_its_neighbours_and_the_figures(sides, tmp_pat
 
 def test_of_many_queries_an_even_choice_is_shown_and_the_figures_are_of_all(sides, tmp_path):
     ranking = write_ranking(tmp_path / "rk", sides, ROWS)
-    report = run(ranking, str(tmp_path / "page.html"), max_queries=2)
+    report = write_report(ranking, str(tmp_path / "page.html"), max_queries=2)
     page = (tmp_path / "page.html").read_text()
-    assert report["num_queries"] == 2
+    assert report.num_queries == 2
     assert re.search(r"2 of 3", page)
     assert "q-0" in page
     assert "q-2" in page
@@ -89,8 +93,8 @@ def test_a_ranking_without_labels_still_has_a_page(tmp_path):
     for name in ("q", "g"):
         make_index(tmp_path / name, [f"{name}-{n}" for n in range(3)], np.ones((3, 4), np.float16))
     ranking = write_ranking(tmp_path / "rk", (tmp_path / "q", tmp_path / "g"), ROWS)
-    report = run(ranking, str(tmp_path / "page.html"))
-    assert report["num_photos_unreadable"] == 6
+    report = write_report(ranking, str(tmp_path / "page.html"))
+    assert report.num_photos_unreadable == 6
     assert "nothing can be measured" in (tmp_path / "page.html").read_text()
 
 
@@ -99,7 +103,7 @@ def test_untrained_features_and_a_shortened_ranking_are_said_on_the_page(sides, 
     rows = {query: found[:2] for query, found in ROWS.items()}
     side = {"uri": str(sides[1]), "version": 0, "num_rows": 3, "dim": 4, "spec": spec}
     ranking = write_ranking(tmp_path / "rk", sides, rows, gallery=side, top_k=2, is_complete=False)
-    run(ranking, str(tmp_path / "page.html"))
+    write_report(ranking, str(tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text()
     assert "Untrained features" in page
     assert "mAP is a lower bound: the ranking lists 2 images a query" in page
@@ -111,7 +115,9 @@ def test_a_network_of_ones_own_is_not_called_untrained(sides, tmp_path):
     """What its function returns is complete: --weights none says nothing of it."""
     spec = {"backbone": "mine:network", "weights": "none", "dim": 4, "fingerprint": "ab" * 32}
     side = {"uri": str(sides[1]), "version": 0, "num_rows": 3, "dim": 4, "spec": spec}
-    run(write_ranking(tmp_path / "rk", sides, ROWS, gallery=side), str(tmp_path / "page.html"))
+    write_report(
+        write_ranking(tmp_path / "rk", sides, ROWS, gallery=side), str(tmp_path / "page.html")
+    )
     page = (tmp_path / "page.html").read_text()
     assert "Untrained" not in page
     assert "mine:network, its own weights, 4 dimensions" in page
@@ -121,8 +127,8 @@ def test_a_network_of_ones_own_is_not_called_untrained(sides, tmp_path):
 def test_bad_inputs_are_said_in_one_line(sides, tmp_path):
     ranking = write_ranking(tmp_path / "rk", sides, ROWS)
     with pytest.raises(UsageError, match=r"page.txt: the page is an HTML file"):
-        run(ranking, "page.txt")
+        write_report(ranking, "page.txt")
     with pytest.raises(StorageError, match=r"^/proc/page.html: cannot be written"):
-        run(ranking, "/proc/page.html")
+        write_report(ranking, "/proc/page.html")
     with pytest.raises(StorageError, match="no finished ranking there"):
-        run(str(tmp_path), str(tmp_path / "page.html"))
+        write_report(str(tmp_path), str(tmp_path / "page.html"))

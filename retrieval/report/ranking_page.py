@@ -1,10 +1,7 @@
-"""One HTML page of a ranking: figures on top, then each query with what was found for it.
+"""A ranking → its page: figures on top, then each query with what was found for it.
 
-Reads       a ranking, the indexes of its two sides, and the photos that the page shows.
-Writes      one self-contained HTML file, whole or not at all.
-Resources   one process, without Ray; threads decode. Memory holds the thumbnails once (about
-            40 MB for 2,000 queries with 10,000 photos).
-Fails when  the ranking or an index cannot be read. A photo that cannot be read is a grey tile.
+The indexes of the two sides are read at the versions that were ranked, and of the photos those
+that the page shows. A photo that cannot be read is a grey tile.
 """
 
 from __future__ import annotations
@@ -15,26 +12,21 @@ import operator
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.progress import progress_line
 from retrieval.errors import ImageError, StorageError, UsageError
-from retrieval.evaluation.figures import evaluate, read_photos
+from retrieval.evaluation import Evaluation, evaluate, read_photos
 from retrieval.images.fetch import fetch_photo
 from retrieval.models.own_networks import is_own
+from retrieval.progress import QUIET, Progress
 from retrieval.ranking.files import Ranking, open_ranking, read_parts
-from retrieval.report import (
-    Neighbour,
-    Page,
-    QueryResult,
-    make_thumbnail,
-    thumbnail_size,
-    write_page,
-)
+from retrieval.report.page import MAX_SHOWN, Neighbour, Page, QueryResult, write_page
+from retrieval.report.thumbnails import make_thumbnail, thumbnail_size
 from retrieval.storage import (
     absolute_uri,
     check_apart,
@@ -44,67 +36,99 @@ from retrieval.storage import (
     write_bytes,
 )
 
-__all__ = ["check_output", "run"]
+__all__ = ["WrittenReport", "check_output", "write_report"]
 
 _TITLE = "Retrieval report"
 _HEAD_BYTES = 2**16  # of a page, with its title
 _SIDES = ("queries", "gallery")
-MAX_SHOWN = 20  # neighbours of a query on the page
 
 
-def run(
-    ranking: str,
+@dataclass(frozen=True)
+class WrittenReport:
+    """A page that was written.
+
+    Attributes:
+        report: Where it is.
+        size_bytes: Its size.
+        num_queries: Queries on it.
+        num_photos: Photos that it shows, each counted once.
+        num_photos_unreadable: Of these, those that could not be read.
+    """
+
+    report: str
+    size_bytes: int
+    num_queries: int
+    num_photos: int
+    num_photos_unreadable: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes by their names."""
+        return asdict(self)
+
+
+def write_report(
+    ranking: Ranking | str,
     output: str,
     *,
     queries: str | None = None,
     gallery: str | None = None,
     max_queries: int = 2000,
-) -> dict[str, Any]:
-    """Write the page.
+    progress: Progress = QUIET,
+) -> WrittenReport:
+    """Write one self-contained HTML file about a ranking, whole or not at all.
 
     Args:
-        ranking: Folder of a finished ranking.
+        ranking: A finished ranking, or its folder.
         output: The HTML file.
         queries: Index of the queries; by default where it was when it was ranked.
         gallery: Index of the gallery; likewise.
         max_queries: Queries on the page; of more, evenly many are left out. The figures are
             those of all.
+        progress: Says how many thumbnails are made.
 
-    Returns:
-        The report: the page, its size, counts.
+    Raises:
+        UsageError: `output` is not the name of an HTML file, or lies within what is read.
+        StorageError: something else is at `output`; the ranking or an index is not there.
+        MismatchError: an index does not hold what was ranked.
+        IndexFormatError: a file is damaged.
+
+    Cost: reads the ranking once or twice, and the photos that are shown, in as many threads as
+        there are cores. Memory holds the thumbnails once: about 40 MB for 2,000 queries with
+        10,000 photos.
     """
     check_output(output)
-    opened = open_ranking(ranking)
-    ranked = {f"the {side}": opened.facts[side]["uri"] for side in _SIDES}
+    if isinstance(ranking, str):
+        ranking = open_ranking(ranking)
+    ranked = {f"the {side}": ranking.facts[side]["uri"] for side in _SIDES}
     named = {"the queries' index": queries, "the gallery's index": gallery}
-    check_apart({"the ranking": ranking, **ranked, **named}, {"the page": output})
+    check_apart({"the ranking": ranking.uri, **ranked, **named}, {"the page": output})
     tables = {
-        side: read_photos(named or opened.facts[side]["uri"], opened, side)
+        side: read_photos(named or ranking.facts[side]["uri"], ranking, side)
         for side, named in zip(_SIDES, (queries, gallery), strict=True)
     }
     photos = {side: _Photos(table) for side, table in tables.items()}
-    metrics = _metrics(opened, tables)
-    results = list(_results(opened, photos, max_queries))
-    thumbnails = _thumbnails(results, photos)
+    figures = _figures(ranking, tables)
+    results = list(_results(ranking, photos, max_queries))
+    thumbnails = _thumbnails(results, photos, progress)
     page = Page(
         title=_TITLE,
-        facts=_facts(opened, len(results)),
-        metrics=metrics,
+        facts=_facts(ranking, len(results)),
+        metrics=None if figures is None else figures.to_json(),
         results=results,
-        metric_name=opened.facts["metric"],
-        notes=_notes(opened, metrics),
+        metric_name=ranking.facts["metric"],
+        notes=_notes(ranking, figures),
     )
     buffer = io.BytesIO()
     size_bytes = write_page(page, thumbnails, buffer)
     write_bytes(absolute_uri(output), buffer.getbuffer())
     shown = {key for result in results for key in _keys(result)}
-    return {
-        "report": absolute_uri(output),
-        "size_bytes": size_bytes,
-        "num_queries": len(results),
-        "num_photos": len(shown),
-        "num_photos_unreadable": len(shown) - len(thumbnails),
-    }
+    return WrittenReport(
+        report=absolute_uri(output),
+        size_bytes=size_bytes,
+        num_queries=len(results),
+        num_photos=len(shown),
+        num_photos_unreadable=len(shown) - len(thumbnails),
+    )
 
 
 def check_output(output: str) -> None:
@@ -143,7 +167,7 @@ class _Photos:
         self.uris: Mapping[str, str | None] = dict(zip(ids, table["uri"].to_pylist(), strict=True))
 
 
-def _metrics(ranking: Ranking, tables: Mapping[str, pa.Table]) -> dict[str, Any] | None:
+def _figures(ranking: Ranking, tables: Mapping[str, pa.Table]) -> Evaluation | None:
     """The figures, or None without labels."""
     if tables["queries"]["label"].null_count == tables["queries"].num_rows:
         return None
@@ -177,7 +201,9 @@ def _keys(result: QueryResult) -> list[str]:
     return [f"q:{result.query_id}", *(f"g:{found.gallery_id}" for found in result.neighbours)]
 
 
-def _thumbnails(results: list[QueryResult], photos: Mapping[str, _Photos]) -> dict[str, str]:
+def _thumbnails(
+    results: list[QueryResult], photos: Mapping[str, _Photos], progress: Progress
+) -> dict[str, str]:
     """A thumbnail of each photo on the page that can be read, each made once."""
     keys = sorted({key for result in results for key in _keys(result)})
     size = thumbnail_size(len(keys))
@@ -197,7 +223,7 @@ def _thumbnails(results: list[QueryResult], photos: Mapping[str, _Photos]) -> di
     num_done = 0
     with (
         ThreadPoolExecutor(os.cpu_count()) as threads,  # decoding releases Python's lock
-        progress_line("made", "thumbnails", len(keys), lambda: num_done),
+        progress.line("made", "thumbnails", len(keys), lambda: num_done),
     ):
         for key, thumbnail in zip(keys, threads.map(make, keys), strict=True):
             num_done += 1
@@ -237,7 +263,7 @@ def _model(side: Mapping[str, Any]) -> str:
     )
 
 
-def _notes(ranking: Ranking, metrics: Mapping[str, Any] | None) -> list[str]:
+def _notes(ranking: Ranking, figures: Evaluation | None) -> list[str]:
     notes = []
     spec = ranking.facts["gallery"]["spec"]
     if spec and spec["weights"] == "none" and not is_own(spec["backbone"]):
@@ -245,9 +271,9 @@ def _notes(ranking: Ranking, metrics: Mapping[str, Any] | None) -> list[str]:
             "Untrained features: the network has random weights (--weights none), which tell "
             "photos apart by colour and texture at best. Expect weak figures."
         )
-    if metrics is None:
+    if figures is None:
         notes.append("The queries have no labels: nothing can be measured.")
-    elif metrics["map_is_lower_bound"]:
+    elif figures.map_is_lower_bound:
         notes.append(
             f"mAP is a lower bound: the ranking lists {ranking.facts['top_k']} images a query, "
             f"and relevant ones further down count as never found."
