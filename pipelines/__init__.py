@@ -11,7 +11,6 @@ train       photos → a model folder
 embed       photos → index
 rank        queries × gallery → ranking
 verify      ranking → proof, or the first difference
-status      index → what it holds, and what its last runs did
 diff        two versions of an index → what changed
 reindex     a night: embed, quality gate, commit, rank, report
 demo        a drawn gallery through all of them

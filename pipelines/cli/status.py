@@ -22,6 +22,6 @@ def status(index: str) -> None:
         retrieval-cli status index/gallery
         retrieval-cli status index/gallery@12
     """
-    from pipelines import status as job
+    from retrieval.maintenance import describe_index
 
-    print_report(job.run(index))
+    print_report(describe_index(index).to_json())

@@ -39,5 +39,5 @@ def vacuum(index: str, keep_days: float, dry_run: bool, force: bool) -> None:
     """
     from retrieval.maintenance.vacuum import vacuum_index
 
-    report = vacuum_index(index, keep_days, dry_run=dry_run, force=force)
-    print_report(report, result=None if dry_run else index)
+    vacuumed = vacuum_index(index, keep_days, dry_run=dry_run, force=force)
+    print_report(vacuumed.to_json(), result=None if dry_run else index)

@@ -76,27 +76,18 @@ def verify(
 
 
 def _verify_index(uri: str, version: int | None) -> dict[str, Any]:
-    from pipelines.progress import progress_line
+    from pipelines.progress import STDERR
     from retrieval.errors import IndexFormatError
     from retrieval.index import open_index
     from retrieval.maintenance.check import check_index
 
-    index, done = open_index(uri, version), list[str]()
-    with progress_line("checked", "shards", len(index.shards), lambda: len(done)):
-        findings = check_index(index, done.append)
-    for fault in findings.faults:
+    found = check_index(open_index(uri, version), STDERR)
+    for fault in found.faults:
         say(fault)
-    if findings.faults:
-        num = len(findings.faults)
+    if not found.is_sound:
+        num = len(found.faults)
         raise IndexFormatError(
-            f"{uri}: version {index.version} has {num} fault{'s' * (num > 1)}: "
-            f"{findings.faults[0]} Go back to a sound version: retrieval-cli restore {uri} VERSION"
+            f"{uri}: version {found.version} has {num} fault{'s' * (num > 1)}: "
+            f"{found.faults[0]} Go back to a sound version: retrieval-cli restore {uri} VERSION"
         )
-    return {
-        "index": uri,
-        "version": index.version,
-        "rows": index.num_rows,
-        "num_shards": len(index.shards),
-        "num_rejected": findings.num_rejected,
-        "is_sound": True,
-    }
+    return {**found.to_json(), "index": uri}

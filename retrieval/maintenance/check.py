@@ -1,14 +1,11 @@
-"""Everything that can be told of an index's health without the photos: shards, log, rejects.
-
-Not part of `retrieval.index` itself, which `retrieval.vectors` is built on.
-"""
+"""Everything that can be told of an index's health without the photos: shards, log, rejects."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +16,13 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, RetrievalError
 from retrieval.index.columns import as_index_columns
-from retrieval.index.history import read_commits, read_log
+from retrieval.index.history import read_commits, read_log, split_version
 from retrieval.index.reading import DAMAGED_SHARD, vectors_of
 from retrieval.index.rejects import reject_tables
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard
-from retrieval.index.table import Index
+from retrieval.index.table import Index, open_index
+from retrieval.progress import QUIET, Progress
 from retrieval.storage import (
     first_line,
     is_no_answer,
@@ -44,20 +42,38 @@ _BATCH_BYTES = 2**20  # of vectors, which stay in a core's cache
 _HASH_BYTES = 2**28  # of ids: 16 million before they are read a second time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What came of checking an index.
+    """What came of checking a version of an index.
 
     Attributes:
-        faults: Each in one line, in the order of the shards, then of the whole; [] if sound.
+        index: The index.
+        version: The version.
+        rows, num_shards: What it has by its log.
         num_rejected: Rejects that were read.
+        faults: Each in one line, in the order of the shards, then of the whole; [] if sound.
     """
 
-    faults: list[str]
+    index: str
+    version: int
+    rows: int
+    num_shards: int
     num_rejected: int
+    faults: list[str]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there is no fault."""
+        return not self.faults
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes by their names, without the faults, and whether there is one."""
+        values = asdict(self)
+        del values["faults"]
+        return {**values, "is_sound": self.is_sound}
 
 
-def check_index(index: Index, done: Callable[[str], None] | None = None) -> Findings:
+def check_index(index: Index | str, progress: Progress = QUIET) -> Findings:
     """Check a version of an index.
 
     Of each shard: it is there with its size and its SHA-256, the checksums of its pages hold,
@@ -67,36 +83,50 @@ def check_index(index: Index, done: Callable[[str], None] | None = None) -> Find
     can be read; the counts of the run add up; each entry of the log leads to the next.
 
     Args:
-        index: The version.
-        done: Called with the path of each shard that has been checked, in any thread.
+        index: The version, or a place: INDEX or INDEX@12.
+        progress: Says how many shards have been checked.
 
     Cost: reads every byte once, and the ids twice. Memory holds four shards, 16 bytes an id up
         to 256 MiB, and the ids of the rejects.
     """
+    if isinstance(index, str):
+        index = open_index(*split_version(index))
     faults, rejected = _check_rejects(index)
-
-    def check(shard: Shard) -> list[str]:
-        found = _check_shard(index, shard, rejected)
-        if done:
-            done(shard.path)
-        return found
-
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        try:
-            by_shard = list(pool.map(check, index.shards))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    by_shard = _check_shards(index, rejected, progress)
     sound = [shard for shard, found in zip(index.shards, by_shard, strict=True) if not found]
     return Findings(
-        [
+        index=index.uri,
+        version=index.version,
+        rows=index.num_rows,
+        num_shards=len(index.shards),
+        num_rejected=len(rejected),
+        faults=[
             *(fault for found in by_shard for fault in found),
             *_check_ids(index, sound),
             *faults,
             *_check_counts(index, len(rejected)),
             *_check_log(index),
         ],
-        len(rejected),
     )
+
+
+def _check_shards(index: Index, rejected: pa.Array, progress: Progress) -> list[list[str]]:
+    """The faults of each shard, in their order."""
+    done: list[str] = []
+
+    def check(shard: Shard) -> list[str]:
+        found = _check_shard(index, shard, rejected)
+        done.append(shard.path)
+        return found
+
+    with (
+        progress.line("checked", "shards", len(index.shards), lambda: len(done)),
+        ThreadPoolExecutor(_AT_ONCE) as pool,
+    ):
+        try:
+            return list(pool.map(check, index.shards))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _check_shard(index: Index, shard: Shard, rejected: pa.Array) -> list[str]:

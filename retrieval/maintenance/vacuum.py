@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,11 +36,44 @@ from retrieval.maintenance.unneeded_files import KINDS, Rubbish, find_rubbish
 from retrieval.storage import is_local
 from retrieval.storage.removal import remove_written
 
-__all__ = ["KINDS", "vacuum_index"]
+__all__ = ["KINDS", "FileCount", "Vacuumed", "vacuum_index"]
 
 _BATCH = 64  # files of a store that are removed side by side
 # What an old record says of its own commit alone.
 _OWN = ("run_id", "commit_id", "created_at", VACUUM_KEY)
+
+
+@dataclass(frozen=True)
+class FileCount:
+    """How many files, and their bytes."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vacuumed:
+    """What a vacuum removed, or would remove.
+
+    Attributes:
+        index: The index.
+        version: Its newest version.
+        keep_days: Days of which every version can be read.
+        dry_run: Whether it only tells.
+        removed: Files of each of KINDS.
+        oldest_readable: The oldest version from which on all can be read afterwards.
+    """
+
+    index: str
+    version: int
+    keep_days: float
+    dry_run: bool
+    removed: Mapping[str, FileCount]
+    oldest_readable: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes by their names."""
+        return asdict(self)
 
 
 def vacuum_index(
@@ -49,7 +83,7 @@ def vacuum_index(
     dry_run: bool = False,
     force: bool = False,
     now_s: float | None = None,
-) -> dict[str, Any]:
+) -> Vacuumed:
     """Remove what no version of the last days needs.
 
     Args:
@@ -58,10 +92,6 @@ def vacuum_index(
         dry_run: Only tell.
         force: Allow less than a day.
         now_s: The present, seconds since 1970; the clock's by default.
-
-    Returns:
-        The report: files and bytes of each of KINDS, and the oldest version from which on
-        all can be read.
 
     Raises:
         UsageError: less than a day; or the log no longer tells what was current then.
@@ -84,17 +114,17 @@ def vacuum_index(
         rubbish = find_rubbish(uri, keep_days, now_s)
     if not dry_run:
         _remove(rubbish)
-    return {
-        "index": rubbish.index.uri,
-        "version": rubbish.index.version,
-        "keep_days": keep_days,
-        "dry_run": dry_run,
-        "removed": {
-            kind: {"files": len(files), "bytes": sum(file.size_bytes for file in files)}
+    return Vacuumed(
+        index=rubbish.index.uri,
+        version=rubbish.index.version,
+        keep_days=keep_days,
+        dry_run=dry_run,
+        removed={
+            kind: FileCount(len(files), sum(file.size_bytes for file in files))
             for kind, files in rubbish.files.items()
         },
-        "oldest_readable": rubbish.oldest_readable,
-    }
+        oldest_readable=rubbish.oldest_readable,
+    )
 
 
 def _is_announced(rubbish: Rubbish) -> bool:

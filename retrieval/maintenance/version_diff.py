@@ -18,9 +18,10 @@ from typing import Any
 import duckdb
 
 from retrieval.index.database import scratch_database
+from retrieval.index.history import split_version
 from retrieval.index.reading import read_columns
 from retrieval.index.shards import Shard
-from retrieval.index.table import Index
+from retrieval.index.table import Index, open_index
 
 __all__ = ["STATES", "Changes", "compare_versions"]
 
@@ -73,11 +74,11 @@ class Changes:
     num_rows_read: int
 
 
-def compare_versions(before: Index, after: Index, num_examples: int = 0) -> Changes:
+def compare_versions(before: Index | str, after: Index | str, num_examples: int = 0) -> Changes:
     """Compare two versions of one index.
 
     Args:
-        before: A version.
+        before: A version, or its place as INDEX@11.
         after: Another, which may be the older one.
         num_examples: Most ids to name of each state.
 
@@ -87,6 +88,7 @@ def compare_versions(before: Index, after: Index, num_examples: int = 0) -> Chan
     Cost: reads ids, hashes and labels of the shards that are in one version alone. Memory is
         that of one shard's texts and 1 GiB; more goes to the folder of temporary files.
     """
+    before, after = _opened(before), _opened(after)
     shared = set(before.shards) & set(after.shards)
     with scratch_database() as database:
         num_rows = sum(
@@ -102,6 +104,10 @@ def compare_versions(before: Index, after: Index, num_examples: int = 0) -> Chan
             len(shared),
             num_rows,
         )
+
+
+def _opened(index: Index | str) -> Index:
+    return open_index(*split_version(index)) if isinstance(index, str) else index
 
 
 def _load(

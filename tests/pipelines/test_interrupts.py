@@ -13,7 +13,7 @@ from pipelines.cli import INTERRUPTED
 # A command whose job is another function: what it does is done within the whole command line.
 AS_JOB = """
 import atexit, sys, time
-from pipelines import status
+from retrieval import maintenance
 from pipelines.cli import main
 
 def ready():
@@ -22,7 +22,7 @@ def ready():
 def job(index):
     {body}
 
-status.run = job
+maintenance.describe_index = job
 main(["status", "index"])
 """
 # What a signal may hit, and how many must come until nothing is left to hit.

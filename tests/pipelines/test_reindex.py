@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from pipelines import rank, status, verify
+from pipelines import rank, verify
 from pipelines.cli import main
 from pipelines.embed import EmbedConfig
 from pipelines.reindex import GateConfig, ReindexConfig, run
 from retrieval.errors import GateError, MismatchError, UsageError
 from retrieval.index import commit_index, open_index, read_index
+from retrieval.maintenance import describe_index
 from retrieval.ranking.files import open_ranking
 from tests.conftest import draw_photos, photo_bytes
 from tests.pipelines.test_embed_again import age
@@ -214,7 +215,7 @@ def test_a_version_that_was_committed_without_its_ranking_gets_it(night, monkeyp
     left = records(night)[-1]
     assert (left["status"], left["version_after"]) == ("committed", 1)
     assert left["ranking"] == {"failed": str(failed.value)}
-    told = status.run(index)["records"][0]
+    told = describe_index(index).records[0]
     assert (told["status"], told["ranking"]) == ("committed", str(failed.value))
     monkeypatch.undo()
     record = run(photos, index, config)

@@ -19,15 +19,15 @@ CLI = str(Path(sys.executable).with_name("retrieval-cli"))
 
 # A command whose job is another function: what it does is done within the whole command line.
 AS_JOB = """
-import ctypes, logging, os, subprocess, sys, warnings
-from pipelines import status
+import ctypes, logging, os, subprocess, sys, types, warnings
+from retrieval import maintenance
 from pipelines.cli import main
 
 def job(index):
     {body}
-    return {{"index": index}}
+    return types.SimpleNamespace(to_json=lambda: {{"index": index}})
 
-status.run = job
+maintenance.describe_index = job
 main(["status", {index!r}])
 """
 NOISE = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -47,12 +48,33 @@ def with_table(index, table, **settings):
     return with_bytes(index, bytes(encode_parquet(table)), **settings)
 
 
+class Counted:
+    """Keeps what is said of the progress, and how far it came."""
+
+    def __init__(self):
+        self.lines = []
+
+    @contextmanager
+    def line(self, verb, unit, total, done):
+        yield
+        self.lines.append((verb, unit, total, done()))
+
+
 def test_a_sound_index_has_no_fault(tmp_path, s3):
     for uri in (str(tmp_path / "a"), f"{s3}/checked/a"):
-        index, done = sound(uri), []
-        found = check_index(index, done.append)
-        assert (found.faults, found.num_rejected) == ([], 2)
-        assert sorted(done) == [shard.path for shard in index.shards]
+        index, progress = sound(uri), Counted()
+        found = check_index(index, progress)
+        assert (found.faults, found.is_sound) == ([], True)
+        assert found.to_json() == {
+            "index": index.uri,
+            "version": 2,
+            "rows": index.num_rows,
+            "num_shards": len(index.shards),
+            "num_rejected": 2,
+            "is_sound": True,
+        }
+        assert progress.lines == [("checked", "shards", len(index.shards), len(index.shards))]
+        assert check_index(f"{uri}@2") == found
         for version in (0, 1):
             assert faults(open_index(uri, version)) == []
         assert faults(restore_index(uri, 0)) == []

@@ -64,7 +64,7 @@ def age(path):
 
 def clean(path, **settings):
     age(path)
-    return vacuum_index(str(path), 7, now_s=PRESENT_S, **settings)
+    return vacuum_index(str(path), 7, now_s=PRESENT_S, **settings).to_json()
 
 
 def put(path, content=b"mine"):
@@ -149,7 +149,7 @@ def test_an_index_that_is_itself_reached_by_a_link_is_vacuumed(index, tmp_path):
     (tmp_path / "link").symlink_to(index, target_is_directory=True)
     age(index)
     report = vacuum_index(str(tmp_path / "link"), 7, now_s=PRESENT_S)
-    assert report["removed"]["shards"]["files"] == 1
+    assert report.removed["shards"].files == 1
 
 
 OUTSIDE = ["../elsewhere/precious.txt", "{elsewhere}/precious.txt", "_staging/../precious.txt", 7]

@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from pipelines import status
 from pipelines.reindex import gate
 from retrieval.errors import IndexFormatError, MismatchError, UsageError, VacuumedError
 from retrieval.index import (
@@ -25,6 +24,7 @@ from retrieval.index.staging import read_receipts
 from retrieval.maintenance import vacuum
 from retrieval.maintenance.check import check_index
 from retrieval.maintenance.restore import restore_index
+from retrieval.maintenance.status import describe_index
 from retrieval.maintenance.vacuum import vacuum_index
 from tests.retrieval.interleaving import Killed
 from tests.retrieval.night_cases import gallery_of, killed_night
@@ -33,7 +33,7 @@ from tests.versions import DAY_S, PRESENT_S, add_shard, commit, date_file, entry
 
 
 def clean(path, **settings):
-    return vacuum_index(str(path), 7, now_s=PRESENT_S, **settings)
+    return vacuum_index(str(path), 7, now_s=PRESENT_S, **settings).to_json()
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_what_is_about_a_version_holds_for_those_that_repeat_it(index):
     assert newest.version == 3
     assert last_check_us(newest) == 77
     assert gate._ranking_of(newest) == gate._ranking_of(index_1)
-    (vacuumed, again, made, _) = status.run(str(index))["runs"]
+    (vacuumed, again, made, _) = describe_index(str(index)).runs
     for run in (vacuumed, again):
         assert (run["vacuumed"], run["repeated_version"]) == (True, 1)
         assert not [name for name in run if name.startswith("num_")]

@@ -43,7 +43,7 @@ def shard_names(uri):
 
 
 def clean(path, keep_days=7, **settings):
-    return vacuum_index(str(path), keep_days, now_s=PRESENT_S, **settings)
+    return vacuum_index(str(path), keep_days, now_s=PRESENT_S, **settings).to_json()
 
 
 def test_versions_that_were_current_in_the_days_to_keep_stay(tmp_path):
@@ -226,7 +226,7 @@ def test_less_than_a_day_must_be_forced(tmp_path):
         clean(tmp_path, 0.3)
     assert shard_names(tmp_path) == {shard.path for shard in shards}
     assert clean(tmp_path, 0.3, force=True)["removed"]["shards"]["files"] == 1
-    assert vacuum_index(str(tmp_path), 0, force=True)["removed"] == NONE
+    assert vacuum_index(str(tmp_path), 0, force=True).to_json()["removed"] == NONE
     assert read_index(str(tmp_path)).ids == ["p1"]
 
 
@@ -294,12 +294,12 @@ def test_it_works_on_an_object_store(s3):
     write_bytes(f"{uri}/_staging/run-{'a' * 32}.json", b"{}")
     write_bytes(f"{uri}/_candidates/20260101T000000-0123abcd.json", b"{}")
     write_bytes(f"{uri}/notes.txt", b"mine")
-    assert vacuum_index(uri, 1)["removed"] == NONE
+    assert vacuum_index(uri, 1).to_json()["removed"] == NONE
     later_s = time.time() + 10 * DAY_S
-    removed = vacuum_index(uri, 7, now_s=later_s)["removed"]
+    removed = vacuum_index(uri, 7, now_s=later_s).to_json()["removed"]
     assert [removed[kind]["files"] for kind in KINDS] == [0, 1, 1, 2, 2]
     assert shard_names(uri) == {shards[2].path}
     assert read_index(uri).ids == ["p2"]
     assert check_index(open_index(uri)).faults == []
     assert [file.name for file in stored_files(uri) if file.name == "notes.txt"]
-    assert vacuum_index(uri, 7, now_s=later_s)["removed"] == NONE
+    assert vacuum_index(uri, 7, now_s=later_s).to_json()["removed"] == NONE
