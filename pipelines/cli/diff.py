@@ -49,4 +49,4 @@ def diff(index: str, before: int, after: int, **settings: Any) -> None:  # noqa:
     settings["top_k"] = settings["top_k"] or 10
     from pipelines import diff as job
 
-    print_report(job.run(index, before, after, **settings))
+    print_report(job.run(index, before, after, **settings).to_json())

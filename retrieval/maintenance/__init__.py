@@ -12,16 +12,18 @@ from retrieval.maintenance.check import Findings, check_index
 from retrieval.maintenance.restore import restore_index
 from retrieval.maintenance.status import IndexStatus, describe_index
 from retrieval.maintenance.vacuum import Vacuumed, vacuum_index
-from retrieval.maintenance.version_diff import Changes, compare_versions
+from retrieval.maintenance.version_diff import Changes, VersionDiff, compare_versions, diff_versions
 
 __all__ = [
     "Changes",
     "Findings",
     "IndexStatus",
     "Vacuumed",
+    "VersionDiff",
     "check_index",
     "compare_versions",
     "describe_index",
+    "diff_versions",
     "restore_index",
     "vacuum_index",
 ]
