@@ -7,10 +7,11 @@ import json
 import pyarrow as pa
 import pytest
 
-from pipelines import evaluate, rank, verify
+from pipelines import evaluate, rank
 from retrieval.errors import MismatchError
 from retrieval.index import open_index, read_index
 from retrieval.index.staging import INDEX_REJECT_SCHEMA, stage
+from retrieval.ranking.verification import verify
 from retrieval.storage import remove_file
 from tests.conftest import make_spec
 from tests.pipelines.care_case import error_of, make_gallery, make_queries, report_of, some

@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from retrieval.ranking.settings import RankConfig
 
-from pipelines import evaluate, report, verify
+from pipelines import evaluate, report
 from pipelines.cli import main
 from pipelines.rank.job import run as rank
 from retrieval.errors import IndexFormatError, RetrievalError
 from retrieval.evaluation.overlap import compare_rankings
 from retrieval.ranking.files import RankingWriter, check_ranking_place, open_ranking, read_parts
+from retrieval.ranking.settings import RankConfig
+from retrieval.ranking.verification import verify
 from retrieval.vectors import open_source
 from tests.conftest import make_index
 from tests.damage import Target, count_outcomes
@@ -82,7 +83,7 @@ def read_back(folder):
 
 def ranked_again(folder):
     """With --previous, as a night does."""
-    from pipelines.rank.previous import Previous
+    from retrieval.ranking.incremental import Previous
 
     sides = [open_source(str(folder / name)) for name in "qg"]
     previous = Previous(str(folder / "r"), *sides, 3, CONFIG)
@@ -169,7 +170,7 @@ def test_a_field_that_is_missing_or_something_else_is_noticed(tmp_path, make):
 
 def test_no_byte_of_a_footer_ends_the_process(tmp_path):
     """Arrow aborts over statistics of a column whose two types do not agree."""
-    from pipelines.rank.previous import _query_range
+    from retrieval.ranking.incremental import _query_range
 
     path = make_part(tmp_path)
     ranking, content = open_ranking(str(tmp_path / "r")), path.read_bytes()

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import evaluate, rank, verify
+from pipelines import evaluate, rank
 from retrieval.errors import MismatchError
+from retrieval.ranking.verification import verify
 from retrieval.vectors import VectorColumns
 from tests.first_release import as_first_release
 from tests.pipelines.ranks import rows_of as rows_of_ranking

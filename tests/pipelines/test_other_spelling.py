@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import evaluate, rank, verify
+from pipelines import evaluate, rank
 from pipelines.reindex.job import _is_current
 from retrieval.errors import MismatchError
 from retrieval.index import commit_index, open_index, save_candidate
 from retrieval.maintenance.restore import restore_index
 from retrieval.ranking.files import open_ranking
+from retrieval.ranking.verification import verify
 from tests.conftest import make_index
 from tests.first_release import as_first_release
 from tests.pipelines.ranks import parts_of

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from pipelines import evaluate, report, verify
+from pipelines import evaluate, report
 from pipelines.cli import main
 from pipelines.reindex.job import _is_current
 from retrieval.errors import MismatchError, RetrievalError
 from retrieval.index import open_index
 from retrieval.ranking.files import open_ranking
+from retrieval.ranking.verification import verify
 from tests.conftest import make_index
 from tests.pipelines.spelling_case import (
     ALL,

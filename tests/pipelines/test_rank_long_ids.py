@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import evaluate, rank, verify
+from pipelines import evaluate, rank
 from pipelines.rank import RankConfig
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.ranking.files import open_ranking, read_parts
+from retrieval.ranking.verification import verify
 from tests.pipelines.ranks import Nights, invoke
 
 NUM_ROWS = 60
