@@ -9,8 +9,7 @@ scan        the first pass over labelled photos
 augment     photos → augmented photos
 train       photos → a model folder
 embed       photos → index
-rank        queries × gallery → ranking
-verify      ranking → proof, or the first difference
+rank        queries × gallery → ranking, here or on a cluster
 diff        two versions of an index → what changed
 reindex     a night: embed, quality gate, commit, rank, report
 demo        a drawn gallery through all of them

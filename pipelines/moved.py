@@ -24,9 +24,18 @@ MOVED: Final[Mapping[str, str]] = {
     "pipelines.forecast": "pipelines.dry_run",
     "pipelines.laps": "pipelines.step_timer",
     "pipelines.opening": "pipelines.ray_runtime.decode_task",
+    "pipelines.rank.config": "retrieval.ranking.plan",
+    "pipelines.rank.folding": "retrieval.ranking.search_parts",
+    "pipelines.rank.lineage": "retrieval.ranking.shard_lineage",
+    "pipelines.rank.places": "retrieval.ranking.places",
+    "pipelines.rank.planning": "retrieval.ranking.plan",
+    "pipelines.rank.previous": "retrieval.ranking.incremental",
+    "pipelines.rank.queries": "retrieval.ranking.queries",
+    "pipelines.rank.sharing": "retrieval.ranking.executor",
     "pipelines.tally": "pipelines.ray_runtime.counter",
     "pipelines.train.ahead": "pipelines.train.prefetcher",
     "pipelines.train.connecting": "pipelines.train.torch_backend",
+    "pipelines.verify": "retrieval.ranking.verification.verify",
 }
 
 NOW_FUNCTIONS: Final[Mapping[str, tuple[str, str]]] = {

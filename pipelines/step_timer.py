@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import time
-
 from pipelines.metrics import tell_seconds
+from retrieval.step_timer import StepTimer
 
 __all__ = ["Laps"]
 
 
-class Laps:
-    """Seconds of steps that follow each other.
-
-    Attributes:
-        seconds: Of each step that has ended, by its name.
-    """
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-        self.seconds: dict[str, float] = {}
+class Laps(StepTimer):
+    """Seconds of steps that follow each other, told to Prometheus as well."""
 
     def end(self, step: str) -> None:
         """End a step, or one more part of it; the next one begins."""
-        now = time.monotonic()
-        self.seconds[step] = round(self.seconds.get(step, 0.0) + now - self._last, 3)
-        self._last = now
+        super().end(step)
         tell_seconds(step, self.seconds[step])

@@ -11,9 +11,9 @@ Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `p
     models       networks without their head; the model folder; images → embeddings
     training     losses, split, sampling, one epoch, validation by retrieval
     index        the table of embeddings: schema, shards, commits, reading, its nightly update
-    vectors      any source of (id, vector) rows: an index, Parquet of other tools, .npy pairs
+    vectors      any source of (id, vector) rows: an index, other tools' files, arrays
     search       exact top-k of a block of queries: canonical scores, selection, merge
-    ranking      a whole ranking: its files, what it was made of, whether it is right
+    ranking      a whole ranking: how it is made, its files, whether it is right
     evaluation   top-k accuracy, mAP, precision
     maintenance  care of an index: status, check, differences, restore, vacuum
     experiments  the paper's table: rows, queries, comparison

@@ -88,7 +88,7 @@ def ray_session(s3):
         # A process for each training, which looks out for machines that are taken away.
         patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         # The rankings of these tests are all so small that no actor would ever rank.
-        patch.setattr("pipelines.rank.planning._SMALL_S", 0.0)
+        patch.setattr("pipelines.rank.executor._SMALL_S", 0.0)
         with session():
             gc.freeze()  # each job looks for garbage: what is loaded by now is none
             yield

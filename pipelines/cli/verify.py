@@ -70,9 +70,15 @@ def verify(
                 raise click.UsageError(f"--{name} is for rankings, but {path} is an index.")
         print_report(_verify_index(uri, version))
         return
-    from pipelines import verify as job
+    from dataclasses import asdict
 
-    print_report(job.run(path, sample=sample, seed=seed, queries=queries, gallery=gallery))
+    from pipelines.progress import STDERR
+    from retrieval.ranking.verification.verify import verify as verify_ranking
+
+    found = verify_ranking(
+        path, sample=sample, seed=seed, queries=queries, gallery=gallery, progress=STDERR
+    )
+    print_report(asdict(found))
 
 
 def _verify_index(uri: str, version: int | None) -> dict[str, Any]:

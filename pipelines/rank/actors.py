@@ -11,43 +11,49 @@ import ray
 from numpy.typing import NDArray
 
 from pipelines.progress import live_line
-from pipelines.rank.folding import Folded, Task, fold, guess, this_machine_has_gpu
 from pipelines.rank.placement import Placement
 from pipelines.rank.pool import Pool
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.ray_runtime.nodes import no_gpu_found
 from pipelines.ray_runtime.wait import start_text
+from retrieval.ranking.search_parts import (
+    PartialTopK,
+    SearchTask,
+    initial_thresholds,
+    search_parts,
+    this_machine_has_gpu,
+)
 from retrieval.search import Neighbours
 from retrieval.vectors import Sample, VectorBlock, VectorPart
 
 __all__ = ["Actors"]
 
 _SHARES_PER_ACTOR = 4  # cut finer than actors, so that none waits long for the last
-_GUESS_QUERIES = 1024  # whose floors an actor guesses at a time
+_SAMPLE_QUERIES = 1024  # that an actor compares with the sample at a time
 _COUNTS = ("pairs", "scored", "survivors", "rescored")
 
 
 @ray.remote(max_restarts=4, max_task_retries=4)
 class Scorer:
-    """Folds parts of the gallery. Holds no state, so a lost one is replaced."""
+    """Searches parts of the gallery. Holds no state, so a lost one is replaced."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: SearchTask) -> None:
         self._task = task
 
     def is_ready(self) -> None:
         """Answers as soon as the actor has started."""
 
-    def guess(self, queries: NDArray[Any], sample: Sample) -> NDArray[np.float64]:
+    def initial_thresholds(self, queries: NDArray[Any], sample: Sample) -> NDArray[np.float64]:
         """Keys that the k nearest rows of some queries will very likely reach."""
-        return guess(self._task, queries, sample, num_threads=1)
+        return initial_thresholds(self._task, queries, sample, num_threads=1)
 
-    def fold(
+    def search(
         self,
         queries: VectorBlock,
         basis: NDArray[np.float32] | None,
         parts: Sequence[VectorPart],
         floors: NDArray[np.float64],
-    ) -> Folded:
+    ) -> PartialTopK:
         """The k nearest of these parts for each query.
 
         Raises:
@@ -55,14 +61,14 @@ class Scorer:
         """
         if self._task.device == "cuda" and not this_machine_has_gpu():
             raise no_gpu_found(", or rank with --device cpu")
-        return fold(self._task, queries, parts, basis, floors, num_threads=1)
+        return search_parts(self._task, queries, parts, basis, floors, num_threads=1)
 
 
 class Actors:
     """Actors of a Ray cluster: one a CPU, or one a GPU."""
 
     def __init__(
-        self, task: Task, place: Placement, site: Site, on_part: Callable[[], None]
+        self, task: SearchTask, place: Placement, site: Site, on_part: Callable[[], None]
     ) -> None:
         """Start the actors.
 
@@ -82,40 +88,42 @@ class Actors:
         with live_line("starting", lambda: start_text("the actors", start, on_gpus=on_gpus)):
             self._pool.wait_for_one()
 
-    def guess(self, queries: VectorBlock, sample: Sample) -> NDArray[np.float64]:
-        """See `sharing.Workers`."""
+    def initial_thresholds(self, queries: VectorBlock, sample: Sample) -> NDArray[np.float64]:
+        """See `retrieval.ranking.executor.Workers`."""
         sent = ray.put(sample)
-        starts = range(0, len(queries.ids), _GUESS_QUERIES)
+        starts = range(0, len(queries.ids), _SAMPLE_QUERIES)
         found = dict(
             self._pool.map(
-                lambda actor, start: actor.guess.remote(
-                    queries.vectors[start : start + _GUESS_QUERIES], sent
+                lambda actor, start: actor.initial_thresholds.remote(
+                    queries.vectors[start : start + _SAMPLE_QUERIES], sent
                 ),
                 starts,
             )
         )
         return np.concatenate([found[number] for number in sorted(found)])
 
-    def rank(
+    def search(
         self,
         queries: VectorBlock,
         parts: Sequence[VectorPart],
         basis: NDArray[np.float32] | None,
-        start: Neighbours,
+        nearest: Neighbours,
     ) -> dict[str, Any]:
-        """See `sharing.Workers`."""
+        """See `retrieval.ranking.executor.Workers`."""
         sent, sent_basis = ray.put(queries), ray.put(basis)
         certificates = []
         # A share is sent when an actor is free for it, with the floors of that moment: what
         # others have found by then need not be beaten twice.
-        for _, folded in self._pool.map(
-            lambda actor, share: actor.fold.remote(sent, sent_basis, share, start.floors.copy()),
+        for _, partial in self._pool.map(
+            lambda actor, share: actor.search.remote(
+                sent, sent_basis, share, nearest.floors.copy()
+            ),
             _shares(parts, _SHARES_PER_ACTOR * self._num_actors),
         ):
-            # Folded as they come, so that the driver holds two answers and not all.
-            start.take(folded.found, self._task.metric)
-            certificates.append(folded.certificate)
-            for _part in range(folded.num_parts):
+            # Merged as they come, so that the driver holds two answers and not all.
+            nearest.take(partial.found, self._task.metric)
+            certificates.append(partial.certificate)
+            for _part in range(partial.num_parts):
                 self._on_part()
         return _combined(certificates)
 

@@ -1,4 +1,4 @@
-"""Upper bounds of all pairs by one short float32 matrix product.
+"""Upper bounds of all pairs by one short float32 matrix product. The twin on a GPU: `gpu.bounds`.
 
 With R of p orthonormal columns, y = Rᵀx, and P⊥ the projection onto what R leaves out,
 

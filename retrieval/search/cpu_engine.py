@@ -1,9 +1,11 @@
 """The engine on the CPU: bound all pairs, drop what cannot be a neighbour, score the rest.
 
-A first pass (`passes`) leaves some in a thousand of all pairs: those whose bound reaches the
-k-th best score so far. They get their canonical score (`exact_pairs`) and join the neighbours
-(`neighbours`), which raises what the next pairs have to reach. What is dropped is proven to
+A first pass (`prefilter`) leaves some in a thousand of all pairs: those whose bound reaches the
+k-th best score so far. They get their canonical score (`rescoring`) and join the neighbours
+(`top_k_buffer`), which raises what the next pairs have to reach. What is dropped is proven to
 be no neighbour, however rough the bound; what is kept has the bits of the canonical score.
+
+The twin on a GPU is `gpu.engine`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Each yields pairs (query, row) of a block, so that every pair is among them whose canonical
 key reaches its query's floor at that time. The floors rise while the pass goes on.
+The twin on a GPU is `gpu.prefilter`.
 """
 
 from __future__ import annotations

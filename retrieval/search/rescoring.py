@@ -1,6 +1,7 @@
 """Canonical keys of chosen pairs, in compiled loops: the bits of `scores.pair_scores`.
 
-A key grows with nearness: the score of a similarity, minus the distance of a distance.
+A key grows with nearness: the score of a similarity, minus the distance of a distance. The twin on
+a GPU is `gpu.rescoring`; the rule and its constants are those of `scores`.
 
 A row's sum is taken in the fast way, in any order and with fused multiply-add, where `scores`
 proves that it cannot round: both vectors float16, of norms below 2√2 (for l2 and l1 √2).
@@ -16,7 +17,16 @@ from numba import njit
 from numpy.typing import NDArray
 
 from retrieval.search.gallery_block import GalleryBlock
-from retrieval.search.scores import METRICS, Rows, minkowski_power
+from retrieval.search.scores import (
+    COARSE_GRID,
+    EXACT_SQUARES,
+    METRICS,
+    PRODUCT_GRID,
+    SIZE_GRID,
+    SQUARE_GRID,
+    Rows,
+    minkowski_power,
+)
 
 __all__ = ["ExactPairs"]
 
@@ -38,8 +48,8 @@ class ExactPairs:
         self._metric = _MINKOWSKI if power else METRICS.index(metric)
         self._power = power or 0.0
         # Plain rows of l2 and l1 need the smaller norm, since theirs is a sum of differences.
-        limit = 1 if metric in ("cosine", "ip") else 0
-        self._largest_square = 2.0 * 4.0**limit
+        self._largest_square = EXACT_SQUARES.get(metric, 0.0)
+        limit = 1 if metric in ("cosine", "ip") else 0  # a squared norm is below 2 · 4 ** scale
         is_plain = (queries.scales <= limit) & (queries.is_half and not power)
         # float32 holds them exactly, and half the bytes are twice the speed.
         stored = np.ldexp(queries.values, queries.scales[:, None] * is_plain[:, None])
@@ -135,7 +145,7 @@ def _rounded_product(metric, query, gallery, terms):
     ours, our_scale, our_norm = query
     theirs, their_scale, their_norm = gallery
     for dim in range(len(terms)):
-        terms[dim] = (ours[dim] * theirs[dim] + 6.0) - 6.0
+        terms[dim] = (ours[dim] * theirs[dim] + PRODUCT_GRID) - PRODUCT_GRID
     dot = _sum(terms)
     if metric == _IP:
         return math.ldexp(dot, our_scale + their_scale) + 0.0
@@ -159,10 +169,11 @@ def _rounded_distance(measure, ours, theirs, sizes):
         _times_power(sizes, -scale, sizes)
         scale, shift = 0, scale
     is_square = metric == _L2
-    steps = _steps(sizes, math.ldexp(1.0, -scale), math.ldexp(1.5, depth), is_square)
+    steps = _steps(sizes, math.ldexp(1.0, -scale), math.ldexp(COARSE_GRID, depth), is_square)
     exponent = math.frexp(float(steps))[1] + depth - 53
     scale += exponent // 2 if is_square else exponent
-    steps = _steps(sizes, math.ldexp(1.0, -scale), 4.0 if is_square else 2.0, is_square)
+    grid = SQUARE_GRID if is_square else SIZE_GRID
+    steps = _steps(sizes, math.ldexp(1.0, -scale), grid, is_square)
     if is_square:  # steps of 2⁻⁵⁰
         return math.ldexp(np.sqrt(float(steps)), scale + shift - 25)
     return math.ldexp(float(steps), scale + shift - 51)
@@ -208,13 +219,13 @@ def _scale(stored, scaled, terms, depth):
         largest = max(largest, abs(np.float64(stored[dim])))
     scale = np.int64(math.frexp(largest)[1])
     _times_power(stored, -scale, scaled)
-    coarse = math.ldexp(1.5, depth)
+    coarse = math.ldexp(COARSE_GRID, depth)
     for dim in range(len(stored)):
         terms[dim] = (scaled[dim] * scaled[dim] + coarse) - coarse
     scale += np.int64(np.ceil((math.frexp(_sum(terms))[1] - 1) / 2))
     _times_power(stored, -scale, scaled)
     for dim in range(len(stored)):
-        terms[dim] = (scaled[dim] * scaled[dim] + 6.0) - 6.0
+        terms[dim] = (scaled[dim] * scaled[dim] + PRODUCT_GRID) - PRODUCT_GRID
     return scale, _sum(terms)
 
 

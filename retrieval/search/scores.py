@@ -1,5 +1,8 @@
 """The canonical score of a query and a gallery vector: a pure function of the two.
 
+This is the rule, with its proof, in NumPy. What runs is `rescoring` on the CPU, in compiled loops,
+and `gpu.rescoring` on a GPU: both have the constants from here, and the bits.
+
 Floating-point sums depend on their order, so a matrix product gives other bits for another
 block size, thread count or machine. Here every sum that decides a score is one in which
 **no addition rounds**; then all orders agree.
@@ -57,14 +60,19 @@ the smallest float64 where that is what it comes to:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "COARSE_GRID",
+    "EXACT_SQUARES",
     "METRICS",
+    "PRODUCT_GRID",
     "RULES",
+    "SIZE_GRID",
+    "SQUARE_GRID",
     "Rows",
     "is_distance",
     "minkowski_power",
@@ -82,6 +90,16 @@ _DISTANCES = ("l2", "l1")
 #      so that near neighbours had distances of few right digits, or of 0.
 #   2  distances: right to a small part of their own size.
 RULES = (1, 2)
+
+# (v + grid) − grid rounds v to the spacing of the numbers near the grid. The proofs above are about
+# these values: another one is another rule. Numba has them as constants in its compiled loops,
+# which do not notice a change of this file: after one, remove retrieval/search/__pycache__.
+PRODUCT_GRID: Final = 6.0  # of products of size below 2: multiples of 2⁻⁵⁰
+SQUARE_GRID: Final = 4.0  # of squared differences below 4: multiples of 2⁻⁵⁰
+SIZE_GRID: Final = 2.0  # of absolute differences below 2: multiples of 2⁻⁵¹
+COARSE_GRID: Final = 1.5  # times 2ᴸ > D, of terms up to 1, for the scale alone
+# Squared norms of float16 rows below which no sum of a pair rounds.
+EXACT_SQUARES: Final = {"cosine": 8.0, "ip": 8.0, "l2": 2.0, "l1": 2.0}
 
 Floats = NDArray[np.float64]
 
@@ -173,14 +191,14 @@ def _times_power(values: Floats, exponents: NDArray[np.int32]) -> Floats:
 
 def _coarse_sums(terms: Floats) -> Floats:
     """Sums of terms from 0 to 1, (N, D) → (N,): rough, and free of any order."""
-    grid = 1.5 * 2.0 ** np.ceil(np.log2(terms.shape[1] + 1))
+    grid = COARSE_GRID * 2.0 ** np.ceil(np.log2(terms.shape[1] + 1))
     sums: Floats = ((terms + grid) - grid).sum(axis=1)
     return sums
 
 
 def _round_products(products: Floats) -> Floats:
     """Round numbers of size at most 2 to multiples of 2⁻⁵⁰."""
-    return (products + 6.0) - 6.0
+    return (products + PRODUCT_GRID) - PRODUCT_GRID
 
 
 def pair_scores(metric: str, queries: Rows, gallery: Rows) -> Floats:
@@ -210,11 +228,11 @@ def _lengths(metric: str, sizes: Floats) -> Floats:
     if metric == "l2":
         scales += (np.frexp(_coarse_sums(below_one * below_one))[1] - 1) >> 1
         values = _times_power(sizes, -scales)
-        lengths = np.sqrt(((values * values + 4.0) - 4.0).sum(axis=1))
+        lengths = np.sqrt(((values * values + SQUARE_GRID) - SQUARE_GRID).sum(axis=1))
     else:
         scales += np.frexp(_coarse_sums(below_one))[1] - 1
         values = _times_power(sizes, -scales)
-        lengths = ((values + 2.0) - 2.0).sum(axis=1)
+        lengths = ((values + SIZE_GRID) - SIZE_GRID).sum(axis=1)
     return np.where(np.isinf(largest), np.inf, np.ldexp(lengths, scales))
 
 

@@ -1,4 +1,4 @@
-"""The k nearest so far of each query.
+"""The k nearest so far of each query. The twin on a GPU is `gpu.top_k_buffer`.
 
 Order: larger key first, then the smaller id, bytewise. It is total up to equal ids with equal
 keys, which nobody can tell apart, so the k best do not depend on the order of arrival.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from retrieval.storage import (
     open_input,
     parquet_file,
 )
+from retrieval.vectors.arrays import ArrayFile, read_array, read_array_ids
 from retrieval.vectors.checks import check_vectors
 from retrieval.vectors.columns import vector_array
 from retrieval.vectors.ids import id_text, short_ids
@@ -35,6 +36,10 @@ __all__ = ["VectorBlock", "read_blocks", "read_id_text", "read_ids"]
 _REMOTE_BYTES = 4 * 2**20
 _LOCAL_BYTES = 2**20
 _MOST_ID_BYTES = 2**24  # of the ids that are read at a time
+
+_Reader = Callable[
+    [VectorSource, VectorPart, int], Iterator[tuple[NDArray[np.bytes_], NDArray[Any]]]
+]
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def read_blocks(
     part = whole(part)
     where, row = part.file.uri, part.first_row
     with _damage_named(where):
-        read = _read_npy if part.file.ids_uri else _read_parquet
+        read = _reader(part.file)
         for ids, vectors in read(source, part, max_rows):
             check_vectors(vectors, where, row)
             row += len(ids)
@@ -109,6 +114,9 @@ def read_id_text(
 ) -> Iterator[pa.Array]:
     """`read_ids`, as large_string arrays of ids of any length."""
     part = whole(part)
+    if isinstance(part.file, ArrayFile):
+        yield from read_array_ids(part, max_rows)
+        return
     where, row = part.file.ids_uri or part.file.uri, part.first_row
     with _damage_named(part.file.uri):
         for batch in _batches(source, part, [source.id_column], max_rows):
@@ -116,6 +124,12 @@ def read_id_text(
             row += len(text)
             yield text
     _check_count(part, row)
+
+
+def _reader(file: VectorFile) -> _Reader:
+    if isinstance(file, ArrayFile):
+        return read_array
+    return _read_npy if file.ids_uri else _read_parquet
 
 
 @contextmanager

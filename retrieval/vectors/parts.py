@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.index.shards import ROW_GROUP_ROWS
+from retrieval.vectors.arrays import ArrayFile
 from retrieval.vectors.source import VectorFile, VectorPart, VectorSource
 
 __all__ = ["changed", "find_row_groups", "row_group_rows", "split", "whole"]
@@ -19,8 +20,8 @@ def split(source: VectorSource, max_rows: int) -> list[VectorPart]:
     """Cut the files of a source into parts, in the order of the files and their rows.
 
     A Parquet file is cut between row groups, so that no worker decodes what another one
-    needs; a row group of more than `max_rows` rows stays whole. A .npy file is cut anywhere,
-    evenly. Every row is in one part; a file without rows has none.
+    needs; a row group of more than `max_rows` rows stays whole. A .npy file or an array is cut
+    anywhere, evenly. Every row is in one part; a file without rows has none.
 
     Args:
         source: The source, as `open_source` gives it.
@@ -48,7 +49,7 @@ def whole(part: VectorPart | VectorFile) -> VectorPart:
 
 def _units(source: VectorSource, file: VectorFile, max_rows: int) -> Sequence[int]:
     """Rows of each piece of a file that has to stay whole."""
-    if file.ids_uri:
+    if file.ids_uri or isinstance(file, ArrayFile):
         num_parts = max(1, -(-file.num_rows // max_rows))
         bounds = [file.num_rows * number // num_parts for number in range(num_parts + 1)]
         return [stop - start for start, stop in pairwise(bounds)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines import verify
 from retrieval.evaluation import read_photos
 from retrieval.ranking.files import open_ranking
 from retrieval.ranking.sides import open_ranked
+from retrieval.ranking.verification import verify
 from tests.golden.contents import MADE_AT, contents
 
 RANKINGS = contents("rankings")

@@ -7,11 +7,12 @@ import json
 import pyarrow as pa
 import pytest
 
-from pipelines import rank, verify
+from pipelines import rank
 from retrieval.errors import MismatchError
 from retrieval.evaluation import evaluate
 from retrieval.index import open_index, read_index
 from retrieval.index.staging import INDEX_REJECT_SCHEMA, stage
+from retrieval.ranking.verification import verify
 from retrieval.storage import remove_file
 from tests.conftest import make_spec
 from tests.pipelines.care_case import error_of, make_gallery, make_queries, report_of, some

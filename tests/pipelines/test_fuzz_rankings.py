@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from pipelines import verify
 from pipelines.cli import main
 from pipelines.rank.job import run as rank
 from retrieval.errors import IndexFormatError, RetrievalError
@@ -22,6 +21,7 @@ from retrieval.evaluation import evaluate
 from retrieval.evaluation.overlap import compare_rankings
 from retrieval.ranking.files import RankingWriter, check_ranking_place, open_ranking, read_parts
 from retrieval.ranking.settings import RankConfig
+from retrieval.ranking.verification import verify
 from retrieval.report import write_report
 from retrieval.vectors import open_source
 from tests.conftest import make_index
@@ -84,7 +84,7 @@ def read_back(folder):
 
 def ranked_again(folder):
     """With --previous, as a night does."""
-    from pipelines.rank.previous import Previous
+    from retrieval.ranking.incremental import Previous
 
     sides = [open_source(str(folder / name)) for name in "qg"]
     previous = Previous(str(folder / "r"), *sides, 3, CONFIG)
@@ -171,7 +171,7 @@ def test_a_field_that_is_missing_or_something_else_is_noticed(tmp_path, make):
 
 def test_no_byte_of_a_footer_ends_the_process(tmp_path):
     """Arrow aborts over statistics of a column whose two types do not agree."""
-    from pipelines.rank.previous import _query_range
+    from retrieval.ranking.incremental import _query_range
 
     path = make_part(tmp_path)
     ranking, content = open_ranking(str(tmp_path / "r")), path.read_bytes()

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import rank, verify
+from pipelines import rank
 from retrieval.errors import MismatchError
 from retrieval.evaluation import evaluate
+from retrieval.ranking.verification import verify
 from retrieval.vectors import VectorColumns
 from tests.first_release import as_first_release
 from tests.pipelines.ranks import rows_of as rows_of_ranking

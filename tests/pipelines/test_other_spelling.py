@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import rank, verify
+from pipelines import rank
 from pipelines.reindex.job import _is_current
 from retrieval.errors import MismatchError
 from retrieval.evaluation import evaluate
 from retrieval.index import commit_index, open_index, save_candidate
 from retrieval.maintenance.restore import restore_index
 from retrieval.ranking.files import open_ranking
+from retrieval.ranking.verification import verify
 from tests.conftest import make_index
 from tests.first_release import as_first_release
 from tests.pipelines.ranks import parts_of

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from pipelines import verify
 from pipelines.cli import main
 from pipelines.reindex.job import _is_current
 from retrieval.errors import MismatchError, RetrievalError
 from retrieval.evaluation import evaluate
 from retrieval.index import open_index
 from retrieval.ranking.files import open_ranking
+from retrieval.ranking.verification import verify
 from retrieval.report import write_report
 from tests.conftest import make_index
 from tests.pipelines.spelling_case import (

@@ -11,8 +11,8 @@ from dataclasses import asdict
 
 import pytest
 
-from pipelines.rank.folding import this_machine_has_gpu
 from pipelines.ray_runtime.cluster_options import Site
+from retrieval.ranking.search_parts import this_machine_has_gpu
 from tests.conftest import draw_photos
 from tests.pipelines.logical_cluster import logical_cluster
 from tests.pipelines.placed import NOTES

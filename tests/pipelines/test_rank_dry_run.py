@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from pipelines.cli import main
-from pipelines.rank import RankConfig, estimate, planning, run
+from pipelines.rank import RankConfig, estimate, run
 from pipelines.ray_runtime import session
 from retrieval.index import open_index
+from retrieval.ranking import plan
 from retrieval.search import Choice
 from tests.pipelines.ranks import (
     budget,
@@ -108,7 +109,7 @@ def test_the_expected_seconds_are_the_arithmetic_of_all_blocks_shared_by_the_thr
     sides, monkeypatch
 ):
     basis = np.zeros((8, 5), np.float32)
-    monkeypatch.setattr(planning, "choose_basis", lambda *_: Choice(basis, 1e9))
+    monkeypatch.setattr(plan, "choose_basis", lambda *_: Choice(basis, 1e9))
     memory = budget(300, 16, 8, 4, query_rows=3, num_threads=3)
     config = RankConfig(top_k=4, num_threads=3, memory_bytes=memory)
     report = estimate(str(sides / "foreign-q"), str(sides / "foreign-g"), config)

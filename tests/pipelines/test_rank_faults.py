@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.rank import RankConfig, run
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
+from retrieval.ranking import executor
 from tests.pipelines.ranks import (
     FOREIGN as CONFIG,
 )
@@ -116,9 +117,7 @@ def test_sides_of_two_widths_are_refused(sides, tmp_path):
 def test_a_setting_that_cannot_be_met_is_one_line_and_leaves_nothing(
     sides, monkeypatch, options, said
 ):
-    from pipelines.rank import planning
-
-    monkeypatch.setattr(planning, "this_machine_has_gpu", lambda: False)
+    monkeypatch.setattr(executor, "this_machine_has_gpu", lambda: False)
     q, g, folder = sides
     done = invoke("rank", q, g, folder, "--num-threads", 1, *options)
     assert done.exit_code == 1

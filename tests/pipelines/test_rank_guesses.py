@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.rank import RankConfig, folding, job, run
+from pipelines.rank import RankConfig, run
+from retrieval.ranking import rank_blocks, search_parts
 from retrieval.search import is_worth_a_sample
 from tests.pipelines.ranks import draw, parts_of, write_foreign
 
@@ -26,7 +27,7 @@ def sides(tmp_path_factory):
 def worth_it():
     """As for a larger gallery."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "is_worth_a_sample", lambda *_: True)
+        patch.setattr(rank_blocks, "is_worth_a_sample", lambda *_: True)
         yield
 
 
@@ -35,12 +36,12 @@ def without(sides, tmp_path_factory):
     """The ranking that begins with nothing, and how many pairs it scored."""
     ranking = str(tmp_path_factory.mktemp("without") / "rk")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folding, "guess_floors", guess_of(lambda floors: floors - np.inf))
+        patch.setattr(search_parts, "guess_floors", guess_of(lambda floors: floors - np.inf))
         report = run(*sides, ranking, RankConfig(top_k=5, num_threads=2))
     return parts_of(ranking), report["certificate"][0]["scored"]
 
 
-def guess_of(change, true=folding.guess_floors):
+def guess_of(change, true=search_parts.guess_floors):
     return lambda *given, **options: change(true(*given, **options))
 
 
@@ -52,8 +53,8 @@ def test_a_guess_spares_scores_and_changes_no_byte(sides, without, tmp_path):
 
 
 def test_where_there_is_little_to_do_nothing_is_guessed(sides, without, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "is_worth_a_sample", is_worth_a_sample)
-    monkeypatch.setattr(folding, "guess_floors", None)  # an error, if it were called
+    monkeypatch.setattr(rank_blocks, "is_worth_a_sample", is_worth_a_sample)
+    monkeypatch.setattr(search_parts, "guess_floors", None)  # an error, if it were called
     run(*sides, str(tmp_path / "rk"), RankConfig(top_k=5, num_threads=2))
     assert parts_of(tmp_path / "rk") == without[0]
 
@@ -61,7 +62,7 @@ def test_where_there_is_little_to_do_nothing_is_guessed(sides, without, tmp_path
 def test_actors_guess_too(sides, without, tmp_path, monkeypatch, ray_session):
     from pipelines.rank import actors
 
-    monkeypatch.setattr(actors, "_GUESS_QUERIES", 7)
+    monkeypatch.setattr(actors, "_SAMPLE_QUERIES", 7)
     report = run(*sides, str(tmp_path / "rk"), RankConfig(top_k=5, num_actors=2))
     assert parts_of(tmp_path / "rk") == without[0]
     (certificate,) = report["certificate"]
@@ -79,7 +80,7 @@ def test_queries_whose_guess_is_too_high_are_ranked_again(
         floors[list(unlucky)] = best
         return floors
 
-    monkeypatch.setattr(folding, "guess_floors", guess_of(too_high))
+    monkeypatch.setattr(search_parts, "guess_floors", guess_of(too_high))
     report = run(*sides, str(tmp_path / "rk"), RankConfig(top_k=5, num_threads=2))
     assert parts_of(tmp_path / "rk") == without[0]
     first, again = report["certificate"]

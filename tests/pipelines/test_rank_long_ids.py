@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import rank, verify
+from pipelines import rank
 from pipelines.rank import RankConfig
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.evaluation import evaluate
 from retrieval.ranking.files import open_ranking, read_parts
+from retrieval.ranking.verification import verify
 from tests.pipelines.ranks import Nights, invoke
 
 NUM_ROWS = 60

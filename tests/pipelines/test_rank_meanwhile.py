@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.rank import RankConfig, run
-from pipelines.rank import queries as query_module
 from retrieval.errors import IndexFormatError, StorageError
+from retrieval.ranking import queries as query_module
 from tests.pipelines.ranks import (
     FOREIGN as CONFIG,
 )

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from pipelines import verify
 from pipelines.cli import main
-from pipelines.rank import RankConfig, planning, run
+from pipelines.rank import RankConfig, run
 from pipelines.reindex.job import _is_current
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
 from retrieval.evaluation.overlap import compare_rankings
+from retrieval.ranking import plan
 from retrieval.ranking.files import open_ranking
+from retrieval.ranking.verification import verify
 from retrieval.search import score_rule
 from tests.conftest import make_index
 from tests.first_release import as_first_release
@@ -75,7 +76,7 @@ def test_a_ranking_by_another_rule_is_no_previous_and_not_current(sides, tmp_pat
 def test_parts_by_another_rule_are_not_gone_on_from(tmp_path, monkeypatch):
     q, g, folder = foreign_sides(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(planning, "score_rule", lambda metric: 7)
+        patch.setattr(plan, "score_rule", lambda metric: 7)
         killed_after(2, q, g, folder, FOREIGN)
     before = marks_of(folder)
     assert len(before) == 2

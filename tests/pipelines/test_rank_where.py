@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.rank import RankConfig, job, planning, run
+from pipelines.rank import RankConfig, executor, run
 from pipelines.ray_runtime.cluster_options import Site
 from retrieval.errors import ClusterError
+from retrieval.ranking.open_side import open_side
 from retrieval.search import available_cpus, whole_product_ns
 from tests.pipelines.ranks import draw, parts_of, write_foreign
 
@@ -18,16 +19,18 @@ def sides(tmp_path, ray_session):
     return str(tmp_path / "q"), str(tmp_path / "g")
 
 
-def plan(sides, site=Site(), **settings):
-    return planning.make_plan(*sides, RankConfig(top_k=3, **settings), site)
+def uses_ray(sides, site=Site(), **settings):
+    opened = map(open_side, sides)
+    chosen = executor.choose_executor(*opened, RankConfig(top_k=3, **settings), site)
+    return isinstance(chosen, executor.RayExecutor)
 
 
 def test_small_work_is_done_here_though_a_ray_runs_and_gives_the_same_bytes(
     sides, tmp_path, monkeypatch
 ):
     run(*sides, str(tmp_path / "by actors"), RankConfig(top_k=3))
-    monkeypatch.setattr(planning, "_SMALL_S", 10.0)
-    monkeypatch.setattr(job, "_session", None)  # an error, if it were called
+    monkeypatch.setattr(executor, "_SMALL_S", 10.0)
+    monkeypatch.setattr(executor.RayExecutor, "session", None)  # an error, if it were called
     report = run(*sides, str(tmp_path / "here"), RankConfig(top_k=3))
     assert parts_of(tmp_path / "here") == parts_of(tmp_path / "by actors")
     assert report["seconds"]["start_ray"] < 0.5
@@ -35,10 +38,10 @@ def test_small_work_is_done_here_though_a_ray_runs_and_gives_the_same_bytes(
 
 def test_the_whole_product_on_the_cores_of_this_machine_is_the_measure(sides, monkeypatch):
     seconds = 50 * whole_product_ns(2, 8) * 1e-9 / available_cpus()
-    monkeypatch.setattr(planning, "_SMALL_S", 1.01 * seconds)
-    assert not plan(sides).uses_ray
-    monkeypatch.setattr(planning, "_SMALL_S", 0.99 * seconds)
-    assert plan(sides).uses_ray
+    monkeypatch.setattr(executor, "_SMALL_S", 1.01 * seconds)
+    assert not uses_ray(sides)
+    monkeypatch.setattr(executor, "_SMALL_S", 0.99 * seconds)
+    assert uses_ray(sides)
 
 
 @pytest.mark.parametrize(
@@ -47,11 +50,11 @@ def test_the_whole_product_on_the_cores_of_this_machine_is_the_measure(sides, mo
 def test_who_asks_for_actors_or_for_what_takes_longer_gets_the_cluster(
     sides, monkeypatch, settings
 ):
-    monkeypatch.setattr(planning, "_SMALL_S", 10.0)
-    assert plan(sides, **settings).uses_ray
+    monkeypatch.setattr(executor, "_SMALL_S", 10.0)
+    assert uses_ray(sides, **settings)
 
 
 def test_an_address_where_nobody_is_is_an_error_however_small_the_work(sides, monkeypatch):
-    monkeypatch.setattr(planning, "_SMALL_S", 10.0)
+    monkeypatch.setattr(executor, "_SMALL_S", 10.0)
     with pytest.raises(ClusterError, match="nobody answers there"):
-        plan(sides, Site("127.0.0.1:1"))
+        uses_ray(sides, Site("127.0.0.1:1"))

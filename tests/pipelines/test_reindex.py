@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from pipelines import rank, verify
+from pipelines import rank
 from pipelines.cli import main
 from pipelines.embed import EmbedConfig
 from pipelines.reindex import GateConfig, ReindexConfig, run
@@ -18,6 +18,7 @@ from retrieval.errors import GateError, MismatchError, UsageError
 from retrieval.index import commit_index, open_index, read_index
 from retrieval.maintenance import describe_index
 from retrieval.ranking.files import open_ranking
+from retrieval.ranking.verification import verify
 from tests.conftest import draw_photos, photo_bytes
 from tests.pipelines.test_embed_again import age
 

@@ -22,12 +22,13 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import rank, verify
+from pipelines import rank
 from pipelines.embed import EmbedConfig
 from pipelines.reindex import ReindexConfig, run
 from retrieval.drawn import draw_gallery
 from retrieval.index import open_index, read_index
 from retrieval.ranking.files import open_ranking
+from retrieval.ranking.verification import verify
 
 pytestmark = pytest.mark.soak
 

@@ -1,5 +1,7 @@
 """Is a ranking what brute force gives? Answered without any of the engines that rank.
 
+verify       all of it: the public function
+task         what was ranked, opened, and the queries to rank again
 canonical    the scores that engines should give to the bit, by an implementation of its own
   rule_one     distances as they were computed once, for files of that time
 brute_force  the k nearest of a few queries among all gallery rows, in float64 with NumPy

@@ -1,5 +1,7 @@
 """How far a float16 matrix product may be off, and the limit that no neighbour can miss.
 
+The twin on the CPU is `retrieval.search.bounds`.
+
 A guess is Σ q̂ᵢ x̂ᵢ over float16 operands with a float32 accumulator. Products of two float16
 values have 22 bits: exact in float32, never subnormal. Only adding loses something.
 

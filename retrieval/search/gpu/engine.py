@@ -5,6 +5,8 @@ of float16 guesses leaves the few pairs whose guess reaches its limit (`bounds`)
 their canonical score (`rescoring`) and join the pool, whose k-th best key is what the next
 chunk has to reach. What is left out is proven to be no neighbour, so that neither the guesses
 nor the order of the pairs can be seen in the result.
+
+The twin on the CPU is `retrieval.search.cpu_engine`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A tile of guesses is small enough to stay in the cache of the device. The largest guess of a
 few neighbouring rows tells most of the tile to be far off in one pass; only groups that may
-hold a neighbour are looked at again.
+hold a neighbour are looked at again. The twin on the CPU is `retrieval.search.prefilter`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Canonical scores of pairs on a device: the bits of `scores.pair_scores`.
 
+The twin on the CPU is `retrieval.search.rescoring`; the rule and its constants are those of
+`retrieval.search.scores`.
+
 The same operations in the same precision, each a torch kernel of its own, so that no compiler
 can join a product and a sum into one rounding. Sums do not round, so their order is free.
 Quotients and roots must be correctly rounded: CUDA's float64 ones are (CUDA C++ Programming
@@ -16,7 +19,7 @@ import torch
 from torch import Tensor
 
 from retrieval.search.gpu.operands import times_power
-from retrieval.search.scores import Rows
+from retrieval.search.scores import COARSE_GRID, PRODUCT_GRID, SQUARE_GRID, Rows
 
 __all__ = ["CanonicalRows", "keys_of_sums", "pair_keys", "prepare"]
 
@@ -56,7 +59,9 @@ def prepare(stored: Tensor) -> CanonicalRows:
     values = times_power(exact, -scales[:, None])
     more = torch.frexp(_coarse_sums(values * values))[1] >> 1
     values = times_power(values, -more[:, None])
-    return CanonicalRows(stored, values, scales + more, _on_grid(values * values, 6.0).sum(1))
+    return CanonicalRows(
+        stored, values, scales + more, _on_grid(values * values, PRODUCT_GRID).sum(1)
+    )
 
 
 def pair_keys(metric: str, queries: CanonicalRows, gallery: CanonicalRows) -> Tensor:
@@ -69,7 +74,7 @@ def pair_keys(metric: str, queries: CanonicalRows, gallery: CanonicalRows) -> Te
     """
     if metric == "l2":
         return -_distances(queries.stored, gallery.stored)
-    dots = _on_grid(queries.values * gallery.values, 6.0).sum(1)
+    dots = _on_grid(queries.values * gallery.values, PRODUCT_GRID).sum(1)
     if metric == "ip":
         return times_power(dots, queries.scales + gallery.scales) + 0.0
     return dots / _square_root(queries.norms * gallery.norms) + 0.0
@@ -84,7 +89,7 @@ def _distances(queries: Tensor, gallery: Tensor) -> Tensor:
     values = times_power(sizes, -scales[:, None])
     scales = scales + ((torch.frexp(_coarse_sums(values * values))[1] - 1) >> 1)
     values = times_power(sizes, -scales[:, None])
-    total = _on_grid(values * values, 4.0).sum(1)
+    total = _on_grid(values * values, SQUARE_GRID).sum(1)
     return times_power(_square_root(total), scales).masked_fill(is_endless, torch.inf)
 
 
@@ -103,7 +108,7 @@ def keys_of_sums(metric: str, dots: Tensor, ours: Tensor, theirs: Tensor) -> Ten
 
 def _coarse_sums(terms: Tensor) -> Tensor:
     """Sums of terms from 0 to 1, (N, D) → (N,), which are overwritten; see `scores`."""
-    grid = float(1.5 * 2.0 ** np.ceil(np.log2(terms.shape[1] + 1)))
+    grid = float(COARSE_GRID * 2.0 ** np.ceil(np.log2(terms.shape[1] + 1)))
     return _on_grid(terms, grid).sum(1)
 
 

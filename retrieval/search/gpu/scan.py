@@ -33,7 +33,7 @@ from retrieval.search.scores import Rows
 
 __all__ = ["Chunk", "Scan", "triton_modules"]
 
-# Squared norms below which no sum of a float16 pair rounds; `scores` has the argument.
+# `scores.EXACT_SQUARES`, less what the float32 norms that are compared with it may be off.
 _EXACT_SQUARES = {"cosine": 7.9, "ip": 7.9, "l2": 1.99}
 
 

@@ -1,5 +1,7 @@
 """Candidates on the device, and the key that a new one has to reach.
 
+The twin on the CPU is `retrieval.search.top_k_buffer`.
+
 A candidate is (query, canonical key, handle of a row). Ties at the k-th place stay until there
 are too many of them; then the ids, which only the host knows, decide.
 """

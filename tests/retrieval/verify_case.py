@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines import verify
 from retrieval.errors import IndexFormatError
 from retrieval.ranking.files import RANKING_SCHEMA, RankingWriter
+from retrieval.ranking.verification import verify
 from retrieval.search.scores import Rows, is_distance, pair_scores, score_rule
 from retrieval.vectors import open_source
 from tests.conftest import make_index

@@ -1,9 +1,9 @@
-"""Ranking some parts of the gallery for a block of queries, in one process."""
+"""The k nearest rows of some parts of the gallery for a block of queries, in one process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,25 +17,46 @@ from retrieval.vectors import Sample, VectorBlock, VectorPart, VectorSource, rea
 if TYPE_CHECKING:
     from retrieval.search.gpu import GpuSearch
 
-__all__ = ["PRODUCTS", "Folded", "Task", "choose_device", "fold", "guess"]
+__all__ = [
+    "PRODUCTS",
+    "PartialTopK",
+    "SearchTask",
+    "choose_device",
+    "initial_thresholds",
+    "search_parts",
+    "this_machine_has_gpu",
+]
 
 PRODUCTS = ("cosine", "ip", "l2")  # what a GPU can rank
 
 
 @dataclass(frozen=True)
-class Task:
-    """What all parts of a job need to know. Plain values: each actor gets them."""
+class SearchTask:
+    """What every part of the gallery is searched for. Plain values: each process gets them.
+
+    Attributes:
+        gallery: The gallery.
+        k: Neighbours of each query.
+        metric: One of METRICS, or "minkowski:P".
+        exclude_self: Leave out the gallery row with the query's own id.
+        gallery_rows: Rows that are read at a time.
+        device: "cpu", "cuda" or "auto", as asked for; `on_device` settles it.
+    """
 
     gallery: VectorSource
     k: int
     metric: str
     exclude_self: bool
-    gallery_rows: int  # rows that are read at a time
-    device: str  # "cpu" or "cuda"
+    gallery_rows: int
+    device: str
+
+    def on_device(self, *, has_gpu: bool) -> SearchTask:
+        """The same on "cpu" or "cuda", as `choose_device` says."""
+        return replace(self, device=choose_device(self.device, self.metric, has_gpu=has_gpu))
 
 
 @dataclass(frozen=True)
-class Folded:
+class PartialTopK:
     """The neighbours in some parts of the gallery, and how they were found.
 
     Attributes:
@@ -74,8 +95,8 @@ def this_machine_has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def guess(
-    task: Task, queries: NDArray[Any], sample: Sample, *, num_threads: int
+def initial_thresholds(
+    task: SearchTask, queries: NDArray[Any], sample: Sample, *, num_threads: int
 ) -> NDArray[np.float64]:
     """Keys that k rows will very likely reach, float64 (Q,); see `guess_floors`."""
     return guess_floors(
@@ -89,8 +110,8 @@ def guess(
     )
 
 
-def fold(  # noqa: PLR0913 - the last three are plain facts
-    task: Task,
+def search_parts(  # noqa: PLR0913 - the last three are plain facts
+    task: SearchTask,
     queries: VectorBlock,
     parts: Sequence[VectorPart],
     basis: NDArray[np.float32] | None,
@@ -98,7 +119,7 @@ def fold(  # noqa: PLR0913 - the last three are plain facts
     *,
     num_threads: int,
     on_part: Callable[[], None] = lambda: None,
-) -> Folded:
+) -> PartialTopK:
     """Find the k nearest rows of some parts for each query.
 
     Args:
@@ -117,11 +138,11 @@ def fold(  # noqa: PLR0913 - the last three are plain facts
         read_ahead(_read(task, parts[lane::num_lanes], on_part)) for lane in range(num_lanes)
     ]
     scan(search, readers, num_threads if task.device == "cpu" else 1)
-    return Folded(search.result(), search.certificate(), len(parts))
+    return PartialTopK(search.result(), search.certificate(), len(parts))
 
 
 def _search(
-    task: Task, queries: VectorBlock, basis: NDArray[np.float32] | None
+    task: SearchTask, queries: VectorBlock, basis: NDArray[np.float32] | None
 ) -> CpuSearch | GpuSearch:
     if task.device == "cpu":
         return CpuSearch(queries, task.k, task.metric, exclude_self=task.exclude_self, basis=basis)
@@ -139,7 +160,7 @@ def _search(
 
 
 def _read(
-    task: Task, parts: Sequence[VectorPart], on_part: Callable[[], None]
+    task: SearchTask, parts: Sequence[VectorPart], on_part: Callable[[], None]
 ) -> Iterator[VectorBlock]:
     for part in parts:
         yield from read_blocks(task.gallery, part, task.gallery_rows)

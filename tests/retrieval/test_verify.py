@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from pipelines import verify
 from pipelines.cli import main
 from retrieval.errors import IndexFormatError, MismatchError, StorageError, UsageError
 from retrieval.index import open_index
+from retrieval.ranking.verification import verify
 from retrieval.vectors import open_source
 from tests.conftest import make_index
-from tests.pipelines.verify_case import (
+from tests.retrieval.verify_case import (
     BROKEN,
     CHANGED,
     NOT_EXACT,
@@ -277,7 +277,7 @@ def test_ctrl_c_ends_in_one_line(tmp_path, monkeypatch):
 def test_ray_is_not_even_imported(tmp_path):
     uri = Case(tmp_path).write()
     code = (
-        "import sys; from pipelines import verify\n"
+        "import sys; from retrieval.ranking.verification import verify\n"
         f"verify.run({uri!r})\n"
         "sys.exit(', '.join({'torch', 'ray'} & set(sys.modules)) or 0)"
     )

@@ -14,7 +14,7 @@ _READ_ROWS = 4096
 
 
 class Queries:
-    """The queries of a job, in the order of the ranking: by id, bytewise.
+    """The queries of a ranking, in its order: by id, bytewise.
 
     The vectors are read once if they fit in a budget, or else for each block of queries anew.
     """

@@ -1,56 +1,49 @@
-"""How the work is cut, and what it will take."""
+"""How the work of a ranking is cut."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from retrieval.ranking.settings import RankConfig
 
-from pipelines.rank.config import choose_k
-from pipelines.rank.folding import PRODUCTS, Task, choose_device, this_machine_has_gpu
-from pipelines.rank.previous import old_ids
-from pipelines.ray_runtime.address import check_port
-from pipelines.ray_runtime.cluster_options import Site
-from retrieval.errors import IndexFormatError, UsageError
+from retrieval.errors import IndexFormatError, MismatchError, UsageError
+from retrieval.ranking.incremental import old_ids
+from retrieval.ranking.search_parts import SearchTask
+from retrieval.ranking.settings import RankConfig
 from retrieval.ranking.sides import content_sha256
 from retrieval.search import (
+    METRICS,
     BlockPlan,
     Choice,
-    available_cpus,
     choose_basis,
+    minkowski_power,
     plan_blocks,
     score_rule,
-    whole_product_ns,
 )
-from retrieval.storage import file_stamp, is_local
+from retrieval.storage import file_stamp
 from retrieval.vectors import (
+    ArrayFile,
     LongIds,
     Sample,
     VectorPart,
     VectorSource,
     find_duplicate,
-    open_source,
     read_id_text,
     sample_vectors,
     split,
 )
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "choose_k", "make_plan"]
 
 _PART_ROWS = 64 * 1024  # of the gallery, read by one worker
 _PARTS_PER_WORKER = 8  # cut finer where there is less
-# Connecting to a cluster and starting actors takes some five seconds. Work that this machine
-# does in so many by the whole product, and mostly several times faster, is not sent there.
-_SMALL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -63,11 +56,8 @@ class Plan:
         config: Settings.
         blocks: Queries that are ranked at a time, and rows that are read at a time.
         parts: Of the gallery, in the order in which they are read.
-        uses_ray: Whether actors rank, or this process.
         num_threads: Threads of a process that ranks.
         stamps: Size and time of each foreign file when it was opened.
-        run_key: Hash of all that decides the result: the same key, the same parts.
-        site: Where actors are.
     """
 
     queries: VectorSource
@@ -76,11 +66,8 @@ class Plan:
     config: RankConfig
     blocks: BlockPlan
     parts: tuple[VectorPart, ...]
-    uses_ray: bool
     num_threads: int
     stamps: Mapping[str, tuple[int, int]]
-    run_key: str
-    site: Site
 
     @property
     def num_blocks(self) -> int:
@@ -95,20 +82,25 @@ class Plan:
         """Measure on a sample how to rank a block of queries."""
         return choose_basis(sample.vectors, queries, self.k, self.gallery.num_rows)
 
-    def task(self, *, has_gpu: bool | None) -> Task:
-        """What each part of the job needs; `has_gpu` of a cluster, None to look here."""
+    def task(self) -> SearchTask:
+        """What each part of the gallery is searched for."""
         config = self.config
-        if has_gpu is None:
-            has_gpu = config.device != "cpu" and this_machine_has_gpu()
-        device = choose_device(config.device, config.metric, has_gpu=has_gpu)
-        return Task(
+        return SearchTask(
             self.gallery,
             self.k,
             config.metric,
             config.exclude_self,
             self.blocks.gallery_rows,
-            device,
+            config.device,
         )
+
+    @cached_property
+    def run_key(self) -> str:
+        """Hash of all that decides the result: the same key, the same parts."""
+        config = self.config
+        rule = score_rule(config.metric)
+        settings = [self.k, config.metric, rule, config.exclude_self, self.blocks.query_rows]
+        return _run_key(self.queries, self.gallery, [*self.stamps.items()], settings)
 
     def check_unchanged(self) -> None:
         """Refuse a result of files of which some were read before a change, others after.
@@ -125,59 +117,82 @@ class Plan:
 
 
 def make_plan(
-    queries: str, gallery: str, config: RankConfig, site: Site, *, has_long_ids: bool = False
+    queries: VectorSource,
+    gallery: VectorSource,
+    config: RankConfig,
+    num_threads: int,
+    *,
+    has_long_ids: bool = False,
 ) -> Plan:
-    """Open the two sides and cut the work.
+    """Check that two sides can be ranked, and cut the work.
 
     Args:
-        queries: Index or vectors of the queries.
-        gallery: Index or vectors of the gallery.
+        queries: The queries.
+        gallery: The gallery.
         config: Settings.
-        site: Where it runs.
+        num_threads: Threads of a process that ranks.
         has_long_ids: Whether an id is too long for an array of one width; reading would raise
             LongIdError.
 
     Raises:
-        RetrievalError: a side cannot be opened, the two do not belong together, an id occurs
-            twice in the gallery, or one query needs more memory than is allowed.
+        RetrievalError: the two sides do not belong together, an id occurs twice in the gallery,
+            or one query needs more memory than is allowed.
 
-    Cost: reads the footers of foreign files; and their ids, to find duplicates.
+    Cost: reads the ids of foreign files, to find duplicates.
     """
-    query_source = open_source(queries, config.columns)
-    gallery_source = open_source(gallery, config.columns)
-    k = choose_k(query_source, gallery_source, config)
-    stamps = {**_stamps(query_source), **_stamps(gallery_source)}
-    if config.num_threads and (site.address or site.asks_for_nodes):
-        other = f"--address {site.address}" if site.address else "--min-cpus, --min-gpus or --node"
-        raise UsageError(
-            f"--num-threads {config.num_threads}: asks for this machine alone, but {other} "
-            f"for a cluster. Leave one of them out."
-        )
-    uses_ray = _uses_ray(query_source, gallery_source, config, site)
-    num_threads = 1 if uses_ray else config.num_threads or available_cpus()
+    k = choose_k(queries, gallery, config)
+    stamps = {**_stamps(queries), **_stamps(gallery)}
     memory_bytes = config.memory_for(num_threads)
     if not config.allow_duplicates:
-        _refuse_duplicates(gallery_source, memory_bytes)
+        _refuse_duplicates(gallery, memory_bytes)
     if has_long_ids:
-        long_ids = _find_long_ids(query_source, gallery_source, config, memory_bytes // 3)
-        query_source = replace(query_source, long_ids=long_ids)
-        gallery_source = replace(gallery_source, long_ids=long_ids)
-    blocks = plan_blocks(query_source.num_rows, gallery_source, k, memory_bytes, num_threads)
-    rule = score_rule(config.metric)
-    settings = [k, config.metric, rule, config.exclude_self, blocks.query_rows]
+        long_ids = _find_long_ids(queries, gallery, config, memory_bytes // 3)
+        queries = replace(queries, long_ids=long_ids)
+        gallery = replace(gallery, long_ids=long_ids)
     return Plan(
-        queries=query_source,
-        gallery=gallery_source,
+        queries=queries,
+        gallery=gallery,
         k=k,
         config=config,
-        blocks=blocks,
-        parts=_parts(gallery_source, num_threads),
-        uses_ray=uses_ray,
+        blocks=plan_blocks(queries.num_rows, gallery, k, memory_bytes, num_threads),
+        parts=_parts(gallery, num_threads),
         num_threads=num_threads,
         stamps=stamps,
-        run_key=_run_key(query_source, gallery_source, [*stamps.items()], settings),
-        site=site,
     )
+
+
+def choose_k(queries: VectorSource, gallery: VectorSource, config: RankConfig) -> int:
+    """The k to rank; refuses sides that do not belong together.
+
+    Raises:
+        UsageError: no such metric, or k is outside the gallery.
+        MismatchError: the sides are of different dimensions or models.
+    """
+    if config.metric not in METRICS and minkowski_power(config.metric) is None:
+        raise UsageError(
+            f"--metric {config.metric}: unknown. Use one of {', '.join(METRICS)}, or minkowski:P "
+            f"with P ≥ 1, as in minkowski:3."
+        )
+    if queries.dim != gallery.dim:
+        raise MismatchError(
+            f"{gallery.uri}: embeddings of {gallery.dim} dimensions, but those of {queries.uri} "
+            f"have {queries.dim}. Embed both with the same model."
+        )
+    ours, theirs = queries.spec, gallery.spec
+    if ours and theirs and ours.fingerprint != theirs.fingerprint:
+        raise MismatchError(
+            f"{gallery.uri}: made by {theirs.backbone} with fingerprint "
+            f"{theirs.fingerprint[:12]}, but {queries.uri} by {ours.backbone} with "
+            f"{ours.fingerprint[:12]}. Embed both with the same model, weights and preprocessing."
+        )
+    most = gallery.num_rows - config.exclude_self
+    k = gallery.num_rows if config.top_k is None else config.top_k
+    if config.top_k is not None and not 1 <= k <= most:
+        without = " other than the query itself" if config.exclude_self else ""
+        raise UsageError(
+            f"--top-k {k}: {gallery.uri} has {most} images{without}. Use 1 to {most}, or all."
+        )
+    return k
 
 
 def _find_long_ids(
@@ -192,36 +207,6 @@ def _find_long_ids(
     )
     earlier = old_ids(config.previous, queries, gallery) if config.previous else ()
     return LongIds.collect(chain(blocks, earlier), memory_bytes)
-
-
-def _uses_ray(queries: VectorSource, gallery: VectorSource, config: RankConfig, site: Site) -> bool:
-    """Whether actors rank: where they are asked for, or on a cluster what is not small."""
-    if config.num_actors or site.asks_for_nodes:
-        return True
-    on_cluster = site.address or os.environ.get("RAY_ADDRESS") or _is_ray_running()
-    if config.num_threads or not on_cluster:
-        return False
-    if not _is_small(queries, gallery, config):
-        return True
-    if site.address:
-        check_port(site.address)  # a wrong address is an error, used or not
-    return False
-
-
-def _is_small(queries: VectorSource, gallery: VectorSource, config: RankConfig) -> bool:
-    """Whether it is done here before a cluster has begun; all else is reason to ask that."""
-    if config.metric not in PRODUCTS or config.device != "cpu":
-        return False
-    if not (is_local(queries.uri) and is_local(gallery.uri)):
-        return False
-    core_ns = gallery.num_rows * whole_product_ns(queries.num_rows, gallery.dim)
-    return core_ns * 1e-9 <= _SMALL_S * available_cpus()
-
-
-def _is_ray_running() -> bool:
-    # Not imported for this: it takes as long as ranking a small gallery.
-    ray = sys.modules.get("ray")
-    return ray is not None and ray.is_initialized()
 
 
 def _refuse_duplicates(gallery: VectorSource, memory_bytes: int) -> None:
@@ -252,7 +237,8 @@ def _parts(gallery: VectorSource, num_threads: int) -> tuple[VectorPart, ...]:
 def _stamps(source: VectorSource) -> dict[str, tuple[int, int]]:
     if source.spec is not None:
         return {}
-    uris = [uri for file in source.files for uri in (file.uri, file.ids_uri) if uri]
+    files = [file for file in source.files if not isinstance(file, ArrayFile)]
+    uris = [uri for file in files for uri in (file.uri, file.ids_uri) if uri]
     return {uri: file_stamp(uri) for uri in uris}
 
 

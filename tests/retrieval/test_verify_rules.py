@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import verify
-from retrieval.ranking.verification import brute_force, canonical, judged_pairs
-from tests.pipelines.verify_case import Case, normal_vectors
+from retrieval.ranking.verification import brute_force, canonical, judged_pairs, verify
+from tests.retrieval.verify_case import Case, normal_vectors
 
 NEWER = "written by a newer release"
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import verify
 from retrieval.errors import IndexFormatError
-from tests.pipelines.verify_case import (
+from retrieval.ranking.verification import verify
+from tests.retrieval.verify_case import (
     BROKEN,
     NOT_EXACT,
     Case,

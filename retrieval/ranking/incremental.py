@@ -1,7 +1,7 @@
 """Ranking only what has changed since a previous ranking of the same indexes.
 
 Shards that two versions of an index share, and those that were written again from such
-shards (see `lineage`), hold the same rows in both. Of the gallery, only the rows of all other
+shards (see `shard_lineage`), hold the same rows in both. Of the gallery, only the rows of all other
 shards are new to a query that was ranked before. Its old list, without the rows that went,
 and the neighbours among the added rows hold its k nearest, unless the list they make ends
 further away than the old one did: what lies between was never listed. Such a query is ranked
@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from retrieval.ranking.settings import RankConfig
 
-from pipelines.rank.lineage import trace
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.index.table import index_of
 from retrieval.ranking.files import Ranking, open_ranking, read_parts
+from retrieval.ranking.settings import RankConfig
+from retrieval.ranking.shard_lineage import trace
 from retrieval.ranking.sides import find_version
 from retrieval.search import Candidates, is_distance, score_rule
 from retrieval.storage import DAMAGED_PARQUET, join, open_input
