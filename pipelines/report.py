@@ -26,6 +26,7 @@ from retrieval.errors import ImageError, StorageError, UsageError
 from retrieval.evaluation.figures import evaluate, read_photos
 from retrieval.images.fetch import fetch_photo
 from retrieval.models.own_networks import is_own
+from retrieval.parameters import named
 from retrieval.ranking.files import Ranking, open_ranking, read_parts
 from retrieval.report import (
     Neighbour,
@@ -241,10 +242,11 @@ def _notes(ranking: Ranking, metrics: Mapping[str, Any] | None) -> list[str]:
     notes = []
     spec = ranking.facts["gallery"]["spec"]
     if spec and spec["weights"] == "none" and not is_own(spec["backbone"]):
-        notes.append(
-            "Untrained features: the network has random weights (--weights none), which tell "
+        untrained = (
+            "Untrained features: the network has random weights (`weights` none), which tell "
             "photos apart by colour and texture at best. Expect weak figures."
         )
+        notes.append(named(untrained))
     if metrics is None:
         notes.append("The queries have no labels: nothing can be measured.")
     elif metrics["map_is_lower_bound"]:

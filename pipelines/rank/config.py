@@ -19,7 +19,7 @@ def choose_k(queries: VectorSource, gallery: VectorSource, config: RankConfig) -
     """
     if config.metric not in METRICS and minkowski_power(config.metric) is None:
         raise UsageError(
-            f"--metric {config.metric}: unknown. Use one of {', '.join(METRICS)}, or minkowski:P "
+            f"`metric` {config.metric}: unknown. Use one of {', '.join(METRICS)}, or minkowski:P "
             f"with P ≥ 1, as in minkowski:3."
         )
     if queries.dim != gallery.dim:
@@ -39,6 +39,6 @@ def choose_k(queries: VectorSource, gallery: VectorSource, config: RankConfig) -
     if config.top_k is not None and not 1 <= k <= most:
         without = " other than the query itself" if config.exclude_self else ""
         raise UsageError(
-            f"--top-k {k}: {gallery.uri} has {most} images{without}. Use 1 to {most}, or all."
+            f"`top_k` {k}: {gallery.uri} has {most} images{without}. Use 1 to {most}, or all."
         )
     return k

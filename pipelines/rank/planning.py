@@ -148,9 +148,10 @@ def make_plan(
     k = choose_k(query_source, gallery_source, config)
     stamps = {**_stamps(query_source), **_stamps(gallery_source)}
     if config.num_threads and (site.address or site.asks_for_nodes):
-        other = f"--address {site.address}" if site.address else "--min-cpus, --min-gpus or --node"
+        other = "`min_cpus`, `min_gpus` or `site.labels`"
+        other = f"`address` {site.address}" if site.address else other
         raise UsageError(
-            f"--num-threads {config.num_threads}: asks for this machine alone, but {other} "
+            f"`num_threads` {config.num_threads}: asks for this machine alone, but {other} "
             f"for a cluster. Leave one of them out."
         )
     uses_ray = _uses_ray(query_source, gallery_source, config, site)
@@ -232,7 +233,7 @@ def _refuse_duplicates(gallery: VectorSource, memory_bytes: int) -> None:
         raise IndexFormatError(
             f"{gallery.uri}: the id {found.row_id!r} occurs more than once, in {found.first[0]}, "
             f"row {found.first[1]}, and {found.second[0]}, row {found.second[1]}. Give each image "
-            f"its own id, or allow it: --allow-duplicates."
+            f"its own id, or allow it: `allow_duplicates`."
         )
 
 
