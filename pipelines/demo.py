@@ -182,7 +182,7 @@ def _is_metrics(uri: str) -> bool:
 
 def _foreign(uri: str) -> StorageError:
     return StorageError(
-        f"{uri}: is not what demo has written, and would be replaced. Choose a new --output."
+        f"{uri}: is not what demo has written, and would be replaced. Choose a new `output`."
     )
 
 

@@ -150,7 +150,7 @@ def list_labelled(photos: str, rule: str, *, follow_links: bool = False) -> tupl
     if not labelled.num_rows:
         raise UsageError(
             f"{photos}: none of its {catalogue.num_rows} files lies in a class folder, such as "
-            f"{catalogue['image_id'][0].as_py()!r}. One folder a class is needed, or --labels."
+            f"{catalogue['image_id'][0].as_py()!r}. One folder a class is needed, or `labels`."
             f"{_hint(catalogue)}"
         )
     return labelled, catalogue.num_rows
@@ -170,7 +170,7 @@ def _hint(catalogue: pa.Table) -> str:
     num_links = pc.sum(pc.equal(catalogue["size_bytes"], LINK_OUTSIDE_BYTES)).as_py()
     if not num_links:
         return ""
-    return f" Links that lead out of the folder are not followed ({num_links}); see --follow-links."
+    return f" Links that lead out of the folder are not followed ({num_links}); see `follow_links`."
 
 
 def _folders(photos: str) -> set[str]:

@@ -4,6 +4,7 @@ Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `p
 
     errors       the error tree
     embedding_spec  how vectors were made
+    parameters   how messages name parameters
     storage      local paths and s3://, gs:// addresses through pyarrow
     gallery      what there is to embed: the listing, manifests, labels
     images       bytes → RGB uint8, or the reason why not
@@ -39,7 +40,7 @@ keep_old_names(MOVED)
 
 
 def __getattr__(name: str) -> object:
-    """Load what notebooks use only when it is asked for, so that --help stays fast."""
+    """Load what notebooks use only when it is asked for, so that the import stays fast."""
     if name in __all__:
         from retrieval import index
 

@@ -12,7 +12,8 @@ RetrievalError
 ├── GateError            a version of an index whose quality does not do
 └── ClusterError         a Ray cluster that cannot be reached
 
-A message names the thing, what was found, what is needed and what to do.
+A message names the thing, what was found, what is needed and what to do. It names a parameter in
+backquotes, as `retrieval.parameters` says.
 Each class is rebuilt from its arguments alone, so that errors survive worker processes.
 """
 
@@ -20,6 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from retrieval.parameters import named, names_in
 
 __all__ = [
     "ClusterError",
@@ -39,12 +42,23 @@ __all__ = [
 class RetrievalError(Exception):
     """Base of all errors that the command line shows as one line.
 
+    Its text is what it was made with, where parameters are called by their Python names; inside
+    `retrieval.parameters.naming` they are called as that says.
+
     Attributes:
         record: What the run that failed says of itself, where it keeps records (`reindex`, and
             `embed`); None elsewhere, and in an error that comes from a worker process.
     """
 
     record: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        return named(super().__str__())
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameters that the message names, by their Python names."""
+        return names_in(super().__str__())
 
 
 class UsageError(RetrievalError, ValueError):
@@ -76,7 +90,7 @@ class ImageError(RetrievalError):
         self.message = message
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.message}"
+        return named(f"{self.reason}: {self.message}")
 
 
 class ModelError(RetrievalError):

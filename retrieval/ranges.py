@@ -82,9 +82,9 @@ def check_settings(config: object, ranges: Mapping[str, Range]) -> None:
     """Refuse settings outside their ranges; one that is None is left open.
 
     Raises:
-        UsageError: names the option, what was found and what is needed.
+        UsageError: names the setting, what was found and what is needed.
     """
     for name, needed in ranges.items():
         value = getattr(config, name)
         if value is not None and not needed.holds(value):
-            raise UsageError(f"--{name.replace('_', '-')} {value}: {needed} is needed.")
+            raise UsageError(f"`{name}` {value}: {needed} is needed.")

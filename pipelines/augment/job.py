@@ -313,10 +313,10 @@ def _check_numbers(output: str, config: AugmentConfig, manifest: pa.Table) -> No
         return
     label = min(short, key=lambda name: (short[name], name))
     raise UsageError(
-        f"--per-class {config.per_class}: class {label!r} has only {short[label]} images, since "
+        f"`per_class` {config.per_class}: class {label!r} has only {short[label]} images, since "
         f"more by recipe {config.recipe!r} would be near copies or destroyed; {len(short)} of "
         f"{len(counts)} classes {'falls' if len(short) == 1 else 'fall'} short. All are kept and "
-        f"listed in {join(output, MANIFEST)}. Use --per-class {short[label]}, add photos, or "
+        f"listed in {join(output, MANIFEST)}. Use `per_class` {short[label]}, add photos, or "
         f"choose a recipe that varies more."
     )
 

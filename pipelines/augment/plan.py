@@ -173,7 +173,7 @@ def _check_label(label: str, image_id: str) -> None:
         raise UsageError(
             f"label {shown} (of {image_id}): cannot be the name of a class folder, which has no "
             f"slash and does not begin with a dot{_TOO_LONG if _is_long(label) else ''}. Change it "
-            f"in --labels."
+            f"in `labels`."
         )
 
 

@@ -21,6 +21,7 @@ from pipelines.cli.evaluate import evaluate
 from pipelines.cli.experiment import experiment
 from pipelines.cli.home import ensure_home
 from pipelines.cli.interrupts import Interrupted, handled, is_interrupted
+from pipelines.cli.parameters import as_options
 from pipelines.cli.rank import rank
 from pipelines.cli.reindex import reindex
 from pipelines.cli.report import report
@@ -36,6 +37,7 @@ from pipelines.cli.verify import verify
 from pipelines.metrics import of_verb
 from retrieval.errors import RetrievalError
 from retrieval.one_line import one_line
+from retrieval.parameters import naming
 
 __all__ = ["main"]
 
@@ -76,6 +78,10 @@ class Cli(PlainErrors):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; errors of the library, of the system and ctrl-C become one line."""
+        with naming(lambda text: as_options(text, ctx)):
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except (RetrievalError, OSError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from pipelines.cli.numbers import number
+from pipelines.cli.parameters import as_options
 from pipelines.cli.streams import report_stream
 from pipelines.progress import announce as say
 from pipelines.ray_runtime.address import check_port
@@ -46,7 +47,7 @@ def parse_labels(
     try:
         return dict(Site(labels=labels).labels)
     except UsageError as error:
-        raise click.BadParameter(str(error)) from error
+        raise click.BadParameter(as_options(str(error), ctx)) from error
 
 
 def _parse_channels(

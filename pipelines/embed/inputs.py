@@ -124,5 +124,5 @@ def labelled(
     if rule == "folder" and num_unlabelled == num_photos:
         announce(
             f"None of the {num_photos} files lies in a folder of its class, such as {example!r}: "
-            f"no photo gets a label. See --labels; --labels none says that it is meant so."
+            f"no photo gets a label. See `labels`; `labels` none says that it is meant so."
         )

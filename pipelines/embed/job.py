@@ -95,7 +95,7 @@ def _run(
         except MismatchError as error:
             if not (config.rebase and _is_overtaken(index, seen)):
                 raise
-            announce(f"{error} Going on from there, as --rebase asks.")
+            announce(f"{error} Going on from there, as `rebase` asks.")
         seen = check_output(index)
         listing = Listing(photos, follow_links=config.follow_links)
 
@@ -154,7 +154,7 @@ def _check_not_empty(photos: str, candidate: Candidate) -> None:
     if not candidate.index.num_rows:
         why = ", ".join(f"{count} {reason}" for reason, count in counts["reject_reasons"].items())
         first = rejects.slice(0, 1).to_pylist()[0]
-        hint = " See --follow-links." if Reason.LINK_OUTSIDE in counts["reject_reasons"] else ""
+        hint = " See `follow_links`." if Reason.LINK_OUTSIDE in counts["reject_reasons"] else ""
         raise StorageError(
             f"{photos}: none of the {counts['num_listed']} files can be embedded ({why}; such as "
             f"{first['image_id']}: {first['message']}). A folder that holds photos is needed; "

@@ -90,10 +90,10 @@ def _of_folder(seen: Index, config: EmbedConfig, recorded: dict[str, Any]) -> di
     if not given:
         return recorded
     if not (config.backbone and config.weights):  # else the fingerprint tells
-        option = f"--{given[0].replace('_', '-')} {getattr(config, given[0])}"
+        option = f"`{given[0]}` {getattr(config, given[0])}"
         raise UsageError(
-            f"{seen.uri}: was embedded by --model {recorded['model']}, and {option} is of another "
-            f"model. Leave it out to go on with that of the index, or give --new-model to embed "
+            f"{seen.uri}: was embedded by `model` {recorded['model']}, and {option} is of another "
+            f"model. Leave it out to go on with that of the index, or give `new_model` to embed "
             f"all its {seen.num_rows} images anew."
         )
     return {name: value for name, value in recorded.items() if name != "model"}
@@ -109,7 +109,7 @@ def _of_network(seen: Index, config: EmbedConfig, recorded: dict[str, Any]) -> d
         found = {"mean": Preprocessing.mean, "std": Preprocessing.std, **found}
     if config.backbone is None and is_own(found.get("backbone", "")):
         raise UsageError(
-            f"{seen.uri}: was embedded by a function, --backbone {found['backbone']}. Code that "
+            f"{seen.uri}: was embedded by a function, `backbone` {found['backbone']}. Code that "
             f"a file names is not run: name it on the command line."
         )
     if config.backbone not in (None, found.get("backbone")):
@@ -117,7 +117,7 @@ def _of_network(seen: Index, config: EmbedConfig, recorded: dict[str, Any]) -> d
     weights = found.get("weights", "none")
     if config.weights is None and weights not in ("imagenet", "none"):
         raise UsageError(
-            f"{seen.uri}: was embedded with weights of a file, --weights {weights}. Name it on the "
+            f"{seen.uri}: was embedded with weights of a file, `weights` {weights}. Name it on the "
             f"command line, or where it lies now."
         )
     return found
@@ -150,7 +150,7 @@ def check_same_model(
         raise UsageError(
             f"{seen.uri}: was embedded otherwise ({_differences(config, seen, made)}). To go on as "
             f"before, leave the options of the model out; to embed all {count()} images anew, give "
-            f"--new-model."
+            f"`new_model`."
         )
 
 
@@ -162,8 +162,8 @@ def _check_still_there(config: EmbedConfig, seen: Index) -> None:
         return
     if not is_model(config.model):
         raise UsageError(
-            f"{seen.uri}: was embedded by --model {config.model}, where no model is now. Name the "
-            f"folder in which it lies: --model."
+            f"{seen.uri}: was embedded by `model` {config.model}, where no model is now. Name the "
+            f"folder in which it lies: `model`."
         )
 
 

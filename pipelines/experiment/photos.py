@@ -110,7 +110,7 @@ def find_sides(
         )
     if not queries:
         raise UsageError(
-            f"--queries-per-class {per_class}: no class of {photos} has {per_class + 2} different "
+            f"`queries_per_class` {per_class}: no class of {photos} has {per_class + 2} different "
             f"photos, the largest has {max(sizes.values())}; two must remain in the gallery. Use "
             f"fewer queries, or add photos."
         )

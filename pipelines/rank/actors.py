@@ -60,7 +60,7 @@ class Scorer:
             ClusterError: the node has GPUs to book, but CUDA finds none.
         """
         if self._task.device == "cuda" and not this_machine_has_gpu():
-            raise no_gpu_found(", or rank with --device cpu")
+            raise no_gpu_found(", or rank with `device` cpu")
         return search_parts(self._task, queries, parts, basis, floors, num_threads=1)
 
 

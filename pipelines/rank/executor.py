@@ -68,9 +68,10 @@ def choose_executor(
         ClusterError: nobody answers at the address.
     """
     if config.num_threads and (site.address or site.asks_for_nodes):
-        other = f"--address {site.address}" if site.address else "--min-cpus, --min-gpus or --node"
+        other = "`min_cpus`, `min_gpus` or `site.labels`"
+        other = f"`address` {site.address}" if site.address else other
         raise UsageError(
-            f"--num-threads {config.num_threads}: asks for this machine alone, but {other} "
+            f"`num_threads` {config.num_threads}: asks for this machine alone, but {other} "
             f"for a cluster. Leave one of them out."
         )
     if _uses_ray(queries, gallery, config, site):

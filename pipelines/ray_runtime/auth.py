@@ -128,7 +128,7 @@ def _resolved(address: str) -> str:
     except ConnectionError as error:
         raise ClusterError(
             "Ray auto: no Ray runs on this machine. Start one with `ray start --head`, name a "
-            "cluster as HOST:6379, or leave --address out."
+            "cluster as HOST:6379, or leave `address` out."
         ) from error
 
 

@@ -39,16 +39,17 @@ class Site:
 
     def __post_init__(self) -> None:
         for option, found, least in (
-            ("--min-cpus", self.min_cpus, 1),
-            ("--min-gpus", self.min_gpus, 0),
+            ("`min_cpus`", self.min_cpus, 1),
+            ("`min_gpus`", self.min_gpus, 0),
         ):
             if found < least:
                 raise UsageError(f"{option} {found}: at least {least} is needed.")
         for key, value in self.labels.items():
             if not (_KEY.fullmatch(key) and _VALUE.fullmatch(value)):
                 raise UsageError(
-                    f"--node {key}={value}: is no label of a Ray node. Use KEY=VALUE, such as "
-                    f"ray.io/accelerator-type=L4; the value of letters, digits, '-', '_' and '.'."
+                    f"`site.labels` {key}={value}: is no label of a Ray node. Use KEY=VALUE, such "
+                    f"as ray.io/accelerator-type=L4; the value of letters, digits, '-', '_' and "
+                    f"'.'."
                 )
 
     @property

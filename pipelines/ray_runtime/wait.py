@@ -113,14 +113,14 @@ def _complaint(site: Site, nodes: list[Node], *, can_grow: bool) -> str:
     if not can_grow:
         return (
             f"Ray on this machine alone: {lacking}, and no other node can join it. Name a cluster "
-            f"by --address, or ask for less."
+            f"by `address`, or ask for less."
         )
     text = f"Ray: after {PATIENCE_S} s of waiting there are {lacking}. "
     if site.labels:
         text += f"{_labels_there(nodes)} "
     return text + (
-        "Add workers, look at what the autoscaler says (ray status), or ask for less: --min-cpus, "
-        "--min-gpus, --node."
+        "Add workers, look at what the autoscaler says (ray status), or ask for less: `min_cpus`, "
+        "`min_gpus`, `site.labels`."
     )
 
 

@@ -41,8 +41,9 @@ class GateConfig:
         check_settings(self, dict.fromkeys(shares, FRACTION) | {"overlap_k": COUNT})
         if self.probe is None and self.bounds():
             name = next(iter(self.bounds()))
-            option = f"--min-{name.replace('_', '-')}"
-            raise UsageError(f"{option}: needs a labelled probe set to be measured on: --probe.")
+            raise UsageError(
+                f"`min_{name}`: needs a labelled probe set to be measured on: `probe`."
+            )
 
     def bounds(self) -> dict[str, float]:
         """The least value of each figure that has one."""
@@ -72,10 +73,10 @@ class ReindexConfig:
 
     def __post_init__(self) -> None:
         if (self.queries is None) != (self.rankings is None):
-            have, lack = ("--queries", "--rankings")[:: 1 if self.queries else -1]
+            have, lack = ("`queries`", "`rankings`")[:: 1 if self.queries else -1]
             raise UsageError(f"{have}: needs {lack} too: who is ranked, and where it is written.")
         if self.report is not None and self.rankings is None:
-            raise UsageError("--report: is of a ranking; give --queries and --rankings too.")
+            raise UsageError("`report`: is of a ranking; give `queries` and `rankings` too.")
 
     @property
     def page(self) -> str:

@@ -137,13 +137,12 @@ def judge(candidate: Candidate, figures: Mapping[str, Any], config: GateConfig) 
         if value is not None and value >= least:
             continue
         found = f"{shown} is unknown" if value is None else f"{shown} {value:.4g}"
-        option = f"--min-{name.replace('_', '-')}"
-        faults.append(f"{found}, at least {least:g} is needed ({option})")
+        faults.append(f"{found}, at least {least:g} is needed (`min_{name}`)")
     removed = figures.get("removed")
     if config.max_removed is not None and removed is not None and removed > config.max_removed:
         faults.append(
             f"{removed:.4g} of the images are gone ({figures['num_removed']}, such as "
-            f"{figures['first_removed']!r}), at most {config.max_removed:g} may be (--max-removed)"
+            f"{figures['first_removed']!r}), at most {config.max_removed:g} may be (`max_removed`)"
         )
     if faults:
         index = candidate.index

@@ -62,7 +62,7 @@ def index_at(side: str, name: str, spec: EmbeddingSpec) -> Index | None:
     found = index.spec
     if not found.makes_same(spec):
         raise MismatchError(
-            f"--{name} {side}: made by {found.backbone} with fingerprint {found.fingerprint[:12]}, "
+            f"`{name}` {side}: made by {found.backbone} with fingerprint {found.fingerprint[:12]}, "
             f"but this night embeds by {spec.backbone} with {spec.fingerprint[:12]}. Embed it with "
             f"the same model, or name the folder of its photos. Nothing was committed."
         )

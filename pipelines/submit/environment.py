@@ -30,9 +30,9 @@ def read_runtime_env(file: str) -> dict[str, Any]:
         content = yaml.safe_load(Path(file).read_text())  # JSON is YAML, too
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         what = " ".join(str(error).split())
-        raise UsageError(f"--runtime-env {file}: cannot be read: {what}.") from error
+        raise UsageError(f"`runtime_env` {file}: cannot be read: {what}.") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UsageError(f"--runtime-env {file}: no mapping of keys, such as env_vars, to values.")
+        raise UsageError(f"`runtime_env` {file}: no mapping of keys, such as env_vars, to values.")
     _check_names(file, content)  # first: Ray's errors quote the values
     _check_keys(file, content)
     return content
@@ -45,14 +45,14 @@ def _check_keys(file: str, content: dict[str, Any]) -> None:
     unknown = sorted(set(content) - set(known))
     if unknown:
         raise UsageError(
-            f"--runtime-env {file}: {', '.join(map(repr, unknown))} unknown. Ray knows "
+            f"`runtime_env` {file}: {', '.join(map(repr, unknown))} unknown. Ray knows "
             f"{', '.join(known)}."
         )
     local = {"working_dir", "py_modules"}  # become addresses only when they are sent
     try:
         RuntimeEnv(**{key: value for key, value in content.items() if key not in local})
     except (TypeError, ValueError) as error:
-        raise UsageError(f"--runtime-env {file}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"`runtime_env` {file}: {' '.join(str(error).split())}") from error
 
 
 def _check_names(file: str, value: object) -> None:
@@ -60,13 +60,13 @@ def _check_names(file: str, value: object) -> None:
     for name in _names(value):
         if names_secret(name):
             raise UsageError(
-                f"--runtime-env {file}: {name} looks like a credential, and everybody who sees "
+                f"`runtime_env` {file}: {name} looks like a credential, and everybody who sees "
                 "Ray's dashboard would read it. Give the nodes a role, or their own credentials."
             )
     for text in texts(value):
         if holds_secret(text) or without_secrets(text) != text:
             raise UsageError(
-                f"--runtime-env {file}: credentials stand in one of its values, and everybody who "
+                f"`runtime_env` {file}: credentials stand in one of its values, and everybody who "
                 "sees Ray's dashboard would read them. Give the nodes a role, or their own "
                 "credentials."
             )

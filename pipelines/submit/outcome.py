@@ -6,6 +6,7 @@ from ray.job_submission import JobDetails, JobStatus
 
 from pipelines.progress import announce
 from retrieval.errors import ClusterError
+from retrieval.parameters import named
 
 __all__ = ["exit_code"]
 
@@ -26,7 +27,7 @@ def exit_code(job: JobDetails) -> int:
         why = " ".join((job.message or "no reason given").split())[:1000]
         raise ClusterError(f"job {job.submission_id}: failed. {why}")
     code = job.driver_exit_code if job.driver_exit_code >= 0 else 128 - job.driver_exit_code
-    announce(f"job {job.submission_id}: failed with exit code {code}.{_hint(job, code)}")
+    announce(f"job {job.submission_id}: failed with exit code {code}.{named(_hint(job, code))}")
     return code
 
 
@@ -35,11 +36,11 @@ def _hint(job: JobDetails, code: int) -> str:
     if code == _NOT_FOUND:
         return (
             f" {python} is not on the PATH that Ray was started with on the cluster: name the "
-            "interpreter there, as in --python /opt/venv/bin/python"
+            "interpreter there, as in `python` /opt/venv/bin/python"
         )
     if "No module named 'pipelines" in (job.message or ""):
         return (
             f" {python} of the cluster has no retrieval-cli: install it there, name the "
-            "interpreter that has it by --python, or ship a checkout by --working-dir"
+            "interpreter that has it by `python`, or ship a checkout by `working_dir`"
         )
     return ""

@@ -40,7 +40,7 @@ def check_sizes(environment: Mapping[str, Any]) -> None:
             f"{option} {place}: {total / _MIB:,.0f} MiB, and Ray takes less than "
             f"{GCS_STORAGE_MAX_SIZE / _MIB:,.0f} MiB. The largest in it: {largest}. Leave out what "
             "the job does not need: name it in .gitignore or .rayignore there, or in excludes of "
-            "--runtime-env."
+            "`runtime_env`."
         )
 
 

@@ -63,10 +63,10 @@ def make_request(
     environment = dict(runtime_env or {})
     if working_dir is not None:
         if "working_dir" in environment:
-            raise UsageError("--working-dir, and working_dir in --runtime-env: give one of them.")
+            raise UsageError("`working_dir`, and working_dir in `runtime_env`: give one of them.")
         if not (Path(working_dir) / "pipelines" / "cli" / "__main__.py").is_file():
             raise UsageError(
-                f"--working-dir {working_dir}: pipelines/cli is not there. Name a checkout of "
+                f"`working_dir` {working_dir}: pipelines/cli is not there. Name a checkout of "
                 "retrieval-cli, or leave it out to run the package installed on the cluster."
             )
         environment["working_dir"] = working_dir
@@ -100,4 +100,4 @@ def _check_public(command: Sequence[str], others: Sequence[str]) -> None:
 def _shown(text: str) -> str:
     """Where a text with credentials comes from, without them."""
     found = re.match(r"(?i)[a-z][a-z0-9+.-]{0,15}:", text)
-    return f"{found[0]}//..." if found else "An argument or a value of --runtime-env"
+    return f"{found[0]}//..." if found else "An argument or a value of `runtime_env`"

@@ -251,6 +251,6 @@ def _run_id(submission_id: str, number: int) -> str:
 def _check_same(request: Request, placed: JobDetails) -> None:
     if placed.entrypoint != request.entrypoint:
         raise UsageError(
-            f"--submission-id {request.submission_id}: already the id of another command, "
+            f"`submission_id` {request.submission_id}: already the id of another command, "
             f"{placed.entrypoint!r}; this one is {request.entrypoint!r}. Choose another id."
         )

@@ -115,7 +115,7 @@ class TrainConfig:
         check_settings(self, _RANGES)
         if not (isinstance(self.validation, str) or 0 < self.validation < 1):
             raise UsageError(
-                f"--validation {self.validation}: a folder, or a share above 0 and below 1, is "
+                f"`validation` {self.validation}: a folder, or a share above 0 and below 1, is "
                 f"needed."
             )
 

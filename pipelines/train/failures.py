@@ -85,11 +85,11 @@ def _of_code(error: BaseException) -> RetrievalError:
     cause = _causes(error)[-1]
     advice = "Mend it, and run the same command again: training goes on after its last epoch."
     if isinstance(cause, torch.OutOfMemoryError):
-        advice = "Use a smaller --batch-size in another folder, or a GPU with more memory."
+        advice = "Use a smaller `batch_size` in another folder, or a GPU with more memory."
     elif "finished reduction" in str(cause):
         advice = (
             "Some weights take part in the loss in some steps only, which several workers cannot "
-            "train. Use --num-workers 1."
+            "train. Use `num_workers` 1."
         )
     kind: type[RetrievalError] = TrainingError
     if isinstance(cause, OSError) and cause.errno in _NO_ROOM:

@@ -157,7 +157,7 @@ def check_batches(
     smallest = min(config.batch_size, split.count(TRAINING), split.count(VALIDATION))
     if most > smallest:
         raise UsageError(
-            f"--num-workers {most}: the smallest of batch ({config.batch_size}), training photos "
+            f"`num_workers` {most}: the smallest of batch ({config.batch_size}), training photos "
             f"({split.count(TRAINING)}) and validation photos ({split.count(VALIDATION)}) is "
             f"{smallest}, and each worker needs one of each. Use at most {smallest} workers."
         )

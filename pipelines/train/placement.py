@@ -51,8 +51,8 @@ def place_workers(there: Resources, num_workers: int | tuple[int, int] | None) -
     if there.num_gpus:
         if least and least > there.num_gpus:
             raise UsageError(
-                f"--num-workers {least}: the cluster has {there.num_gpus} GPUs, and a worker needs "
-                f"one of its own. Use at most {there.num_gpus}, or wait for more: --min-gpus."
+                f"`num_workers` {least}: the cluster has {there.num_gpus} GPUs, and a worker needs "
+                f"one of its own. Use at most {there.num_gpus}, or wait for more: `min_gpus`."
             )
         return Placement(num_workers or there.num_gpus, 1, there.cpus_of_a_feeder(), 1)
     nodes = len(there.node_cpus)

@@ -98,7 +98,7 @@ def _stopped_early(model: str, diverged: str, best: Mapping[str, Any]) -> Traini
     found = "" if best["top_1"] is None else f" with retrieval top-1 {best['top_1']:.3f}"
     return TrainingError(
         f"{model}: {diverged}. The best epoch before, {best['epoch']}{found}, is kept there. Use "
-        f"a smaller --learning-rate and another folder to train on."
+        f"a smaller `learning_rate` and another folder to train on."
     )
 
 
@@ -195,7 +195,7 @@ def publish(
         remove_checkpoints(model)
         raise TrainingError(
             f"{model}: {outcome.diverged}, so there is no good epoch to keep. Use a smaller "
-            f"--learning-rate, or --warmup-epochs 1."
+            f"`learning_rate`, or `warmup_epochs` 1."
         )
     with outcome.checkpoint.as_directory() as folder:
         progress = load_checkpoint(Path(folder))

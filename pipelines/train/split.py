@@ -237,7 +237,7 @@ def _check_classes(validation: str, others: pa.Table, table: pa.Table) -> None:
     strange = sorted(set(others["label"].to_pylist()) - known)
     if strange:
         raise UsageError(
-            f"--validation {validation}: has the class {strange[0]!r}, which is not trained on "
+            f"`validation` {validation}: has the class {strange[0]!r}, which is not trained on "
             f"({len(strange)} such classes). Remove it there, or add photos of it."
         )
 
@@ -272,7 +272,7 @@ def _check(photos: str, split: Split, say: Callable[[str], None]) -> None:
     if not measured:
         raise UsageError(
             f"{photos}: no class has a second photo, so that nothing can be held out to measure. "
-            f"Add photos, or name a folder: --validation FOLDER."
+            f"Add photos, or name a folder: `validation` FOLDER."
         )
     for label in sorted(set(split.photos["label"].to_pylist()) - trained):
         say(f"{photos}: class {label!r} is left out: all its photos are held out as other classes'")

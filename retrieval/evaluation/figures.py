@@ -134,8 +134,8 @@ def _check_ks(ks: Sequence[int] | None, depth: int, complete: bool) -> list[int]
     wrong = [k for k in ks if k < 1 or (k > depth and not complete)]
     if wrong:
         raise UsageError(
-            f"--k {wrong[0]}: the ranking lists {depth} images a query. "
-            f"Use 1 to {depth}, or rank again with a larger --top-k."
+            f"`ks` {wrong[0]}: the ranking lists {depth} images a query. "
+            f"Use 1 to {depth}, or rank again with a larger `top_k`."
         )
     return sorted(set(ks))
 
@@ -153,7 +153,7 @@ class _Judge:
         if not (self._query_labels >= 0).any():
             raise UsageError(
                 f"None of the {len(self._query_ids)} queries has a label, so there is nothing to "
-                f"measure. Embed them again with --labels."
+                f"measure. Embed them again with `labels`."
             )
         known = self._gallery_labels[self._gallery_labels >= 0]
         self._class_sizes = np.bincount(known, minlength=len(self._names))

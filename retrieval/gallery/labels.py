@@ -109,8 +109,8 @@ def check_labels(rule: str, num_unlabelled: int, num_photos: int, example: str) 
     """Refuse a pattern or a file that labels no photo; folders may be missing on purpose."""
     if num_unlabelled == num_photos and rule not in ("none", "folder"):
         raise UsageError(
-            f"--labels {rule}: gives a label to none of the {num_photos} photos, such as "
-            f"{example!r}. Mend the rule, or use --labels none."
+            f"`labels` {rule}: gives a label to none of the {num_photos} photos, such as "
+            f"{example!r}. Mend the rule, or use `labels` none."
         )
 
 
@@ -124,11 +124,11 @@ def _by_pattern(expression: str) -> Callable[[str], str | None]:
         pattern = re.compile(expression)
     except re.error as error:
         raise UsageError(
-            f"--labels pattern:{expression}: no valid regular expression ({error})."
+            f"`labels` pattern:{expression}: no valid regular expression ({error})."
         ) from error
     if not pattern.groups:
         raise UsageError(
-            f"--labels pattern:{expression}: has no group. Put the label into brackets, "
+            f"`labels` pattern:{expression}: has no group. Put the label into brackets, "
             f"as in pattern:class_([0-9]+)_"
         )
     group = "label" if "label" in pattern.groupindex else 1
@@ -146,7 +146,7 @@ def _read_table(rule: str) -> dict[str | None, str | None]:
         data = read_buffer(absolute_uri(rule))
     except OSError as error:
         raise StorageError(
-            f"--labels {rule}: cannot be read ({first_line(error)}). "
+            f"`labels` {rule}: cannot be read ({first_line(error)}). "
             f"Use folder, none, pattern:REGEX or the name of a CSV or Parquet file."
         ) from error
     labels: dict[str | None, str | None] = {}
@@ -160,14 +160,14 @@ def _read_table(rule: str) -> dict[str | None, str | None]:
                 labels[image_id] = name
     except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
         raise IndexFormatError(
-            f"--labels {rule}: cannot be read as CSV or Parquet ({first_line(error)}). "
+            f"`labels` {rule}: cannot be read as CSV or Parquet ({first_line(error)}). "
             f"Write it again, as UTF-8, with one row a photo."
         ) from error
     if repeats:
         count = max(repeats.values())
         commonest = next(image_id for image_id in labels if repeats[image_id] == count)
         raise IndexFormatError(
-            f"--labels {rule}: {commonest!r} has {count + 1} rows; one row a photo is needed."
+            f"`labels` {rule}: {commonest!r} has {count + 1} rows; one row a photo is needed."
         )
     return labels
 
@@ -217,7 +217,7 @@ def _csv(data: pa.Buffer, columns: Sequence[str] = ()) -> pacsv.CSVStreamingRead
 def _check_columns(names: Sequence[str], rule: str) -> None:
     if not set(_COLUMNS) <= set(names):
         raise IndexFormatError(
-            f"--labels {rule}: has the columns {', '.join(map(repr, names))}; 'image_id' and "
+            f"`labels` {rule}: has the columns {', '.join(map(repr, names))}; 'image_id' and "
             f"'label' are needed. In a CSV file, separate columns by commas."
         )
     for name in _COLUMNS:

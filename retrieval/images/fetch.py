@@ -37,7 +37,7 @@ _UNREADABLE = (OSError, ValueError, pa.ArrowException, RetrievalError)
 _NOT_FETCHED = {
     LINK_OUTSIDE_BYTES: (
         Reason.LINK_OUTSIDE,
-        "a link that leads out of the gallery; --follow-links follows it",
+        "a link that leads out of the gallery; `follow_links` follows it",
     ),
     NAME_NOT_UTF8_BYTES: (Reason.MISSING, "a name that is not UTF-8, so no address; rename it"),
 }

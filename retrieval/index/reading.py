@@ -211,7 +211,7 @@ def read_whole_shard(index_uri: str, shard: Shard, schema: pa.Schema) -> pa.Tabl
         if shard.sha256 and found != shard.sha256:
             raise IndexFormatError(
                 f"{uri}: not the bytes that were written: their SHA-256 is {found[:12]}…, but "
-                f"{shard.sha256[:12]}… was recorded. Embed the photos again with --heal."
+                f"{shard.sha256[:12]}… was recorded. Embed the photos again with `heal`."
             )
         with parquet_file(pa.BufferReader(data), page_checksum_verification=True) as file:
             return _rows_of(index_uri, shard, file, schema)
@@ -243,7 +243,7 @@ def _unreadable(uri: str, error: BaseException) -> RetrievalError:
         return not_read(uri, error)
     return IndexFormatError(
         f"{uri}: this shard cannot be read ({first_line(error)}). Embed the photos again with "
-        f"--heal."
+        f"`heal`."
     )
 
 
@@ -251,7 +251,7 @@ def strange_shard(index_uri: str, shard: Shard) -> IndexFormatError:
     """The error for a file that is no shard of the index, or not the one that it names."""
     return IndexFormatError(
         f"{join(index_uri, shard.path)}: not the shard that the index names; its columns or its "
-        f"number of rows differ. Embed the photos again with --heal."
+        f"number of rows differ. Embed the photos again with `heal`."
     )
 
 

@@ -4,7 +4,7 @@ A night takes up shards that a killed night has left, a restore brings back thos
 version, and a vacuum removes what no version needs. Each may begin before another one ends, on
 another machine with another clock, pause as long as it likes, and be killed anywhere. A committed
 version must all the same have every file that it names. No age of a file can promise that: a
-night takes up a shard of 11 hours, works for 14, and a vacuum with `--keep-days 1` removes the
+night takes up a shard of 11 hours, works for 14, and a vacuum that keeps one day removes the
 shard just before the night's commit. So a vacuum takes part in the order of the log.
 
 What a vacuum does, in this order:

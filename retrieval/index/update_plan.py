@@ -199,7 +199,7 @@ def _described(uri: str, spec: EmbeddingSpec, shard: Shard) -> Iterator[pa.Recor
             raise not_read(address, error) from error
         raise IndexFormatError(
             f"{address}: this shard cannot be read ({first_line(error)}). If the disk or the store "
-            f"is well again, embed with --heal what it held."
+            f"is well again, embed with `heal` what it held."
         ) from error
     if num_rows != shard.num_rows:
         raise strange_shard(uri, shard)

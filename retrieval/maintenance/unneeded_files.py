@@ -98,7 +98,7 @@ def _removed_since(index: Index, cutoff_s: float, keep_days: float) -> set[str]:
             wanted |= later
     if first > 0 and is_young:
         raise UsageError(
-            f"--keep-days {keep_days:g}: the log of {index.uri} goes back to version {first} "
+            f"`keep_days` {keep_days:g}: the log of {index.uri} goes back to version {first} "
             f"alone, which is younger, so that nobody can tell what was current before. Use "
             f"fewer days."
         )

@@ -102,8 +102,8 @@ def vacuum_index(
     """
     if keep_days < 1 and not force:
         raise UsageError(
-            f"--keep-days {keep_days:g}: what a running night has written and not committed yet "
-            f"would be removed, and versions that somebody is reading. Use 1 or more, or --force "
+            f"`keep_days` {keep_days:g}: what a running night has written and not committed yet "
+            f"would be removed, and versions that somebody is reading. Use 1 or more, or `force` "
             f"when nothing else is running."
         )
     uri, now_s = table_uri(uri), time.time() if now_s is None else now_s

@@ -84,7 +84,7 @@ def build_backbone(spec: BackboneSpec) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         network = _own_network(spec.name) if is_own(spec.name) else _torchvision_network(spec.name)
-    advice = "These weights are of another network; name the right --backbone."
+    advice = "These weights are of another network; name the right `backbone`."
     if spec.weights == "imagenet":
         state = read_weights(str(fetch_imagenet_weights(spec.name)))
         subject = f"{spec.name}, weights imagenet:"
@@ -98,7 +98,7 @@ def build_backbone(spec: BackboneSpec) -> nn.Module:
 def _torchvision_network(name: str) -> nn.Module:
     if name not in BACKBONES:
         raise UsageError(
-            f"--backbone {name}: unknown. Use one of {', '.join(BACKBONES)}, or "
+            f"`backbone` {name}: unknown. Use one of {', '.join(BACKBONES)}, or "
             f"package.module:function for a network of your own."
         )
     import torchvision  # takes seconds, and networks of one's own do without
@@ -127,7 +127,7 @@ class _Pooled(nn.Module):
         if not is_tensor or features.ndim not in (2, 4):
             found = f"shape {tuple(features.shape)}" if is_tensor else type(features).__name__
             raise UsageError(
-                f"--backbone {self._name}: gives features of {found}; a tensor of (B, D) or "
+                f"`backbone` {self._name}: gives features of {found}; a tensor of (B, D) or "
                 f"(B, D, H, W) is needed."
             )
         return features.mean(dim=(2, 3)) if features.ndim == 4 else features
@@ -139,18 +139,18 @@ def _own_network(name: str) -> nn.Module:
         build: Callable[[], Any] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UsageError(
-            f"--backbone {name}: cannot be imported ({first_line(error)}). Name a function that "
+            f"`backbone` {name}: cannot be imported ({first_line(error)}). Name a function that "
             f"Python can import here and on each worker (PYTHONPATH), as package.module:function."
         ) from error
     if not callable(build) or isinstance(build, nn.Module):
         raise UsageError(
-            f"--backbone {name}: is a {type(build).__name__}; a function without arguments that "
+            f"`backbone` {name}: is a {type(build).__name__}; a function without arguments that "
             f"returns a torch.nn.Module is needed."
         )
     network = build()
     if not isinstance(network, nn.Module):
         raise UsageError(
-            f"--backbone {name}: returned a {type(network).__name__}; a torch.nn.Module is needed."
+            f"`backbone` {name}: returned a {type(network).__name__}; a torch.nn.Module is needed."
         )
     return _Pooled(network.cpu(), name)
 
@@ -181,8 +181,8 @@ def fetch_imagenet_weights(name: str) -> Path:
             torch.hub.download_url_to_file(address, str(cached), hash_prefix, progress=False)
     except (OSError, HTTPException, RuntimeError) as error:
         raise ModelError(
-            f"--weights imagenet: {cached} is missing and cannot be downloaded "
-            f"({first_line(error)}). Put {address} there, or use --weights FILE or none."
+            f"`weights` imagenet: {cached} is missing and cannot be downloaded "
+            f"({first_line(error)}). Put {address} there, or use `weights` FILE or none."
         ) from error
     return cached
 
@@ -191,7 +191,7 @@ def _imagenet_address(name: str) -> str:
     """Of the weights that the paper began with: IMAGENET1K_V1."""
     if name not in BACKBONES:
         raise UsageError(
-            f"--weights imagenet: not known for {name}. Use --weights none to keep what the "
+            f"`weights` imagenet: not known for {name}. Use `weights` none to keep what the "
             f"function returns, or name a file."
         )
     import torchvision

@@ -76,7 +76,7 @@ class Embedder:
         network, preprocessing, made = _load(backbone, preprocessing, model_backbone)
         if expect not in (None, made["fingerprint"]):
             raise MismatchError(
-                f"--backbone {made['backbone']} --weights {made['weights']}: this worker has "
+                f"`backbone` {made['backbone']} `weights` {made['weights']}: this worker has "
                 f"weights {made['fingerprint'][:12]}, the job began with {expect and expect[:12]}. "
                 f"Give every machine the same file, or put it where all can read it."
             )
@@ -103,8 +103,8 @@ class Embedder:
             raise
         except Exception as error:  # somebody's own network may raise anything
             raise UsageError(
-                f"--backbone {name}: does not take photos of {side} × {side} pixels "
-                f"({first_line(error)}). Choose another --image-size."
+                f"`backbone` {name}: does not take photos of {side} × {side} pixels "
+                f"({first_line(error)}). Choose another `image_size`."
             ) from error
 
     @property
@@ -174,7 +174,7 @@ class Embedder:
             raise UsageError(
                 f"{self.spec.backbone}: the GPU's memory does not suffice for one photo of "
                 f"{self.preprocessing.size} × {self.preprocessing.size} pixels "
-                f"({first_line(error)}). Choose a smaller --image-size, or fewer --num-actors."
+                f"({first_line(error)}). Choose a smaller `image_size`, or fewer `num_actors`."
             ) from error
         with self._halving:
             if self._batch_size == size:

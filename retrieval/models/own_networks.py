@@ -49,12 +49,12 @@ def check_named(model: str, backbone: str, named: str | None) -> None:
     if named is None and is_own(backbone):
         raise UsageError(
             f"{model}: its network is the function {backbone}, and no code is run because a file "
-            f"says so. If you trust that function, name it too: --backbone {backbone}"
+            f"says so. If you trust that function, name it too: `backbone` {backbone}"
         )
     if named not in (None, backbone):
         raise UsageError(
-            f"--backbone {named}: {model} is a model of {backbone}, and its weights fit no other "
-            f"network. Name that one, or leave --backbone out."
+            f"`backbone` {named}: {model} is a model of {backbone}, and its weights fit no other "
+            f"network. Name that one, or leave `backbone` out."
         )
 
 
@@ -95,12 +95,12 @@ def stated_preprocessing(network: object, name: str) -> dict[str, Any]:
     needed = "A dict with any of size (a whole number), mean and std (three numbers each) is needed"
     if not isinstance(stated, Mapping):
         raise UsageError(
-            f"--backbone {name}: the attribute preprocessing of its network is a "
+            f"`backbone` {name}: the attribute preprocessing of its network is a "
             f"{type(stated).__name__}. {needed}."
         )
     if unknown := [str(key) for key in stated if key not in _STATED]:
         raise UsageError(
-            f"--backbone {name}: the preprocessing that its network states has the unknown "
+            f"`backbone` {name}: the preprocessing that its network states has the unknown "
             f"{', '.join(unknown)}. {needed}."
         )
     try:
@@ -108,7 +108,7 @@ def stated_preprocessing(network: object, name: str) -> dict[str, Any]:
         Preprocessing(**found)
     except (UsageError, TypeError, ValueError) as error:
         raise UsageError(
-            f"--backbone {name}: its network states the preprocessing {dict(stated)}. {needed}; "
+            f"`backbone` {name}: its network states the preprocessing {dict(stated)}. {needed}; "
             f"size >= 1, std > 0."
         ) from error
     return found

@@ -62,7 +62,7 @@ def read_weights(weights: str) -> dict[str, Tensor]:
         if is_no_answer(error):
             raise not_read(uri, error) from error
         raise ModelError(
-            f"--weights {weights}: cannot be read ({first_line(error)}). "
+            f"`weights` {weights}: cannot be read ({first_line(error)}). "
             f"Use imagenet, none, or a .safetensors or .pth file."
         ) from error
     try:

@@ -180,16 +180,16 @@ def _check_settings(ranking: Ranking, k: int, config: RankConfig) -> None:
     before = (facts.get("metric"), facts.get("top_k"), facts.get("exclude_self"))
     if before != (config.metric, k, config.exclude_self):
         raise UsageError(
-            f"--previous {ranking.uri}: made with --metric {before[0]}, --top-k {before[1]}"
-            f"{' and --exclude-self' if before[2] else ''}, but this run has --metric "
-            f"{config.metric}, --top-k {k}{' and --exclude-self' if config.exclude_self else ''}. "
-            f"Use the same, or leave --previous out."
+            f"`previous` {ranking.uri}: made with `metric` {before[0]}, `top_k` {before[1]}"
+            f"{' and `exclude_self`' if before[2] else ''}, but this run has `metric` "
+            f"{config.metric}, `top_k` {k}{' and `exclude_self`' if config.exclude_self else ''}. "
+            f"Use the same, or leave `previous` out."
         )
     if ranking.score_rule != score_rule(config.metric):
         raise UsageError(
-            f"--previous {ranking.uri}: its scores are by rule {ranking.score_rule} of "
+            f"`previous` {ranking.uri}: its scores are by rule {ranking.score_rule} of "
             f"{config.metric}, those of this run by rule {score_rule(config.metric)}, and the two "
-            f"must not meet in one list. Leave --previous out."
+            f"must not meet in one list. Leave `previous` out."
         )
 
 
@@ -199,23 +199,23 @@ def _earlier(ranking: Ranking, side: str, now: VectorSource) -> VectorSource:
     spec = facts.get("spec") or {}
     if now.spec is None or facts.get("version") is None:
         raise UsageError(
-            f"--previous {ranking.uri}: its {side} or those of this run are no index, so that "
-            f"nobody can tell what has changed. Leave --previous out."
+            f"`previous` {ranking.uri}: its {side} or those of this run are no index, so that "
+            f"nobody can tell what has changed. Leave `previous` out."
         )
     place, is_same_model = index_of(now.uri), spec.get("fingerprint") == now.spec.fingerprint
     found = find_version(facts, place) if is_same_model else None
     if found is None and (not is_same_model or facts["uri"] != now.uri):
         raise UsageError(
-            f"--previous {ranking.uri}: its {side} are {facts['uri']} with fingerprint "
+            f"`previous` {ranking.uri}: its {side} are {facts['uri']} with fingerprint "
             f"{str(spec.get('fingerprint'))[:12]}, those of this run {now.uri} with "
-            f"{now.spec.fingerprint[:12]}. Leave --previous out."
+            f"{now.spec.fingerprint[:12]}. Leave `previous` out."
         )
     with _old_version_read(ranking, side):
         before = open_source(place, version=found.version if found else int(facts["version"]))
     if found is None:
         raise UsageError(
-            f"--previous {ranking.uri}: its {side}, version {before.version} of {now.uri}, held "
-            f"other shards than that version has now: the index was made anew. Leave --previous "
+            f"`previous` {ranking.uri}: its {side}, version {before.version} of {now.uri}, held "
+            f"other shards than that version has now: the index was made anew. Leave `previous` "
             f"out."
         )
     return before
@@ -229,8 +229,8 @@ def _old_version_read(ranking: Ranking, side: str) -> Iterator[None]:
     except IndexFormatError as error:
         facts = ranking.facts[side]
         raise UsageError(
-            f"--previous {ranking.uri}: its {side}, version {facts['version']} of {facts['uri']}, "
-            f"can no longer be read, as after a vacuum. Leave --previous out."
+            f"`previous` {ranking.uri}: its {side}, version {facts['version']} of {facts['uri']}, "
+            f"can no longer be read, as after a vacuum. Leave `previous` out."
         ) from error
 
 

@@ -170,7 +170,7 @@ def choose_k(queries: VectorSource, gallery: VectorSource, config: RankConfig) -
     """
     if config.metric not in METRICS and minkowski_power(config.metric) is None:
         raise UsageError(
-            f"--metric {config.metric}: unknown. Use one of {', '.join(METRICS)}, or minkowski:P "
+            f"`metric` {config.metric}: unknown. Use one of {', '.join(METRICS)}, or minkowski:P "
             f"with P ≥ 1, as in minkowski:3."
         )
     if queries.dim != gallery.dim:
@@ -190,7 +190,7 @@ def choose_k(queries: VectorSource, gallery: VectorSource, config: RankConfig) -
     if config.top_k is not None and not 1 <= k <= most:
         without = " other than the query itself" if config.exclude_self else ""
         raise UsageError(
-            f"--top-k {k}: {gallery.uri} has {most} images{without}. Use 1 to {most}, or all."
+            f"`top_k` {k}: {gallery.uri} has {most} images{without}. Use 1 to {most}, or all."
         )
     return k
 
@@ -217,7 +217,7 @@ def _refuse_duplicates(gallery: VectorSource, memory_bytes: int) -> None:
         raise IndexFormatError(
             f"{gallery.uri}: the id {found.row_id!r} occurs more than once, in {found.first[0]}, "
             f"row {found.first[1]}, and {found.second[0]}, row {found.second[1]}. Give each image "
-            f"its own id, or allow it: --allow-duplicates."
+            f"its own id, or allow it: `allow_duplicates`."
         )
 
 

@@ -78,11 +78,11 @@ def choose_device(device: str, metric: str, *, has_gpu: bool) -> str:
     """
     if device == "cuda" and metric not in PRODUCTS:
         raise UsageError(
-            f"--device cuda: {metric} is no matrix product; a GPU ranks by "
-            f"{', '.join(PRODUCTS)}. Use --device cpu."
+            f"`device` cuda: {metric} is no matrix product; a GPU ranks by "
+            f"{', '.join(PRODUCTS)}. Use `device` cpu."
         )
     if device == "cuda" and not has_gpu:
-        raise UsageError("--device cuda: no GPU found. Use --device cpu, or a cluster with GPUs.")
+        raise UsageError("`device` cuda: no GPU found. Use `device` cpu, or a cluster with GPUs.")
     return "cuda" if has_gpu and device != "cpu" and metric in PRODUCTS else "cpu"
 
 

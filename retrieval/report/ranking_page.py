@@ -23,6 +23,7 @@ from retrieval.errors import ImageError, StorageError, UsageError
 from retrieval.evaluation import Evaluation, evaluate, read_photos
 from retrieval.images.fetch import fetch_photo
 from retrieval.models.own_networks import is_own
+from retrieval.parameters import named
 from retrieval.progress import QUIET, Progress
 from retrieval.ranking.files import Ranking, open_ranking, read_parts
 from retrieval.report.page import MAX_SHOWN, Neighbour, Page, QueryResult, write_page
@@ -267,10 +268,11 @@ def _notes(ranking: Ranking, figures: Evaluation | None) -> list[str]:
     notes = []
     spec = ranking.facts["gallery"]["spec"]
     if spec and spec["weights"] == "none" and not is_own(spec["backbone"]):
-        notes.append(
-            "Untrained features: the network has random weights (--weights none), which tell "
+        untrained = (
+            "Untrained features: the network has random weights (`weights` none), which tell "
             "photos apart by colour and texture at best. Expect weak figures."
         )
+        notes.append(named(untrained))
     if figures is None:
         notes.append("The queries have no labels: nothing can be measured.")
     elif figures.map_is_lower_bound:

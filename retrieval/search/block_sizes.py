@@ -58,9 +58,9 @@ def plan_blocks(
     if left < neighbours + vectors:
         needed = fixed + neighbours + vectors
         raise UsageError(
-            f"--memory-gib {memory_bytes / 2**30:.3g}: ranking {k} of {gallery.num_rows} images of "
+            f"`memory_bytes` {memory_bytes}: ranking {k} of {gallery.num_rows} images of "
             f"{gallery.dim} dimensions on {num_threads} threads needs {needed / 2**30:.3g} GiB. "
-            f"Allow more, or use a smaller --top-k or fewer threads."
+            f"Allow more, or use a smaller `top_k` or fewer threads."
         )
     rows = min(num_queries, _MOST_QUERIES, left // (neighbours + vectors))
     return BlockPlan(query_rows=int(rows), gallery_rows=int(gallery_rows))

@@ -86,13 +86,13 @@ def build_network(
         UsageError: a name is unknown, or settings contradict each other.
         ModelError: the weights cannot be used.
     """
-    for name, value, known in (("mode", mode, MODES), ("batch-norm", batch_norm, BATCH_NORMS)):
+    for name, value, known in (("mode", mode, MODES), ("batch_norm", batch_norm, BATCH_NORMS)):
         if value not in known:
-            raise UsageError(f"--{name} {value}: unknown. Use one of {', '.join(known)}.")
+            raise UsageError(f"`{name}` {value}: unknown. Use one of {', '.join(known)}.")
     if mode == "from-scratch" and backbone.weights != "none":
         raise UsageError(
-            f"--weights {backbone.weights}: --mode from-scratch starts from random weights. "
-            f"Leave --weights out, or use --mode full."
+            f"`weights` {backbone.weights}: `mode` from-scratch starts from random weights. "
+            f"Leave `weights` out, or use `mode` full."
         )
     body = build_backbone(backbone)
     with torch.inference_mode():
@@ -101,8 +101,8 @@ def build_network(
     learns_body = mode != "last-layer"
     if not learns_body and isinstance(objective, MultiSimilarity):
         raise UsageError(
-            "--loss multi-similarity: judges the features, which --mode last-layer does not "
-            "train. Use --mode full, or --loss cross-entropy."
+            "`loss` multi-similarity: judges the features, which `mode` last-layer does not "
+            "train. Use `mode` full, or `loss` cross-entropy."
         )
     return TrainingNetwork(body, objective, learns_body=learns_body, batch_norm=batch_norm)
 
@@ -136,9 +136,9 @@ def check_share(network: TrainingNetwork, size: int, num_images: int) -> None:
         if "more than 1 value per channel" not in str(error):
             return  # somebody's network need not like black images
         raise UsageError(
-            f"--batch-size: a worker gets {num_images} photo of a batch, and the network's batch "
-            f"normalisation needs two of {size} pixels. Use a larger --batch-size or fewer "
-            f"--num-workers, so that each has two, a larger --image-size, or --batch-norm frozen."
+            f"`batch_size`: a worker gets {num_images} photo of a batch, and the network's batch "
+            f"normalisation needs two of {size} pixels. Use a larger `batch_size` or fewer "
+            f"`num_workers`, so that each has two, a larger `image_size`, or `batch_norm` frozen."
         ) from error
 
 

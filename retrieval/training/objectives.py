@@ -7,7 +7,7 @@ multi-similarity  pairs of photos of one batch (Wang et al., CVPR 2019). It know
                   to watch and does not influence the features.
 
 The two metric losses are those of pytorch-metric-learning. Pairs are formed among the photos of
-one worker; give it batches with several photos a class (`--sampler balanced`).
+one worker; give it batches with several photos a class (the sampler "balanced").
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ OBJECTIVES: Mapping[str, Callable[[int, HeadSettings], Objective]] = {
 def _refuse_smoothing(settings: HeadSettings) -> None:
     if settings.label_smoothing:
         raise UsageError(
-            f"--label-smoothing {settings.label_smoothing}: has no effect with --loss "
-            f"{settings.loss}. Leave it out, or use --loss cross-entropy."
+            f"`label_smoothing` {settings.label_smoothing}: has no effect with `loss` "
+            f"{settings.loss}. Leave it out, or use `loss` cross-entropy."
         )
 
 
@@ -156,7 +156,7 @@ def build_objective(dim: int, settings: HeadSettings, *, seed: int) -> Objective
         UsageError: the loss is unknown, or a setting has no effect with it.
     """
     if settings.loss not in OBJECTIVES:
-        raise UsageError(f"--loss {settings.loss}: unknown. Use one of {', '.join(OBJECTIVES)}.")
+        raise UsageError(f"`loss` {settings.loss}: unknown. Use one of {', '.join(OBJECTIVES)}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return OBJECTIVES[settings.loss](dim, settings)

@@ -76,7 +76,7 @@ def _balanced_order(labels: NDArray[np.int64], batch_size: int, seed: int) -> ND
     most = min(num_classes, len(labels) // PHOTOS_PER_CLASS) * PHOTOS_PER_CLASS
     if batch_size % PHOTOS_PER_CLASS or batch_size > most:
         raise UsageError(
-            f"--batch-size {batch_size}: with --sampler balanced a batch holds "
+            f"`batch_size` {batch_size}: with `sampler` balanced a batch holds "
             f"{PHOTOS_PER_CLASS} photos of each of its classes, and there are {num_classes} with "
             f"{len(labels)} photos. Use a multiple of {PHOTOS_PER_CLASS} up to {most}."
         )

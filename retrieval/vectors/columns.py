@@ -71,7 +71,7 @@ def find_vector_column(schema: pa.Schema, wanted: VectorColumns, where: str) -> 
     if not dtype:
         raise UsageError(
             f"{where}: the column {name!r} holds bare bytes, which do not say their type. "
-            f"Name it: --vector-dtype float16, float32 or float64."
+            f"Name it: `binary_dtype` float16, float32 or float64."
         )
     return name, dtype
 
@@ -95,13 +95,13 @@ def _choose(
     if name is not None and schema.names.count(name) > 1:
         raise UsageError(
             f"{where}: has {schema.names.count(name)} columns called {name!r}. Give each a name "
-            f"of its own, or name another: --{role}-column NAME."
+            f"of its own, or name another: `{role}_column` NAME."
         )
     if name is not None and name in (*fitting, *by_name):
         return name
     columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
     found = f"no column {wanted!r} that can be it" if wanted else "none that fits by name and type"
-    advice = f"Name it: --{role}-column NAME."
+    advice = f"Name it: `{role}_column` NAME."
     if not fitting and not by_name:  # then no name would help
         advice = f"None of them can be it: {_NEEDED[role]} are needed. Write such a column."
     raise UsageError(

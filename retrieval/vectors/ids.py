@@ -59,7 +59,7 @@ def _no_text(column: pa.Array, where: str) -> IndexFormatError:
     return IndexFormatError(
         f"{where}: its ids are of type {column.type} and no UTF-8; text, integers or UUIDs are "
         f"needed. Write them as text, such as hexadecimal digits, or name another column: "
-        f"--id-column NAME."
+        f"`id_column` NAME."
     )
 
 

@@ -236,9 +236,9 @@ def test_a_recipe_that_cannot_reach_the_number_keeps_what_it_made_and_says_so(
     recipe = tmp_path / "flips.yaml"
     recipe.write_text("apply: one\ntechniques:\n  - technique: flip_horizontal\n")
     expected = (
-        f"--per-class 6: class 'b' has only 4 images, since more by recipe '{recipe}' would be "
+        f"`per_class` 6: class 'b' has only 4 images, since more by recipe '{recipe}' would be "
         f"near copies or destroyed; 1 of 2 classes falls short. All are kept and listed in "
-        f"{output}/.augmented/manifest.parquet. Use --per-class 4, add photos, or choose a recipe "
+        f"{output}/.augmented/manifest.parquet. Use `per_class` 4, add photos, or choose a recipe "
         f"that varies more."
     )
     for _ in range(2):  # the second time nothing is left to make

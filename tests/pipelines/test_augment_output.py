@@ -103,7 +103,7 @@ def test_a_name_that_no_file_system_takes_is_told_before_any_photo_is_opened(nam
         "uri": ["s3://bucket/x.jpg"],
         "label": [name],
     })  # fmt: skip
-    message = "cannot be the name of a class folder, .* in 255 bytes at most. Change it in --labels"
+    message = "cannot be the name of a class folder, .* in 255 bytes at most. Change it in `labels`"
     if not as_label:
         message = "lies in a folder with a name of more than 255 bytes"
     with pytest.raises(UsageError, match=message) as caught:
@@ -133,7 +133,7 @@ def test_a_run_tells_such_a_name_before_it_starts_ray(tmp_path, monkeypatch, is_
 def test_a_label_that_cannot_be_a_folder_is_refused(label):
     message = (
         f"label {label!r} (of x.jpg): cannot be the name of a class folder, which has no slash "
-        f"and does not begin with a dot. Change it in --labels."
+        f"and does not begin with a dot. Change it in `labels`."
     )
     with pytest.raises(UsageError, match=line(message)):
         plans_of(["x.jpg"], [label], rule="labels.csv")

@@ -113,7 +113,7 @@ def test_completing_twice_changes_nothing():
 def test_a_function_of_ones_own_is_named_by_the_command_alone():
     index = index_of(**RECORD | {"backbone": "os:abort"})
     assert refusal(complete, EmbedConfig(), index) == (
-        "/indexes/a: was embedded by a function, --backbone os:abort. Code that a file names is "
+        "/indexes/a: was embedded by a function, `backbone` os:abort. Code that a file names is "
         "not run: name it on the command line."
     )
     assert complete(EmbedConfig(backbone="os:abort"), index).weights == "none"
@@ -121,7 +121,7 @@ def test_a_function_of_ones_own_is_named_by_the_command_alone():
 
 def test_weights_of_a_file_are_named_by_the_command_alone():
     index = index_of(**RECORD | {"weights": "/secret/weights.pth"})
-    assert "--weights /secret/weights.pth. Name it on the command line" in refusal(
+    assert "`weights` /secret/weights.pth. Name it on the command line" in refusal(
         complete, EmbedConfig(), index
     )
     assert complete(EmbedConfig(weights="/moved.pth"), index).weights == "/moved.pth"
@@ -141,8 +141,8 @@ def test_a_model_s_folder_goes_on_and_its_decoder_with_it():
 def test_a_part_of_another_model_beside_a_model_s_folder_is_refused(option):
     index = index_of(replace(SPEC, weights="/models/a"), model="/models/a")
     message = refusal(complete, EmbedConfig(**option), index)
-    assert message.startswith("/indexes/a: was embedded by --model /models/a, and --")
-    assert "--new-model" in message
+    assert message.startswith("/indexes/a: was embedded by `model` /models/a, and `")
+    assert "`new_model`" in message
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_the_same_again_with_what_only_the_command_may_name(made):
     photos, index, _ = made
     plan = estimate(str(photos), str(index), EmbedConfig(backbone=ONE_WEIGHT))
     assert not plan["is_embedded_anew"]
-    assert "--backbone tests.fakes:one_weight" in refusal(
+    assert "`backbone` tests.fakes:one_weight" in refusal(
         estimate, str(photos), str(index), EmbedConfig()
     )
 
@@ -193,7 +193,7 @@ def test_another_model_size_type_or_seed_is_refused_with_the_number(made, option
     for act in (run, estimate):
         message = refusal(act, str(photos), str(index), EmbedConfig(**option))
         assert says in message
-        assert f"to embed all {report['num_listed']} images anew, give --new-model" in message
+        assert f"to embed all {report['num_listed']} images anew, give `new_model`" in message
     assert open_index(str(index)).version == 0
     assert sorted(path for path in index.rglob("*") if "_runs" not in path.parts) == [
         path for path in before if "_runs" not in path.parts
@@ -204,7 +204,7 @@ def test_another_network_is_refused_before_its_weights_are_looked_for(made):
     photos, index, _ = made
     message = refusal(estimate, str(photos), str(index), EmbedConfig(backbone="resnet50"))
     assert "now resnet50" in message
-    assert "--new-model" in message
+    assert "`new_model`" in message
 
 
 def test_with_new_model_all_is_embedded_anew(mine):
@@ -228,7 +228,7 @@ def test_a_model_s_folder_needs_no_option_again_and_another_one_is_refused(mine,
     message = refusal(estimate, str(photos), str(index), other)
     assert f"model {tmp_path}/model, now {tmp_path}/other" in message
     shutil.copytree(tmp_path / "model", tmp_path / "copy")
-    assert "name it too: --backbone" in refusal(estimate, str(photos), str(index), EmbedConfig())
+    assert "name it too: `backbone`" in refusal(estimate, str(photos), str(index), EmbedConfig())
     plan = estimate(
         str(photos), str(index), EmbedConfig(model=str(tmp_path / "copy"), backbone=ONE_WEIGHT)
     )
@@ -236,8 +236,8 @@ def test_a_model_s_folder_needs_no_option_again_and_another_one_is_refused(mine,
     shutil.rmtree(tmp_path / "model")
     message = refusal(estimate, str(photos), str(index), EmbedConfig(backbone=ONE_WEIGHT))
     assert message.endswith(
-        f"was embedded by --model {tmp_path}/model, where no model is now. Name the folder in "
-        f"which it lies: --model."
+        f"was embedded by `model` {tmp_path}/model, where no model is now. Name the folder in "
+        f"which it lies: `model`."
     )
 
 

@@ -228,7 +228,7 @@ def test_places_and_photos_that_do_not_do_are_refused(photos, tmp_path):
     inside.symlink_to(photos)
     assert "has not written, such as photos." in failure(inside, tmp_path, StorageError)
     assert failure(photos, tmp_path / "a", queries_per_class=7) == (
-        f"--queries-per-class 7: no class of {photos} has 9 different photos, the largest has 8; "
+        f"`queries_per_class` 7: no class of {photos} has 9 different photos, the largest has 8; "
         f"two must remain in the gallery. Use fewer queries, or add photos."
     )
     (tmp_path / "b" / "photos" / "queries").mkdir(parents=True)

@@ -39,8 +39,8 @@ def test_each_listed_link_is_a_reject_until_it_is_followed(tmp_path, ray_session
         embedded()
     assert str(caught.value) == (
         f"{gallery}: none of the 2 files can be embedded (2 link_outside; such as file.jpg: a link "
-        f"that leads out of the gallery; --follow-links follows it). A folder that holds photos is "
-        f"needed; nothing was committed. See --follow-links."
+        f"that leads out of the gallery; `follow_links` follows it). A folder that holds photos is "
+        f"needed; nothing was committed. See `follow_links`."
     )
 
 

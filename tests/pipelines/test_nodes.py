@@ -93,10 +93,13 @@ def test_an_actor_beside_the_driver_is_where_the_driver_is(ray_session):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"kind": "in(a,b)"}, "--node kind=in(a,b): is no label of a Ray node. Use KEY=VALUE,"),
-        ({"kind": "!a"}, "--node kind=!a: is no label"),
-        ({"": "a"}, "--node =a: is no label"),
-        ({"kind": ""}, "--node kind=: is no label"),
+        (
+            {"kind": "in(a,b)"},
+            "`site.labels` kind=in(a,b): is no label of a Ray node. Use KEY=VALUE,",
+        ),
+        ({"kind": "!a"}, "`site.labels` kind=!a: is no label"),
+        ({"": "a"}, "`site.labels` =a: is no label"),
+        ({"kind": ""}, "`site.labels` kind=: is no label"),
     ],
 )
 def test_what_ray_would_read_as_something_else_is_no_label(labels, message):
@@ -108,8 +111,8 @@ def test_what_ray_would_read_as_something_else_is_no_label(labels, message):
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
-        ({"min_cpus": 0}, "--min-cpus 0: at least 1 is needed."),
-        ({"min_gpus": -1}, "--min-gpus -1: at least 0 is needed."),
+        ({"min_cpus": 0}, "`min_cpus` 0: at least 1 is needed."),
+        ({"min_gpus": -1}, "`min_gpus` -1: at least 0 is needed."),
     ],
 )
 def test_fewer_than_none_is_refused(wish, message):
@@ -181,7 +184,7 @@ def test_a_ray_of_this_process_alone_does_not_wait_for_what_cannot_come(monkeypa
     cpus = resources(Site()).num_cpus
     assert str(error.value) == (
         f"Ray on this machine alone: {cpus} of 1 CPUs, {resources(Site()).num_gpus} of 99 GPUs, "
-        f"and no other node can join it. Name a cluster by --address, or ask for less."
+        f"and no other node can join it. Name a cluster by `address`, or ask for less."
     )
 
 

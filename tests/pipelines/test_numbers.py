@@ -110,13 +110,13 @@ def test_the_line_says_what_is_needed(option, value, needed):
     ],
 )  # fmt: skip
 def test_a_config_in_python_refuses_the_same(config, name, value):
-    with pytest.raises(UsageError, match=rf"^--{name.replace('_', '-')} .* is needed\.$"):
+    with pytest.raises(UsageError, match=rf"^`{name}` .* is needed\.$"):
         config(**{name: value})
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, float("nan"), float("inf"), -1])
 def test_a_share_to_validate_on_is_one(value):
-    with pytest.raises(UsageError, match=r"^--validation "):
+    with pytest.raises(UsageError, match=r"^`validation` "):
         TrainConfig(validation=value)
 
 

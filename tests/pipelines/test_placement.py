@@ -179,6 +179,6 @@ def test_more_workers_than_gpus_are_refused_but_may_come_later():
         with pytest.raises(UsageError) as error:
             place_workers(there, num_workers)
         assert str(error.value) == (
-            "--num-workers 3: the cluster has 2 GPUs, and a worker needs one of its own. Use at "
-            "most 2, or wait for more: --min-gpus."
+            "`num_workers` 3: the cluster has 2 GPUs, and a worker needs one of its own. Use at "
+            "most 2, or wait for more: `min_gpus`."
         )

@@ -137,7 +137,7 @@ def test_a_small_memory_budget_means_more_blocks_and_the_same_bits(tmp_path):
 
 def test_a_budget_that_cannot_hold_one_query_is_refused(tmp_path):
     *_, q, g = make_sides(tmp_path)
-    with pytest.raises(UsageError, match=r"--memory-gib 9.31e-07: ranking 90 of 90 images of 4 d"):
+    with pytest.raises(UsageError, match=r"`memory_bytes` 1000: ranking 90 of 90 images of 4 d"):
         run(q, g, str(tmp_path / "rk"), RankConfig(top_k=90, memory_bytes=1000))
 
 
@@ -249,7 +249,7 @@ def test_indexes_of_two_models_are_never_compared(tmp_path):
 def test_a_k_outside_the_gallery_is_refused(tmp_path, k, exclude_self, most):
     *_, q, g = make_sides(tmp_path)
     config = RankConfig(top_k=k, exclude_self=bool(exclude_self))
-    with pytest.raises(UsageError, match=rf"--top-k {k}: .* Use 1 to {most}, or all\."):
+    with pytest.raises(UsageError, match=rf"`top_k` {k}: .* Use 1 to {most}, or all\."):
         run(q, g, str(tmp_path / "rk"), config)
 
 

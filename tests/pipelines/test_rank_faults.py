@@ -39,7 +39,7 @@ def test_an_id_twice_in_a_foreign_gallery_is_refused_with_both_its_places(sides,
     write_foreign(tmp_path / "g" / "3.parquet", ["new", "g1-7", "g1-8"], draw(9, 3, 4))
     assert error_of(IndexFormatError, q, g, folder) == (
         f"{g}: the id 'g1-7' occurs more than once, in {g}/1.parquet, row 7, and {g}/3.parquet, "
-        f"row 1. Give each image its own id, or allow it: --allow-duplicates."
+        f"row 1. Give each image its own id, or allow it: `allow_duplicates`."
     )
     assert not folder.exists()
 
@@ -136,7 +136,7 @@ def test_an_unknown_metric_is_refused_by_the_command_and_by_the_job(sides, metri
     assert "Traceback" not in done.stderr
     assert metric in done.stderr
     assert error_of(UsageError, q, g, folder, replace(CONFIG, metric=metric)) == (
-        f"--metric {metric}: unknown. Use one of cosine, ip, l2, l1, or minkowski:P with P ≥ 1, as "
+        f"`metric` {metric}: unknown. Use one of cosine, ip, l2, l1, or minkowski:P with P ≥ 1, as "
         f"in minkowski:3."
     )
     assert not folder.exists()
@@ -190,5 +190,5 @@ def test_a_shard_without_rows_among_others_is_passed_over(sides, tmp_path):
 
 def test_no_more_than_one_query_is_refused_by_a_clear_line(sides):
     q, g, folder = sides
-    with pytest.raises(UsageError, match=r"--memory-gib 0.00977: ranking 4 of 300 images of 4 dim"):
+    with pytest.raises(UsageError, match=r"`memory_bytes` 10485760: ranking 4 of 300 images of "):
         run(q, g, str(folder), replace(CONFIG, memory_bytes=10 * 2**20))

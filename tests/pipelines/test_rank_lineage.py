@@ -288,6 +288,6 @@ def test_a_ranking_of_a_version_that_has_been_vacuumed_is_no_start_and_says_so(l
         DeltaTable(str(line.g)).create_checkpoint()
         gone = line.g / "_delta_log" / f"{0:020d}.json"
     gone.unlink()
-    said = f"version 0 of {line.g}, can no longer be read, as after a vacuum. Leave --previous out."
+    said = f"version 0 of {line.g}, can no longer be read, as after a vacuum. Leave `previous` out."
     with pytest.raises(UsageError, match=re.escape(said)):
         line.rank("new", previous="old")

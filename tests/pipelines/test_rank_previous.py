@@ -232,15 +232,15 @@ def refusal(line, **changes):
 @pytest.mark.parametrize(
     ("changes", "now"),
     [
-        ({"metric": "cosine"}, "--metric cosine, --top-k 3"),
-        ({"top_k": 2}, "--metric l2, --top-k 2"),
-        ({"exclude_self": True}, "--metric l2, --top-k 3 and --exclude-self"),
+        ({"metric": "cosine"}, "`metric` cosine, `top_k` 3"),
+        ({"top_k": 2}, "`metric` l2, `top_k` 2"),
+        ({"exclude_self": True}, "`metric` l2, `top_k` 3 and `exclude_self`"),
     ],
 )
 def test_a_previous_ranking_with_other_settings_is_refused(line, changes, now):
     assert refusal(line, **changes) == (
-        f"--previous {line.old}: made with --metric l2, --top-k 3, but this run has {now}. "
-        f"Use the same, or leave --previous out."
+        f"`previous` {line.old}: made with `metric` l2, `top_k` 3, but this run has {now}. "
+        f"Use the same, or leave `previous` out."
     )
 
 
@@ -249,8 +249,8 @@ def test_a_previous_ranking_of_other_indexes_is_refused(line, tmp_path, side):
     other, mine = tmp_path / "other", line.q if side == "queries" else line.g
     make_index(other, ["b", "d", "f"], np.ones((3, 2), np.float16))
     assert refusal(line, **{side[0]: str(other)}) == (
-        f"--previous {line.old}: its {side} are {mine} with fingerprint ffffffffffff, those of "
-        f"this run {other} with ffffffffffff. Leave --previous out."
+        f"`previous` {line.old}: its {side} are {mine} with fingerprint ffffffffffff, those of "
+        f"this run {other} with ffffffffffff. Leave `previous` out."
     )
 
 
@@ -258,8 +258,8 @@ def test_a_previous_ranking_by_another_network_is_refused(line):
     for index, rows in ((line.q, on_line(here=1)), (line.g, on_line(a=1, b=2, c=3))):
         commit(index, [make_shard(index, rows)], dim=2, fingerprint="e" * 64)
     assert refusal(line) == (
-        f"--previous {line.old}: its gallery are {line.g} with fingerprint ffffffffffff, those of "
-        f"this run {line.g} with eeeeeeeeeeee. Leave --previous out."
+        f"`previous` {line.old}: its gallery are {line.g} with fingerprint ffffffffffff, those of "
+        f"this run {line.g} with eeeeeeeeeeee. Leave `previous` out."
     )
 
 
@@ -267,8 +267,8 @@ def test_a_previous_ranking_of_foreign_files_is_refused(line, tmp_path):
     foreign = tmp_path / "foreign"
     write_foreign(foreign / "1.parquet", ["a", "b", "c"], draw(1, 3, 2))
     said = (
-        f"--previous {line.old}: its gallery or those of this run are no index, so that nobody "
-        f"can tell what has changed. Leave --previous out."
+        f"`previous` {line.old}: its gallery or those of this run are no index, so that nobody "
+        f"can tell what has changed. Leave `previous` out."
     )
     assert refusal(line, g=str(foreign)) == said
     run(str(line.q), str(foreign), str(line.old), RankConfig(**line.settings))
@@ -279,8 +279,8 @@ def test_a_previous_ranking_of_an_index_that_was_made_anew_under_the_same_name_i
     shutil.rmtree(line.g)  # embedded again from the start: its versions begin with 0 again
     commit(line.g, [make_shard(line.g, on_line(b=1, d=9, f=9, h=9, j=9))], dim=2)
     assert refusal(line) == (
-        f"--previous {line.old}: its gallery, version 0 of {line.g}, held other shards than that "
-        f"version has now: the index was made anew. Leave --previous out."
+        f"`previous` {line.old}: its gallery, version 0 of {line.g}, held other shards than that "
+        f"version has now: the index was made anew. Leave `previous` out."
     )
 
 

@@ -68,8 +68,8 @@ def test_a_ranking_by_another_rule_is_no_previous_and_not_current(sides, tmp_pat
     with pytest.raises(UsageError) as caught:
         run(*sides, str(tmp_path / "other"), again)
     assert str(caught.value) == (
-        f"--previous {old}: its scores are by rule 1 of {metric}, those of this run by rule 2, and "
-        f"the two must not meet in one list. Leave --previous out."
+        f"`previous` {old}: its scores are by rule 1 of {metric}, those of this run by rule 2, and "
+        f"the two must not meet in one list. Leave `previous` out."
     )
 
 

@@ -122,8 +122,8 @@ def test_the_gate_refuses_and_the_version_before_stays(night):
     with pytest.raises(GateError) as refused:
         run(photos, index, config_of(night, gate=gate))
     message = str(refused.value)
-    assert "the new version is refused: top_1 0.5, at least 0.75 is needed (--min-top-1)" in message
-    assert "overlap 0.5, at least 0.9 is needed (--min-overlap)" in message
+    assert "the new version is refused: top_1 0.5, at least 0.75 is needed (`min_top_1`)" in message
+    assert "overlap 0.5, at least 0.9 is needed (`min_overlap`)" in message
     assert "Nothing was committed, version 0 stays" in message
     assert open_index(index).version == 0
     record = records(night)[-1]
@@ -145,7 +145,7 @@ def test_a_night_that_lacks_too_much_is_refused_without_a_probe(night):
         run(photos, index, config_of(night, gate=GateConfig(max_removed=0.39)))
     assert str(refused.value).startswith(
         f"{index}: the new version is refused: 0.4 of the images are gone (4, such as "
-        f"'green/green-0.jpg'), at most 0.39 may be (--max-removed). Nothing was committed, "
+        f"'green/green-0.jpg'), at most 0.39 may be (`max_removed`). Nothing was committed, "
         f"version 0 stays; look at the candidate {index}/_candidates/"
     )
     assert refused.value.record == records(night)[-1]
@@ -179,7 +179,7 @@ def test_queries_of_another_model_stop_the_night_before_the_commit(night, tmp_pa
     embed.run(str(night / "queries"), str(tmp_path / "theirs"), OTHER)
     (night / "photos" / "grey.png").unlink()
     config = config_of(night, queries=str(tmp_path / "theirs"))
-    with pytest.raises(MismatchError, match=r"^--queries .*/theirs: made by tests\.fakes:one_"):
+    with pytest.raises(MismatchError, match=r"^`queries` .*/theirs: made by tests\.fakes:one_"):
         run(str(night / "photos"), str(night / "index"), config)
     assert open_index(str(night / "index")).version == 0
 
@@ -187,7 +187,7 @@ def test_queries_of_another_model_stop_the_night_before_the_commit(night, tmp_pa
 def test_another_model_is_compared_with_what_the_probe_saw_before(night):
     gate = GateConfig(probe=str(night / "queries"), min_overlap=0.01)
     photos, index = str(night / "photos"), str(night / "index")
-    with pytest.raises(UsageError, match=r"to embed all 12 images anew, give --new-model"):
+    with pytest.raises(UsageError, match=r"to embed all 12 images anew, give `new_model`"):
         run(photos, index, config_of(night, gate=gate, embed=OTHER))
     record = run(photos, index, config_of(night, gate=gate, embed=replace(OTHER, new_model=True)))
     assert record["version_after"] == 1

@@ -118,7 +118,7 @@ def test_a_runtime_environment_that_is_none_is_refused_in_one_line(tmp_path, tex
     file.write_text(text)
     with pytest.raises(UsageError) as refused:
         read_runtime_env(str(file))
-    assert str(refused.value).startswith(f"--runtime-env {file}: ")
+    assert str(refused.value).startswith(f"`runtime_env` {file}: ")
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -280,8 +280,8 @@ def test_whoever_submits_a_moment_too_late_gets_the_job_of_the_other(monkeypatch
             details("FAILED", driver_exit_code=1, message="x\nNo module named 'pipelines')\n"),
             1,
             "job night: failed with exit code 1. /opt/python of the cluster has no retrieval-cli: "
-            "install it there, name the interpreter that has it by --python, or ship a checkout by "
-            "--working-dir\n",
+            "install it there, name the interpreter that has it by `python`, or ship a checkout by "
+            "`working_dir`\n",
         ),
     ],
 )

@@ -142,6 +142,6 @@ def test_an_error_of_own_code_ends_the_training_without_a_restart(photos, ray_se
 
 def test_a_share_of_one_photo_is_refused_where_the_network_needs_two(photos, ray_session, tmp_path):
     config = replace(SMALL, backbone="tests.training:pooled", batch_size=2)
-    with pytest.raises(UsageError, match="--batch-size: a worker gets 1 photo of a batch, and"):
+    with pytest.raises(UsageError, match="`batch_size`: a worker gets 1 photo of a batch, and"):
         run(str(photos), str(tmp_path / "model"), config, Workers(num_workers=2))
     assert not (tmp_path / "model" / "training").exists()

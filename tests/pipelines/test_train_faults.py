@@ -118,7 +118,7 @@ def test_a_loss_that_is_no_number_keeps_the_best_epoch_before(photos, tmp_path):
     assert done.stderr.splitlines()[-1] == (
         f"Error: {model}: in epoch 3 the loss is nan by step 3. The best epoch before, "
         f"{best['epoch']} with retrieval top-1 {best['top_1']:.3f}, is kept there. Use a smaller "
-        f"--learning-rate and another folder to train on."
+        f"`learning_rate` and another folder to train on."
     )
     assert done.stdout == ""
     # Tried again, as by a scheduler, it ends the same way, at once and without Ray.
@@ -136,7 +136,7 @@ def test_a_loss_that_is_no_number_from_the_start_leaves_no_model(photos, ray_ses
         run(str(photos), str(model), replace(SMALL, backbone="tests.training:hopeless"))
     assert str(caught.value) == (
         f"{model}: in epoch 1 the loss is nan by step 3, so there is no good epoch to keep. "
-        f"Use a smaller --learning-rate, or --warmup-epochs 1."
+        f"Use a smaller `learning_rate`, or `warmup_epochs` 1."
     )
     assert not is_model(str(model))
     assert not (model / "training").exists()

@@ -112,7 +112,7 @@ def test_a_validation_folder_with_a_class_of_its_own_is_refused(photos, tmp_path
     with pytest.raises(UsageError) as caught:
         sides_of(photos, validation=str(others))
     assert str(caught.value) == (
-        f"--validation {others}: has the class 'violet', which is not trained on (2 such classes). "
+        f"`validation` {others}: has the class 'violet', which is not trained on (2 such classes). "
         f"Remove it there, or add photos of it."
     )
 
@@ -140,7 +140,7 @@ def test_too_few_classes_or_photos_are_each_a_clear_line(photos, tmp_path):
         sides_of(photos)
     assert str(caught.value) == (
         f"{photos}: no class has a second photo, so that nothing can be held out to measure. Add "
-        f"photos, or name a folder: --validation FOLDER."
+        f"photos, or name a folder: `validation` FOLDER."
     )
     for file in photos.rglob("*.jpg"):
         file.write_bytes(b"")
@@ -161,7 +161,7 @@ def test_photos_without_folders_are_refused_and_other_labels_taken(photos, tmp_p
         sides_of(flat)
     assert str(caught.value) == (
         f"{flat}: none of its 24 files lies in a class folder, such as 'blue_0.jpg'. One folder a "
-        f"class is needed, or --labels."
+        f"class is needed, or `labels`."
     )
     sides = sides_of(flat, labels="pattern:^([a-z]+)_", validation=0.25)
     assert sorted(sides.values()) == [TRAINING] * 18 + [VALIDATION] * 6

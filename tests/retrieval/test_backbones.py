@@ -157,7 +157,7 @@ def test_features_that_are_no_vectors_are_refused(name, found):
     with pytest.raises(UsageError) as caught:
         build(f"{HERE}:{name}")(torch.zeros(1, 3, 8, 8))
     assert str(caught.value) == (
-        f"--backbone {HERE}:{name}: gives {found}; a tensor of (B, D) or (B, D, H, W) is needed."
+        f"`backbone` {HERE}:{name}: gives {found}; a tensor of (B, D) or (B, D, H, W) is needed."
     )
 
 
@@ -173,7 +173,7 @@ def test_features_that_are_no_vectors_are_refused(name, found):
 def test_a_name_that_cannot_be_imported_is_refused(name, why):
     with pytest.raises(UsageError) as caught:
         build(name)
-    assert str(caught.value).startswith(f"--backbone {name}: cannot be imported ({why}). ")
+    assert str(caught.value).startswith(f"`backbone` {name}: cannot be imported ({why}). ")
     assert str(caught.value).endswith("as package.module:function.")
 
 
@@ -200,11 +200,11 @@ def test_a_name_that_cannot_be_imported_is_refused(name, why):
 def test_a_name_of_no_network_is_refused(name, message):
     with pytest.raises(UsageError) as caught:
         build(name)
-    assert str(caught.value) == f"--backbone {name}: {message}"
+    assert str(caught.value) == f"`backbone` {name}: {message}"
 
 
 def test_a_relative_name_is_refused():
-    with pytest.raises(UsageError, match=r"^--backbone \.fakes:one_weight: cannot be imported \("):
+    with pytest.raises(UsageError, match=r"^`backbone` \.fakes:one_weight: cannot be imported \("):
         build(".fakes:one_weight")
 
 

@@ -27,7 +27,7 @@ UNSAFE = (
     "it is damaged, or holds more than tensors. Fetch it again, or save the weights anew, "
     "with safetensors or with torch.save(model.state_dict(), FILE)."
 )
-ANOTHER = "These weights are of another network; name the right --backbone."
+ANOTHER = "These weights are of another network; name the right `backbone`."
 
 
 def mark(name, weights):
@@ -109,9 +109,9 @@ def test_imagenet_weights_that_cannot_be_had_are_named_with_their_address(
     cache, capsys, name, file
 ):
     assert failure(name, "imagenet") == (
-        f"--weights imagenet: {cache / file} is missing and cannot be downloaded (<urlopen error "
+        f"`weights` imagenet: {cache / file} is missing and cannot be downloaded (<urlopen error "
         f"no network in tests>). Put https://download.pytorch.org/models/{file} there, or use "
-        f"--weights FILE or none."
+        f"`weights` FILE or none."
     )
     assert capsys.readouterr().out == ""  # which belongs to the report
     assert list(cache.iterdir()) == []
@@ -124,7 +124,7 @@ def test_a_download_of_other_bytes_is_refused_and_not_kept(cache, monkeypatch, c
 
     monkeypatch.setattr("torch.hub.urlopen", lambda request: Answer(b"other bytes"))
     assert failure("resnet18", "imagenet").startswith(
-        f"--weights imagenet: {cache / RESNET18} is missing and cannot be downloaded "
+        f"`weights` imagenet: {cache / RESNET18} is missing and cannot be downloaded "
         f'(invalid hash value (expected "f37072fd", got "'
     )
     assert capsys.readouterr().out == ""
@@ -141,7 +141,7 @@ def test_a_cached_file_that_runs_code_is_refused_and_does_not_run(cache, tmp_pat
 
 def test_imagenet_weights_of_a_network_of_one_s_own_are_not_known():
     assert failure(ONE_WEIGHT, "imagenet", UsageError) == (
-        f"--weights imagenet: not known for {ONE_WEIGHT}. Use --weights none to keep what the "
+        f"`weights` imagenet: not known for {ONE_WEIGHT}. Use `weights` none to keep what the "
         f"function returns, or name a file."
     )
 
@@ -411,6 +411,6 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path, content, kind):
 )
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, why):
     assert failure("resnet18", tmp_path / name) == (
-        f"--weights {tmp_path / name}: cannot be read ({why}). "
+        f"`weights` {tmp_path / name}: cannot be read ({why}). "
         f"Use imagenet, none, or a .safetensors or .pth file."
     )

@@ -108,7 +108,7 @@ def test_a_gallery_without_folders_of_classes_is_told_in_one_line(tmp_path, caps
         told[folder, rule] = capsys.readouterr().err
     line = told.pop(("flat", "folder"))
     assert "None of the 2 files lies in a folder of its class, such as '" in line
-    assert "--labels" in line
+    assert "`labels`" in line
     assert line.count("\n") == 1
     assert set(told.values()) == {""}
 

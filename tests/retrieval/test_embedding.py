@@ -206,7 +206,7 @@ def test_a_worker_with_other_weights_is_refused():
     with pytest.raises(MismatchError) as caught:
         Embedder(other, Preprocessing(size=16), expect=job)
     assert str(caught.value) == (
-        f"--backbone tests.fakes:one_weight --weights none: this worker has weights "
+        f"`backbone` tests.fakes:one_weight `weights` none: this worker has weights "
         f"{found[:12]}, the job began with {job[:12]}. Give every machine the same file, or put "
         f"it where all can read it."
     )
@@ -240,9 +240,9 @@ def test_photos_that_are_too_small_for_a_network_are_refused():
     with pytest.raises(UsageError) as caught:
         Embedder(BackboneSpec(name="googlenet", weights="none"), Preprocessing(size=8))
     assert str(caught.value) == (
-        "--backbone googlenet: does not take photos of 8 × 8 pixels (Given input size: "
+        "`backbone` googlenet: does not take photos of 8 × 8 pixels (Given input size: "
         "(480x1x1). Calculated output size: (480x0x0). Output size is too small). "
-        "Choose another --image-size."
+        "Choose another `image_size`."
     )
 
 
@@ -291,8 +291,8 @@ def test_a_gpu_without_memory_for_one_photo_is_a_clear_error():
         embedder.embed(np.ones((1, 8, 8, 3), np.uint8))
     assert str(caught.value) == (
         f"{HERE}:NoMemory: the GPU's memory does not suffice for one photo of 8 × 8 pixels (CUDA "
-        f"out of memory. Tried to allocate 2.00 GiB). Choose a smaller --image-size, or fewer "
-        f"--num-actors."
+        f"out of memory. Tried to allocate 2.00 GiB). Choose a smaller `image_size`, or fewer "
+        f"`num_actors`."
     )
 
 

@@ -226,7 +226,7 @@ def test_without_any_label_there_is_nothing_to_measure(tmp_path):
         measure(tmp_path, {"a": "1"}, {"a": None, "b": None}, GALLERY)
     assert str(caught.value) == (
         "None of the 2 queries has a label, so there is nothing to measure. "
-        "Embed them again with --labels."
+        "Embed them again with `labels`."
     )
 
 
@@ -241,8 +241,8 @@ def test_a_k_beyond_the_ranking_is_refused(tmp_path, k):
     with pytest.raises(UsageError) as caught:
         measure(tmp_path, ANSWERS, QUERIES, GALLERY, [1, k])
     assert str(caught.value) == (
-        f"--k {k}: the ranking lists 3 images a query. "
-        f"Use 1 to 3, or rank again with a larger --top-k."
+        f"`ks` {k}: the ranking lists 3 images a query. "
+        f"Use 1 to 3, or rank again with a larger `top_k`."
     )
 
 

@@ -181,5 +181,5 @@ def test_a_damaged_source_is_named_and_nothing_is_written(tmp_path, damage):
     with pytest.raises(IndexFormatError) as error:
         carry(uri, SPEC, [Piece(good, carried((0, "a"))), Piece(bad, carried((0, "b")))])
     assert str(error.value).startswith(f"{path}: ")
-    assert str(error.value).endswith(" Embed the photos again with --heal.")
+    assert str(error.value).endswith(" Embed the photos again with `heal`.")
     assert sorted(tmp_path.iterdir()) == files

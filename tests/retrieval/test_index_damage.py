@@ -145,7 +145,7 @@ def test_a_missing_a_torn_and_a_strange_shard_are_named(tmp_path):
     whole, table = path.read_bytes(), pq.read_table(path)
     strange = (
         f"{path}: not the shard that the index names; its columns or its number of rows differ. "
-        f"Embed the photos again with --heal."
+        f"Embed the photos again with `heal`."
     )
     other_dim = make_index(tmp_path / "other", IDS, VECTORS[:, :2]).shards[0].path
     for content in (table.slice(1), pq.read_table(tmp_path / "other" / other_dim)[:17]):
@@ -161,7 +161,7 @@ def test_a_missing_a_torn_and_a_strange_shard_are_named(tmp_path):
     path.unlink()
     message = (
         f"{path}: this shard cannot be read (No such file or directory). Embed the photos again "
-        f"with --heal."
+        f"with `heal`."
     )
     with pytest.raises(IndexFormatError, match=line(message)):
         read_index(str(tmp_path))

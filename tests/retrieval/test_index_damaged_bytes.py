@@ -137,7 +137,7 @@ def test_a_columns_damaged_name_is_one_line_and_healed(tmp_path, column):
     path.write_bytes(content[:start] + b"X" + content[start + 1 :])
     gallery.put("new/1", b"a new photo")
     del gallery.photos["a/00"]  # so that the shard is rewritten
-    with pytest.raises(IndexFormatError, match=rf"{shard.path}: .* --heal"):
+    with pytest.raises(IndexFormatError, match=rf"{shard.path}: .* `heal`"):
         one_night(uri, gallery)
     assert open_index(uri).version == 0
     hands, _ = one_night(uri, gallery, heal=True)
@@ -158,7 +158,7 @@ def test_rows_are_not_carried_from_other_bytes_than_were_recorded(tmp_path):
     path = tmp_path / "index" / shard.path
     rewritten_without_checksums(path)
     del gallery.photos["a/00"]
-    with pytest.raises(IndexFormatError, match=r"their SHA-256 is .* --heal"):
+    with pytest.raises(IndexFormatError, match=r"their SHA-256 is .* `heal`"):
         one_night(uri, gallery)
     one_night(uri, gallery, heal=True)
     check(uri, gallery)

@@ -237,7 +237,7 @@ def test_a_damaged_shard_stops_the_night_and_heal_embeds_again_what_it_held(tmp_
     with pytest.raises(IndexFormatError) as failed:
         one_night(uri, gallery)
     assert str(failed.value).startswith(f"{damaged}: this shard cannot be read (")
-    assert str(failed.value).endswith("embed with --heal what it held.")
+    assert str(failed.value).endswith("embed with `heal` what it held.")
     assert open_index(uri).version == 0
     hands, _ = one_night(uri, gallery, heal=True)
     check(uri, gallery)

@@ -161,7 +161,7 @@ def test_a_shard_of_others_that_does_not_fit_is_named_and_healed(index, damage):
         with pytest.raises(IndexFormatError, match=r"other-\d.parquet: this shard cannot be read"):
             read_index(uri)
     gallery.photos.pop(sorted(gallery.good())[1])
-    with pytest.raises(IndexFormatError, match="--heal"):
+    with pytest.raises(IndexFormatError, match="`heal`"):
         one_night(uri, gallery)
     one_night(uri, gallery, heal=True)
     check(uri, gallery)

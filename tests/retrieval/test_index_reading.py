@@ -133,7 +133,7 @@ def test_a_shard_that_changes_between_its_ids_and_its_vectors_is_named(
     monkeypatch.setattr(reading, "_sorting", sort_and_change)
     problem = "not the shard that the index names" if change in ("rows", "width") else "this shard"
     with pytest.raises(
-        IndexFormatError, match=f"^{path}: {problem}.* Embed the photos again with --heal.$"
+        IndexFormatError, match=f"^{path}: {problem}.* Embed the photos again with `heal`.$"
     ):
         read_index(str(tmp_path))
 

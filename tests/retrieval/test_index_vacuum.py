@@ -218,8 +218,8 @@ def test_leftovers_of_killed_writes_are_removed_once_they_are_old(tmp_path):
 def test_less_than_a_day_must_be_forced(tmp_path):
     shards = old_index(tmp_path, [30, 0.4])
     message = (
-        "--keep-days 0.3: what a running night has written and not committed yet would be "
-        "removed, and versions that somebody is reading. Use 1 or more, or --force when nothing "
+        "`keep_days` 0.3: what a running night has written and not committed yet would be "
+        "removed, and versions that somebody is reading. Use 1 or more, or `force` when nothing "
         "else is running."
     )
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):

@@ -85,14 +85,14 @@ def test_a_pattern_is_searched_for_in_the_file_s_name(expression, expected):
         (
             "pattern:x(y)",
             "gives a label to none of the 3 photos, such as 'a.jpg'. Mend the rule, or use "
-            "--labels none.",
+            "`labels` none.",
         ),
     ],
 )
 def test_a_pattern_that_cannot_label_is_refused(rule, problem):
     with pytest.raises(UsageError) as error:
         labels_of(rule)
-    assert str(error.value).removeprefix(f"--labels {rule}: ") == problem
+    assert str(error.value).removeprefix(f"`labels` {rule}: ") == problem
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_words_that_others_take_for_missing_are_labels(csv):
 def test_missing_columns_are_told_with_those_that_are_there(csv, content, found):
     path = csv(content)
     message = (
-        f"--labels {path}: has the columns {found}; 'image_id' and 'label' are needed. In a CSV "
+        f"`labels` {path}: has the columns {found}; 'image_id' and 'label' are needed. In a CSV "
         f"file, separate columns by commas."
     )
     with pytest.raises(IndexFormatError, match=line(message)):
@@ -153,7 +153,7 @@ def test_missing_columns_are_told_with_those_that_are_there(csv, content, found)
 def test_a_file_that_cannot_be_parsed_is_named_with_the_reason(csv, content, reason):
     path = csv(content)
     message = (
-        f"--labels {path}: cannot be read as CSV or Parquet ({reason}). Write it again, as UTF-8, "
+        f"`labels` {path}: cannot be read as CSV or Parquet ({reason}). Write it again, as UTF-8, "
         f"with one row a photo."
     )
     with pytest.raises(IndexFormatError, match=line(message)):
@@ -162,7 +162,7 @@ def test_a_file_that_cannot_be_parsed_is_named_with_the_reason(csv, content, rea
 
 def test_a_photo_with_two_rows_is_refused(csv):
     path = csv("image_id,label\na.jpg,7\nb/b 2.jpg,8\na.jpg,7\n")
-    message = f"--labels {path}: 'a.jpg' has 2 rows; one row a photo is needed."
+    message = f"`labels` {path}: 'a.jpg' has 2 rows; one row a photo is needed."
     with pytest.raises(IndexFormatError, match=line(message)):
         labels_of(path)
 
@@ -171,8 +171,8 @@ def test_a_photo_with_two_rows_is_refused(csv):
 def test_a_file_that_labels_no_photo_is_refused(csv, content):
     path = csv(content)
     message = (
-        f"--labels {path}: gives a label to none of the 3 photos, such as 'a.jpg'. Mend the rule, "
-        f"or use --labels none."
+        f"`labels` {path}: gives a label to none of the 3 photos, such as 'a.jpg'. Mend the rule, "
+        f"or use `labels` none."
     )
     with pytest.raises(UsageError, match=line(message)):
         labels_of(path)
@@ -199,7 +199,7 @@ def test_damaged_parquet_is_named(tmp_path):
     whole = path.read_bytes()
     for torn in (whole[:-9], whole[:4] + whole[40:], whole[:4]):
         path.write_bytes(torn)
-        with pytest.raises(IndexFormatError, match=f"^--labels {path}: cannot be read as CSV or P"):
+        with pytest.raises(IndexFormatError, match=f"^`labels` {path}: cannot be read as CSV or P"):
             labels_of(path)
     pq.write_table(pa.table({"image_id": IDS, "label": [[1]] * 3}), path)
     with pytest.raises(IndexFormatError, match=r"\(Unsupported cast from list<element: int64> to"):
@@ -209,7 +209,7 @@ def test_damaged_parquet_is_named(tmp_path):
 def test_a_rule_that_is_no_rule_and_no_file_is_refused(tmp_path):
     advice = "Use folder, none, pattern:REGEX or the name of a CSV or Parquet file."
     for rule, reason in (("folders", "No such file or directory"), (tmp_path, "Is a directory")):
-        message = f"--labels {rule}: cannot be read ({reason}). {advice}"
+        message = f"`labels` {rule}: cannot be read ({reason}). {advice}"
         with pytest.raises(StorageError, match=line(message)):
             labels_of(rule)
 
@@ -218,7 +218,7 @@ def test_labels_are_read_from_s3(s3):
     rule = f"{s3}/labels/labels.csv"
     write_bytes(rule, b"image_id,label\na.jpg,007\n")
     assert labels_of(rule) == ["007", None, None]
-    with pytest.raises(StorageError, match=f"^--labels {s3}/nothing: cannot be read \\(No such f"):
+    with pytest.raises(StorageError, match=f"^`labels` {s3}/nothing: cannot be read \\(No such f"):
         labels_of(f"{s3}/nothing")
 
 

@@ -88,7 +88,7 @@ def test_what_is_not_followed_is_not_fetched_and_becomes_a_reject(gallery):
     assert {name for name, size in EXPECTED.items() if size == OUT} == refused.keys()
     for error in refused.values():
         assert str(error) == (
-            "link_outside: a link that leads out of the gallery; --follow-links follows it"
+            "link_outside: a link that leads out of the gallery; `follow_links` follows it"
         )
     assert b"secret.jpg" not in found.values()
     hashes = dict(zip(found, hash_photos(uris, sizes), strict=True))

@@ -275,5 +275,5 @@ def test_a_network_that_cannot_be_built_here_is_said_to_be_the_model_s(tmp_path,
     make_model(tmp_path)
     edit(tmp_path, backbone=backbone)
     assert refusal(load_trusted, open_model(str(tmp_path))).startswith(
-        f"{tmp_path}: its network cannot be built here. --backbone {backbone}: "
+        f"{tmp_path}: its network cannot be built here. `backbone` {backbone}: "
     )

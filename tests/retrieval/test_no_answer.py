@@ -84,7 +84,7 @@ def test_whatever_file_operation_fails_is_one_line(tmp_path, name, code):
             message = message_of(READS[name], str(uri))
         assert "\n" not in message
         if code != "EIO":
-            assert "--heal" not in message
+            assert "`heal`" not in message
             assert "damaged" not in message.replace("known to be damaged", "")
         if failing.count < nth:
             break
@@ -155,7 +155,7 @@ def test_the_answer_of_a_store_is_no_damage(tmp_path, monkeypatch, text):
             read()
         message = str(caught.value)
         assert "run it again" in message
-        assert "--heal" not in message
+        assert "`heal`" not in message
     assert open_index(uri).version == 0
 
 

@@ -129,7 +129,7 @@ def test_one_that_is_called_is_something_else():
 def test_what_no_network_can_mean_is_one_line(monkeypatch, stated, complaint):
     monkeypatch.setitem(globals(), "odd", lambda: Means(stated))
     message = refusal(embedder_of, "odd", kind=UsageError)
-    assert message.startswith(f"--backbone {HERE}:odd: ")
+    assert message.startswith(f"`backbone` {HERE}:odd: ")
     assert complaint in message
 
 
@@ -167,11 +167,11 @@ def test_a_folder_alone_has_no_code_run(trap):
     ):
         assert refusal(act, kind=UsageError) == (
             f"{trap}/model: its network is the function trap:network, and no code is run because "
-            f"a file says so. If you trust that function, name it too: --backbone trap:network"
+            f"a file says so. If you trust that function, name it too: `backbone` trap:network"
         )
     for named in ("trap:other", "resnet18", "trap:network ", ""):
         message = refusal(load_network, model, named, kind=UsageError)
-        assert message.startswith(f"--backbone {named}: {trap}/model is a model of trap:network, ")
+        assert message.startswith(f"`backbone` {named}: {trap}/model is a model of trap:network, ")
     assert not (trap / "ran").exists()
 
 
@@ -185,7 +185,7 @@ def test_a_folder_of_torchvision_s_network_may_be_named_too(tmp_path):
     make_model(tmp_path)
     edit(tmp_path, backbone="resnet18")
     message = refusal(load_network, open_model(str(tmp_path)), "resnet50", kind=UsageError)
-    assert message.startswith(f"--backbone resnet50: {tmp_path} is a model of resnet18, ")
+    assert message.startswith(f"`backbone` resnet50: {tmp_path} is a model of resnet18, ")
     for named in (None, "resnet18"):  # goes on to the weights, which are another network's
         assert "weights.safetensors is not" in refusal(
             load_network, open_model(str(tmp_path)), named

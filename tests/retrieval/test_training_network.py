@@ -188,8 +188,8 @@ def test_weights_contradict_training_from_scratch():
             size=32,
         )
     assert str(caught.value) == (
-        "--weights imagenet: --mode from-scratch starts from random weights. Leave --weights "
-        "out, or use --mode full."
+        "`weights` imagenet: `mode` from-scratch starts from random weights. Leave `weights` "
+        "out, or use `mode` full."
     )
 
 
@@ -197,8 +197,8 @@ def test_multi_similarity_contradicts_training_the_last_layer():
     with pytest.raises(UsageError) as caught:
         network_of(mode="last-layer", loss="multi-similarity")
     assert str(caught.value) == (
-        "--loss multi-similarity: judges the features, which --mode last-layer does not train. "
-        "Use --mode full, or --loss cross-entropy."
+        "`loss` multi-similarity: judges the features, which `mode` last-layer does not train. "
+        "Use `mode` full, or `loss` cross-entropy."
     )
 
 
@@ -211,8 +211,8 @@ def test_weights_that_cannot_be_read_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("mode", "batch_norm", "line"),
     [
-        ("half", "train", "--mode half: unknown. Use one of full, last-layer, from-scratch."),
-        ("full", "thawed", "--batch-norm thawed: unknown. Use one of train, frozen."),
+        ("half", "train", "`mode` half: unknown. Use one of full, last-layer, from-scratch."),
+        ("full", "thawed", "`batch_norm` thawed: unknown. Use one of train, frozen."),
     ],
 )
 def test_an_unknown_mode_is_not_taken_for_a_known_one(mode, batch_norm, line):

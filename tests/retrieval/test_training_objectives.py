@@ -251,7 +251,7 @@ def test_label_smoothing_is_refused_where_it_has_no_effect(loss):
     with pytest.raises(UsageError) as caught:
         objective_of(loss, label_smoothing=0.1)
     assert str(caught.value) == (
-        f"--label-smoothing 0.1: has no effect with --loss {loss}. Leave it out, or use --loss "
+        f"`label_smoothing` 0.1: has no effect with `loss` {loss}. Leave it out, or use `loss` "
         f"cross-entropy."
     )
 
@@ -260,5 +260,5 @@ def test_an_unknown_loss_is_refused():
     with pytest.raises(UsageError) as caught:
         objective_of("triplet")
     assert str(caught.value) == (
-        "--loss triplet: unknown. Use one of cross-entropy, arcface, multi-similarity."
+        "`loss` triplet: unknown. Use one of cross-entropy, arcface, multi-similarity."
     )

@@ -159,7 +159,7 @@ def test_a_batch_size_that_suits_no_balanced_batch_is_refused(sizes, batch_size,
     with pytest.raises(UsageError) as caught:
         batches(labels, batch_size, "balanced")
     assert str(caught.value) == (
-        f"--batch-size {batch_size}: with --sampler balanced a batch holds 4 photos of each of "
+        f"`batch_size` {batch_size}: with `sampler` balanced a batch holds 4 photos of each of "
         f"its classes, and there are {len(sizes)} with {sum(sizes)} photos. Use a multiple of 4 "
         f"up to {most}."
     )

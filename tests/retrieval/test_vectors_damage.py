@@ -250,7 +250,7 @@ def test_columns_that_cannot_be_told_apart_are_listed(tmp_path, wanted, role, fo
     pq.write_table(pa.table({"a": IDS, "b": IDS, "u": vectors, "v": vectors}), path)
     message = (
         f"{path}: the {role} column is needed; found {found} among: {COLUMNS}. "
-        f"Name it: --{role}-column NAME."
+        f"Name it: `{role}_column` NAME."
     )
     with pytest.raises(UsageError, match=line(message)):
         open_source(str(path), VectorColumns(**wanted))
@@ -264,7 +264,7 @@ def test_bytes_that_do_not_say_their_type_need_the_option(tmp_path, stated):
     pq.write_table(pa.table({"id": IDS, "v": rows}, schema=schema), path)
     message = (
         f"{path}: the column 'v' holds bare bytes, which do not say their type. "
-        f"Name it: --vector-dtype float16, float32 or float64."
+        f"Name it: `binary_dtype` float16, float32 or float64."
     )
     with pytest.raises(UsageError, match=line(message)):
         open_source(str(path))

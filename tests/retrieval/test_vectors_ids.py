@@ -137,7 +137,7 @@ def test_ids_that_cannot_be_are_told_with_their_type_and_no_name_is_advised(
         open_source(path, VectorColumns(id_column=wanted))
     assert f"id ({column.type})".replace("item", "element") in str(caught.value)
     assert "text, integers or UUIDs, plain or in a dictionary, are needed" in str(caught.value)
-    assert "--id-column" not in str(caught.value)
+    assert "`id_column`" not in str(caught.value)
 
 
 def test_a_column_that_stands_there_twice_is_told(tmp_path):

@@ -151,7 +151,7 @@ def test_the_query_itself_is_found_where_it_is_left_out(tmp_path):
         verify.run(uri)
     assert str(caught.value) == (
         f"{uri}: query {query_id!r}, rank {rank}: the ranking holds the query itself, which "
-        f"--exclude-self leaves out. 7 of 7 queries differ. {BROKEN}"
+        f"`exclude_self` leaves out. 7 of 7 queries differ. {BROKEN}"
     )
     verify.run(case.write())
 

@@ -146,7 +146,7 @@ class _Faults:
             if wrong_rank[row]:
                 what = f"the ranking holds rank {rows.ranks[row]}; from 1 without gaps is needed"
             elif is_own[row]:
-                what = "the ranking holds the query itself, which --exclude-self leaves out"
+                what = "the ranking holds the query itself, which `exclude_self` leaves out"
             else:
                 what = (
                     f"the ranking holds {_named(rows, row)} after {_named(rows, row - 1)}; "
