@@ -20,8 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
@@ -35,7 +33,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from retrieval.errors import ImageError, ModelError, UsageError
 from retrieval.images.colours import to_rgb
 from retrieval.images.memory_lock import one_at_a_time
-from retrieval.images.reasons import Reason, refusal
+from retrieval.images.pillow_errors import refusing
+from retrieval.images.reasons import Reason
 from retrieval.images.structure import without_ballast
 from retrieval.images.structure.limits import check_pixels, check_sides
 
@@ -171,7 +170,10 @@ def decode_image(data: bytes, preprocessing: Preprocessing) -> DecodedImage:
         ImageError: The photo cannot be decoded; `reason` is a `Reason`, `message` one line.
     """
     side, load = preprocessing.size, _LOADERS[preprocessing.decoder]
-    with _refusing(data), load(data, _OVERSAMPLING * side) as (stored, box, orientation, size):
+    with (
+        refusing(data, MAX_PIXELS),
+        load(data, _OVERSAMPLING * side) as (stored, box, orientation, size),
+    ):
         # Turned after resizing, because `box` lies in the picture as it is stored.
         square = stored.resize((side, side), Image.Resampling.BILINEAR, box=box)
         upright = square.transpose(_TURNS[orientation]) if orientation > 1 else square
@@ -196,7 +198,10 @@ def load_rgb(
     Raises:
         ImageError: As `decode_image`.
     """
-    with _refusing(data), _LOADERS[decoder](data, min_size) as (stored, _, orientation, size):
+    with (
+        refusing(data, MAX_PIXELS),
+        _LOADERS[decoder](data, min_size) as (stored, _, orientation, size),
+    ):
         upright = stored.transpose(_TURNS[orientation]) if orientation > 1 else stored
         return upright, *size
 
@@ -276,33 +281,3 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # noqa: BLE001 - whatever damaged EXIF raises, the photo is good
         return 1
     return value if value in _TURNS else 1
-
-
-_decoding_lock = threading.Lock()
-_decoding: list[warnings.catch_warnings[None]] = []  # an entry per decoding thread, all the same
-
-
-@contextmanager
-def _refusing(data: bytes) -> Iterator[None]:
-    """Turn what a decoder raises into an `ImageError`, and keep in what Pillow warns about.
-
-    `warnings.catch_warnings` swaps a list of the whole process, and two threads that overlap
-    could restore the wrong one. So the first one in swaps and the last one out restores.
-    """
-    with _decoding_lock:
-        if not _decoding:
-            swap = warnings.catch_warnings()
-            swap.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\b")
-        _decoding.append(_decoding[0] if _decoding else swap)
-    try:
-        yield
-    except ImageError:
-        raise
-    except Exception as error:  # ten types were seen; one photo must not end a night's run
-        raise refusal(error, data, MAX_PIXELS) from error
-    finally:
-        with _decoding_lock:
-            swap = _decoding.pop()
-            if not _decoding:
-                swap.__exit__(None, None, None)

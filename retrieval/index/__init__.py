@@ -3,11 +3,14 @@
 schema      columns
 shards      one Parquet file: encode and decode
 columns     ... its columns, whoever has written them
+version     one version of an index, as plain values
 table       the Delta Lake log: open a version, what a run said of itself
+candidates  versions that are written and not committed
 entries     one entry of it, read strictly
 delta_log_writer  its entries on a local disk, synced
 before_commit  what must hold before it
 commit      one run's commit
+commit_change  ... what it adds and removes, and how the log takes that up
 torn_entry  what a loss of power has left of one
 reading     the whole index as arrays
 

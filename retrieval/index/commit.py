@@ -13,19 +13,16 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
-from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from retrieval.errors import StorageError, UsageError
 from retrieval.failpoints import reached
 from retrieval.format_version import FORMAT_VERSION
 from retrieval.index import delta_log_writer as local_log
 from retrieval.index.before_commit import check_addable, newest_alike
+from retrieval.index.commit_change import CHECKPOINT_VERSIONS, change_to, no_change, write_change
 from retrieval.index.delta_retry import root_cause
 from retrieval.index.entries import (
     COMMIT_KEY,
@@ -36,23 +33,18 @@ from retrieval.index.entries import (
     content_digest,
     read_entry,
 )
-from retrieval.index.schema import EmbeddingSpec, index_schema
+from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.shards import Shard
 from retrieval.index.table import (
     Index,
-    live_files,
     newest_version,
-    open_table,
     table_uri,
     torn,
 )
-from retrieval.storage import delta_options, first_line, is_local
+from retrieval.storage import first_line, is_local
 
 __all__ = ["commit_again", "commit_index"]
 
-
-# Opening an index reads the newest checkpoint and the entries after it.
-_CHECKPOINT_VERSIONS = 10
 # Between tries of a commit that a store has not taken, though nobody else has committed: a broken
 # connection, or an answer 409, are asked again by no client. A try again is safe: whichever is
 # the first, the log takes one, and that says whose it is.
@@ -100,10 +92,10 @@ def commit_index(
     record = _record(uri, run, shards)
 
     def put(base: int | None) -> None:
-        change = _change_to(uri, spec, shards, base)
+        change = change_to(uri, spec, shards, base)
         check_addable(uri, change.adds, rejects)
         reached("before commit")
-        _write(uri, _after(base), change, _commit_text(record, spec, shards))
+        write_change(uri, _after(base), change, _commit_text(record, spec, shards))
 
     return _commit(uri, seen_version, record, put, passes_vacuums=True)
 
@@ -127,7 +119,7 @@ def commit_again(index: Index, run: Mapping[str, Any]) -> int:
     def put(base: int | None) -> None:
         reached("before commit again")
         said = _commit_text(record, index.spec, index.shards)
-        _write(uri, _after(base), _no_change(uri, index.version), said)
+        write_change(uri, _after(base), no_change(uri, index.version), said)
 
     return _commit(uri, index.version, record, put, passes_vacuums=False)
 
@@ -164,14 +156,9 @@ def _commit(
         break
     version = _after(base)
     reached("after commit")
-    if is_local(uri) and (version + 1) % _CHECKPOINT_VERSIONS == 0:
+    if is_local(uri) and (version + 1) % CHECKPOINT_VERSIONS == 0:
         local_log.write_checkpoint(uri, version)
     return version
-
-
-def _write(uri: str, version: int, change: _Change, said: Mapping[str, str]) -> None:
-    commit = _commit_to_disk if is_local(uri) else _commit_to_store
-    commit(uri, version, change, said)
 
 
 def _after(base: int | None) -> int:
@@ -192,119 +179,6 @@ def _record(uri: str, run: Mapping[str, Any], shards: Sequence[Shard]) -> str:
         hashes[shard.path] = shard.sha256
     own = {} if "run_id" in run else {COMMIT_KEY: uuid.uuid4().hex}
     return json.dumps({**run, FORMAT_VERSION: RECORD_FORMAT, **own, SHARDS_KEY: hashes})
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Change:
-    """What a commit does to the version before.
-
-    Attributes:
-        table: The version before; None if there is none.
-        schema: Columns from now on.
-        is_redefined: Whether the columns or what they say of the embeddings are new.
-        adds: Shards that come.
-        removes: What the log says of files that go.
-        stays: Shards that stay.
-    """
-
-    table: DeltaTable | None
-    schema: Schema
-    is_redefined: bool
-    adds: Sequence[Shard]
-    removes: Sequence[Mapping[str, Any]]
-    stays: Sequence[Shard]
-
-
-def _change_to(
-    uri: str, spec: EmbeddingSpec, shards: Sequence[Shard], seen_version: int | None
-) -> _Change:
-    """What leads from the version that was seen to one of these shards."""
-    schema = Schema.from_arrow(index_schema(spec))
-    table = None if seen_version is None else open_table(uri, seen_version)
-    live = {} if table is None else live_files(table)
-    wanted = {shard.path for shard in shards}
-    return _Change(
-        table=table,
-        schema=schema,
-        is_redefined=table is None or _columns(table.schema()) != _columns(schema),
-        adds=[shard for shard in shards if shard.path not in live],
-        removes=[live[path] for path in sorted(live.keys() - wanted)],
-        stays=[shard for shard in shards if shard.path in live],
-    )
-
-
-def _columns(schema: Schema) -> dict[str, Any]:
-    return json.loads(schema.to_json())  # Schema's own equality passes over metadata
-
-
-def _no_change(uri: str, version: int) -> _Change:
-    """What leads from a version to the same content once more."""
-    table = open_table(uri, version)
-    return _Change(
-        table=table, schema=table.schema(), is_redefined=False, adds=(), removes=(), stays=()
-    )
-
-
-def _commit_to_disk(uri: str, version: int, change: _Change, said: Mapping[str, str]) -> None:
-    if change.table is not None:
-        local_log.check_protocol(uri, change.table)
-    columns = local_log.definition(change.schema, change.table) if change.is_redefined else []
-    adds = [local_log.add_action(shard) for shard in change.adds]
-    removes = [local_log.remove_action(file) for file in change.removes]
-    local_log.write_entry(uri, version, said, [*columns, *adds, *removes])
-
-
-def _commit_to_store(uri: str, version: int, change: _Change, said: Mapping[str, str]) -> None:
-    del version  # deltalake takes the one after the table's
-    properties = CommitProperties(
-        custom_metadata={**said},
-        max_commit_retries=0,  # never rebase on a commit that this run has not seen
-    )
-    adds = [_add(shard) for shard in change.adds]
-    if change.table is None:
-        create_table_with_add_actions(
-            uri,
-            change.schema,
-            adds,
-            mode="error",
-            configuration={"delta.checkpointInterval": str(_CHECKPOINT_VERSIONS)},
-            commit_properties=properties,
-            storage_options=delta_options(uri),
-        )
-        return
-    actions = [*adds, *map(_remove, change.removes)]
-    if change.is_redefined:
-        # Only an overwrite takes new columns. It removes all there is, so what stays comes again:
-        # deltalake, and what builds on it, then counts it as there. (Spark would not; it cannot
-        # share a table on S3 with deltalake anyway.)
-        actions = [*adds, *map(_add, change.stays)]
-    change.table.create_write_transaction(
-        actions,
-        mode="overwrite" if change.is_redefined else "append",
-        schema=change.schema,
-        commit_properties=properties,
-    )
-
-
-def _add(shard: Shard) -> AddAction:
-    return AddAction(
-        path=shard.path,
-        size=shard.size_bytes,
-        partition_values={},
-        modification_time=local_log.now_ms(),
-        data_change=True,
-        stats=json.dumps({"numRecords": shard.num_rows}),
-    )
-
-
-def _remove(file: Mapping[str, Any]) -> RemoveAction:
-    return RemoveAction(
-        path=unquote(file["path"]),
-        data_change=True,
-        deletion_timestamp=local_log.now_ms(),
-        size=file["size_bytes"],
-        partition_values={},
-    )
 
 
 def _outcome(uri: str, base: int | None, record: str, error: Exception) -> str:

@@ -8,11 +8,8 @@ short, as a loss of power can leave it, is refused and never read as something l
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,8 +18,9 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from retrieval.embedding_spec import EmbeddingSpec
 from retrieval.errors import IndexFormatError, RetrievalError, StorageError, UsageError
-from retrieval.format_version import FORMAT_VERSION, check_format_version
+from retrieval.index.candidates import index_of, is_candidate, read_candidate, save_candidate
 from retrieval.index.delta_retry import asked, root_cause
 from retrieval.index.entries import (
     SHARDS_KEY,
@@ -34,12 +32,10 @@ from retrieval.index.entries import (
     said,
 )
 from retrieval.index.names import check_below
-from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.shards import Shard
+from retrieval.index.version import Index, may_hold_index, table_uri
 from retrieval.storage import (
     DAMAGED_PARQUET,
-    LISTING_BYTES,
-    absolute_uri,
     delta_options,
     file_exists,
     first_line,
@@ -51,8 +47,6 @@ from retrieval.storage import (
     not_read,
     open_input,
     parquet_file,
-    read_json,
-    write_bytes,
 )
 
 __all__ = [
@@ -72,62 +66,9 @@ __all__ = [
     "why_torn",
 ]
 
-# What deltalake takes for parts of a web address, or refuses late.
-_MISREAD = re.compile(r"[#?\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
 _SOME_VERSIONS = 10_000  # deltalake counts up to a version one by one: 2 ** 31 take minutes
-# A version that is not committed, kept aside: its description stands for an index to whoever
-# opens it.
-_CANDIDATE_FORMAT = 1
-_CANDIDATE_HASH = "sha256"  # of the rest; not in the files of older releases
-_CANDIDATE = re.compile(r"(.+)/_candidates/[^/]+\.json")
 # An entry of the log, or a checkpoint.
 LOG_FILE = re.compile(r"(\d{20})\.(json|.*parquet)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Index:
-    """One version of an index, as its log describes it. Plain values: cheap to send.
-
-    Attributes:
-        uri: Absolute path or address of the index.
-        version: Number of the commit.
-        spec: How its embeddings were made.
-        shards: Its files.
-        run: What the run that committed this version said of itself.
-    """
-
-    uri: str
-    version: int
-    spec: EmbeddingSpec
-    shards: tuple[Shard, ...]
-    run: Mapping[str, Any]
-
-    @property
-    def num_rows(self) -> int:
-        """Images in this version."""
-        return sum(shard.num_rows for shard in self.shards)
-
-
-def may_hold_index(uri: str) -> bool:
-    """Whether the path allows an index; deltalake would put that of /a#b into /a."""
-    return not _MISREAD.search(uri)
-
-
-def table_uri(uri: str) -> str:
-    """The form in which an index's location is kept; UsageError if it may not hold one."""
-    uri = absolute_uri(uri)
-    if found := _MISREAD.search(uri):
-        raise UsageError(
-            f"{uri}: an index's path may not hold {found[0]!r}, which Delta Lake misreads. "
-            f"Choose another name."
-        )
-    return uri
-
-
-def index_of(uri: str) -> str:
-    """The index that a candidate is a version of; any other address as it is."""
-    found = _CANDIDATE.fullmatch(uri)
-    return found[1] if found else uri
 
 
 def is_index(uri: str) -> bool:
@@ -139,7 +80,7 @@ def is_index(uri: str) -> bool:
     """
     uri = table_uri(uri)
     try:
-        if _CANDIDATE.fullmatch(uri):
+        if is_candidate(uri):
             return file_exists(uri)
         if is_local(uri) and not Path(uri).is_dir():
             return False
@@ -159,8 +100,8 @@ def open_index(uri: str, version: int | None = None) -> Index:
     uri = table_uri(uri)
     if not is_index(uri):
         raise StorageError(none_there(uri, "index there", "embed PHOTOS", "INDEX"))
-    if _CANDIDATE.fullmatch(uri):
-        return _read_candidate(uri)
+    if is_candidate(uri):
+        return read_candidate(uri)
     try:
         table, files = asked(uri, lambda: _read_log(uri, version))
         names = [field.name for field in table.schema().fields]
@@ -220,45 +161,6 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
         if newest is not None and version > newest:
             raise _no_such_version(uri, version, newest)
     return DeltaTable(uri, version=version, storage_options=delta_options(uri))
-
-
-def save_candidate(index: Index) -> str:
-    """Keep a version aside that is not committed; gives an address that opens as an index.
-
-    Raises:
-        StorageError: the folder cannot be written.
-    """
-    uri = join(index.uri, "_candidates", f"{index.run['run_id']}.json")
-    values = {FORMAT_VERSION: _CANDIDATE_FORMAT, **asdict(index)}
-    write_bytes(uri, json.dumps({**values, _CANDIDATE_HASH: _hash_of(values)}).encode())
-    return uri
-
-
-def _hash_of(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _read_candidate(uri: str) -> Index:
-    try:
-        found = dict(read_json(uri, max_bytes=LISTING_BYTES))
-        check_format_version(found, _CANDIDATE_FORMAT, uri, IndexFormatError)
-        digest = found.pop(_CANDIDATE_HASH, None)
-        if digest is not None and digest != _hash_of(found):
-            raise ValueError("it is not what was written")
-        found.pop(FORMAT_VERSION, None)
-        spec = EmbeddingSpec(**found.pop("spec"))
-        shards = tuple(Shard(**shard) for shard in found.pop("shards"))
-        for shard in shards:
-            check_below(shard.path, uri)
-            if not shard.is_plain:
-                raise ValueError(f"{shard.path} has no size or no number of rows")
-        if type(found["version"]) is not int or not isinstance(found["run"], dict):
-            raise ValueError("no version, or no record of a run")
-        EmbeddingSpec.from_metadata(spec.to_metadata(), uri)
-        # Not where it was written: the index may have moved since.
-        return Index(**{**found, "uri": index_of(uri)}, spec=spec, shards=shards)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise IndexFormatError(f"{uri}: no candidate of an index ({first_line(error)}).") from error
 
 
 def live_files(table: DeltaTable) -> dict[str, dict[str, Any]]:

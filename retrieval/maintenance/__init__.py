@@ -2,6 +2,7 @@
 
 status          what it holds, how far back it goes, what its last runs did
 check           every byte of a version, and whether its parts agree
+check_shard     ... those of one shard
 version_diff    what differs between two versions
 restore         an old version's content as a new one
 unneeded_files  what no version needs any more

@@ -14,7 +14,9 @@ write          queries × gallery → a folder of Parquet parts and its manifest
   search_parts   some parts of the gallery, in one process
   rank_report    what a run says of itself
 estimate       what `write` would read and write, and about how long it would take
-files          writing and reading: Parquet parts in long form
+files          a finished ranking, read: Parquet parts in long form
+ranking_writer  ... written
+folder         which files are its own
 manifest       _ranking.json, read strictly
 parts          the rows of one part, read strictly
 sides          what was ranked, and how it is found again

@@ -23,7 +23,6 @@ from retrieval.storage.contents import contents_at, none_there
 from retrieval.storage.files import (
     DAMAGED_PARQUET,
     FileTooLargeError,
-    check_writable,
     file_exists,
     file_stamp,
     open_input,
@@ -31,10 +30,6 @@ from retrieval.storage.files import (
     read_buffer,
     read_bytes,
     remove_file,
-    sync_folder,
-    unfinished_files,
-    write_bytes,
-    written_as,
 )
 from retrieval.storage.json_files import LISTING_BYTES, JsonObject, parse_json, read_json
 from retrieval.storage.listing import (
@@ -52,6 +47,13 @@ from retrieval.storage.parquet import check_inflation, parquet_file, parquet_tab
 from retrieval.storage.places import check_apart, is_same_place
 from retrieval.storage.removal import is_path_below, remove_written
 from retrieval.storage.trial import check_store_answers
+from retrieval.storage.writing import (
+    check_writable,
+    sync_folder,
+    unfinished_files,
+    write_bytes,
+    written_as,
+)
 
 __all__ = [
     "DAMAGED_PARQUET",

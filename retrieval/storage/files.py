@@ -1,23 +1,21 @@
-"""Files read and written whole, on a local disk and on an object store."""
+"""Files read whole or by ranges, looked up and removed, on a local disk and on an object store."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
-import re
 import stat
 import time
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from retrieval.errors import StorageError
-from retrieval.storage.addresses import absolute_uri, is_local, join
+from retrieval.storage.addresses import absolute_uri, is_local
 from retrieval.storage.clients import first_line, open_store, pauses_s
 from retrieval.storage.trial import check_store_answers
 
@@ -25,7 +23,6 @@ __all__ = [
     "CHECK_ADDRESS",
     "DAMAGED_PARQUET",
     "FileTooLargeError",
-    "check_writable",
     "file_exists",
     "file_stamp",
     "open_input",
@@ -34,25 +31,12 @@ __all__ = [
     "read_bytes",
     "remove_file",
     "storage_error",
-    "sync_folder",
-    "unfinished_files",
-    "write_bytes",
-    "written_as",
 ]
 
 # What pyarrow raises for a Parquet file that is missing, torn, or lacks a column.
 DAMAGED_PARQUET = (OSError, pa.ArrowException, UnicodeDecodeError, KeyError)
 _SMALL_BYTES = 2**20
 CHECK_ADDRESS = "Check the address and the credentials of this machine."
-
-# What a file system answers that cannot sync a folder.
-_CANNOT_SYNC = {
-    errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES,
-    errno.EPERM, errno.EISDIR,
-}  # fmt: skip
-
-# As write_bytes names what it renames then.
-_UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp", re.DOTALL)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -149,6 +133,15 @@ def read_buffer(uri: str) -> pa.Buffer:
     return buffer
 
 
+@contextmanager
+def storage_error(uri: str, done: str, advice: str) -> Iterator[None]:
+    """Turn what a file system raises into one line that names the file and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be {done} ({first_line(error)}). {advice}") from error
+
+
 def file_stamp(uri: str) -> tuple[int, int]:
     """Size in bytes and time of the last change in nanoseconds; (-1, -1) where nothing is.
 
@@ -194,85 +187,6 @@ def _fetch_small(source: pa.NativeFile) -> pa.Buffer:
     return source.read_buffer(source.size())
 
 
-def write_bytes(uri: str, data: bytes | memoryview | pa.Buffer) -> None:
-    """Write a file whole or not at all, replacing what was there.
-
-    Raises:
-        StorageError: the folder cannot be made or written.
-    """
-    with storage_error(uri, "written", "Choose a folder that you may write to and that has room."):
-        if is_local(uri):
-            _write_local(Path(absolute_uri(uri)), data)
-            return
-        filesystem, path = open_store(uri)
-        with filesystem.open_output_stream(path) as stream:
-            stream.write(data)
-
-
-@contextmanager
-def storage_error(uri: str, done: str, advice: str) -> Iterator[None]:
-    """Turn what a file system raises into one line that names the file and what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{uri}: cannot be {done} ({first_line(error)}). {advice}") from error
-
-
-def _write_local(path: Path, data: bytes | memoryview | pa.Buffer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)  # without it a power loss can undo the rename
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a local folder last; raises OSError, as of a broken disk.
-
-    Some file systems, of other systems' or of a network, cannot do so, or a folder may be written
-    and not be read: that is passed over, for there is nothing to do about it.
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def check_writable(folder: str) -> None:
-    """Fail now rather than after hours of work if a folder cannot be written.
-
-    Raises:
-        StorageError: it cannot be made, or a file cannot be written in it.
-    """
-    probe = join(absolute_uri(folder), f".writable-{uuid.uuid4().hex}")
-    missing = [path for path in Path(probe).parents if is_local(folder) and not path.exists()]
-    try:
-        write_bytes(probe, b"")
-        remove_file(probe)
-    except StorageError as error:
-        raise StorageError(str(error).replace(probe, folder)) from error
-    finally:
-        if is_local(folder):
-            with suppress(OSError):  # what is told is why it could not be written
-                Path(probe).unlink(missing_ok=True)
-            for path in missing:  # a job that fails, now or later, leaves no empty folder behind
-                with suppress(OSError):
-                    path.rmdir()
-
-
 def file_exists(uri: str) -> bool:
     """Whether a file (not a folder) is there; StorageError if the store does not say."""
     filesystem, path = open_store(uri)
@@ -286,16 +200,3 @@ def remove_file(uri: str) -> None:
     with storage_error(uri, "removed", "Allow removing files there."):
         if filesystem.get_file_info(path).type == pafs.FileType.File:
             filesystem.delete_file(path)
-
-
-def unfinished_files(folder: str) -> list[str]:
-    """What a killed process left of `write_bytes` in a local folder; a store keeps nothing."""
-    found = Path(absolute_uri(folder)).glob(".*.tmp") if is_local(folder) else ()
-    return [join(folder, path.name) for path in found if _UNFINISHED.fullmatch(path.name)]
-
-
-def written_as(path: str) -> str:
-    """The path that a file has got, or would have got from `write_bytes` if that was killed."""
-    folder, slash, name = path.rpartition("/")
-    found = _UNFINISHED.fullmatch(name)
-    return f"{folder}{slash}{found[1]}" if found else path

@@ -14,8 +14,9 @@ import pytest
 from retrieval.index import commit_index, open_index
 from retrieval.index.history import read_commit
 from retrieval.index.shards import Shard, encode_parquet
-from retrieval.maintenance import check as checking
-from retrieval.maintenance.check import check_index, length_tolerance
+from retrieval.maintenance import check_shard as checking
+from retrieval.maintenance.check import check_index
+from retrieval.maintenance.check_shard import length_tolerance
 from retrieval.maintenance.restore import restore_index
 from retrieval.storage import join, write_bytes
 from tests.conftest import make_spec

@@ -206,7 +206,7 @@ def test_a_reply_of_the_store_that_was_lost_is_a_commit(s3, tmp_path, monkeypatc
 
         return lose
 
-    name = "retrieval.index.commit.create_table_with_add_actions"
+    name = "retrieval.index.commit_change.create_table_with_add_actions"
     monkeypatch.setattr(name, losing_its_reply(create_table_with_add_actions))
     write = losing_its_reply(DeltaTable.create_write_transaction)
     monkeypatch.setattr(DeltaTable, "create_write_transaction", write)

@@ -40,7 +40,7 @@ def run_from(request, tmp_path):
 def test_a_run_whose_nth_file_operation_fails_changes_all_or_nothing(
     tmp_path, monkeypatch, caplog, num_versions, ids, checkpoint_versions, stays_broken
 ):
-    monkeypatch.setattr("retrieval.index.commit._CHECKPOINT_VERSIONS", checkpoint_versions)
+    monkeypatch.setattr("retrieval.index.commit.CHECKPOINT_VERSIONS", checkpoint_versions)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no power is lost here, and it takes long
     base = tmp_path / "base"
     if num_versions:

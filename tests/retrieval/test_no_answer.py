@@ -137,7 +137,7 @@ def test_the_answer_of_a_store_is_no_damage(tmp_path, monkeypatch, text):
 
     for place in (
         "retrieval.index.reading.open_input", "retrieval.index.reading.read_buffer",
-        "retrieval.maintenance.check.read_buffer", "retrieval.index.update_plan.open_input",
+        "retrieval.maintenance.check_shard.read_buffer", "retrieval.index.update_plan.open_input",
         "retrieval.vectors.blocks.open_input", "retrieval.vectors.parquet.open_input",
     ):  # fmt: skip
         monkeypatch.setattr(place, refuse)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval.errors import IndexFormatError, StorageError
-from retrieval.ranking import files as rankings
+from retrieval.ranking import ranking_writer as rankings
 from retrieval.ranking.files import (
     RANKING_SCHEMA,
     RankingWriter,

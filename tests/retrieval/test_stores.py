@@ -212,7 +212,7 @@ def test_a_commit_of_which_nothing_can_be_told_says_so(store, monkeypatch):
         finally:
             store.fail("503", "GET", count=None)
 
-    name = "retrieval.index.commit.create_table_with_add_actions"
+    name = "retrieval.index.commit_change.create_table_with_add_actions"
     monkeypatch.setattr(name, lose_its_reply_and_the_store)
     with pytest.raises(StorageError, match=r"whether version 0 was committed .* cannot be told"):
         commit(store.uri, [shard], None)
