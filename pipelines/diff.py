@@ -9,15 +9,13 @@ Fails when  a version is not there any more, or the probe was made by another mo
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import replace
-
-from pipelines import rank
-from retrieval.errors import UsageError
-from retrieval.evaluation.overlap import Churn, compare_rankings
-from retrieval.maintenance.version_diff import VersionDiff, diff_versions
-from retrieval.ranking.files import Ranking, open_ranking
-from retrieval.storage import join
+from pipelines.progress import STDERR
+from pipelines.rank.executor import choose_executor
+from pipelines.ray_runtime.cluster_options import Site
+from retrieval.index import open_index
+from retrieval.maintenance.diff import VersionDiff, add_churn, diff_versions
+from retrieval.ranking.open_side import open_side
+from retrieval.ranking.settings import RankConfig
 
 __all__ = ["run"]
 
@@ -31,7 +29,7 @@ def run(
     probe: str | None = None,
     top_k: int = 10,
 ) -> VersionDiff:
-    """Compare two versions; see `retrieval.maintenance.version_diff.diff_versions`.
+    """Compare two versions; see `retrieval.maintenance.diff`.
 
     Args:
         index: The index.
@@ -42,28 +40,11 @@ def run(
         top_k: Images to rank for each of them.
 
     Raises:
-        RetrievalError: as `diff_versions` and `rank` do.
+        RetrievalError: as `diff_versions` and `add_churn` do.
     """
     found = diff_versions(index, before, after, num_listed=num_listed)
     if probe is None:
         return found
-    churn = _churn(found.index, before, after, probe, top_k)
-    return replace(found, top_k=top_k, churn=churn)
-
-
-def _churn(uri: str, before: int, after: int, probe: str, top_k: int) -> Churn:
-    with tempfile.TemporaryDirectory(prefix="retrieval-diff-") as folder:
-        old = _rank(probe, uri, before, join(folder, "before"), top_k)
-        new = _rank(probe, uri, after, join(folder, "after"), top_k)
-        return compare_rankings(old, new)
-
-
-def _rank(probe: str, uri: str, version: int, folder: str, top_k: int) -> Ranking:
-    report = rank.run(probe, f"{uri}@{version}", folder, rank.RankConfig(top_k=top_k))
-    ranked = report["gallery"]
-    if (ranked["uri"], ranked["version"]) != (uri, version):
-        raise UsageError(
-            f"{uri}@{version}: a folder of that name is there, so that this version of {uri} "
-            f"cannot be named. Rename the folder."
-        )
-    return open_ranking(folder)
+    queries, gallery = open_side(probe), open_side(open_index(found.index, before))
+    executor = choose_executor(queries, gallery, RankConfig(top_k=top_k), Site())
+    return add_churn(found, queries, top_k, executor=executor, progress=STDERR)

@@ -12,27 +12,18 @@ relabelled       its content is the same, its label another
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
 
-from retrieval.errors import UsageError
-from retrieval.evaluation.overlap import Churn
 from retrieval.index.database import scratch_database
 from retrieval.index.history import split_version
 from retrieval.index.reading import read_columns
 from retrieval.index.shards import Shard
 from retrieval.index.table import Index, open_index
 
-__all__ = [
-    "STATES",
-    "Changes",
-    "VersionDiff",
-    "VersionSize",
-    "compare_versions",
-    "diff_versions",
-]
+__all__ = ["STATES", "Changes", "compare_versions"]
 
 STATES = ("added", "removed", "moved", "changed", "relabelled")
 _COLUMNS = ["image_id", "content_sha256", "label"]
@@ -81,83 +72,6 @@ class Changes:
     examples: Mapping[str, list[Any]]
     num_shared_shards: int
     num_rows_read: int
-
-
-@dataclass(frozen=True)
-class VersionSize:
-    """A version, and how many rows it has."""
-
-    version: int
-    rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class VersionDiff:
-    """What differs between two versions of an index.
-
-    Attributes:
-        index: The index.
-        before, after: The versions.
-        is_same_model: Whether their embeddings were made alike.
-        changes: Ids that differ.
-        num_listed: Most ids of each state that are named; 0 names none.
-        top_k: Images that were ranked for each query of a probe; None without one.
-        churn: How much the two rankings of the probe differ; likewise.
-    """
-
-    index: str
-    before: VersionSize
-    after: VersionSize
-    is_same_model: bool
-    changes: Changes
-    num_listed: int
-    top_k: int | None = None
-    churn: Churn | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The attributes by their names; `ids` and `churn` where they were asked for."""
-        changes = self.changes
-        said: dict[str, Any] = {
-            "index": self.index,
-            "before": asdict(self.before),
-            "after": asdict(self.after),
-            "is_same_model": self.is_same_model,
-            "num_shared_shards": changes.num_shared_shards,
-            "num_rows_read": changes.num_rows_read,
-            "counts": dict(changes.counts),
-        }
-        if self.num_listed:
-            said["ids"] = {state: changes.examples[state] for state in STATES}
-        if self.churn is not None:
-            said["churn"] = {"top_k": self.top_k, **asdict(self.churn)}
-        return said
-
-
-def diff_versions(index: str, before: int, after: int, *, num_listed: int = 0) -> VersionDiff:
-    """Compare two versions of an index.
-
-    Args:
-        index: The index, without a version.
-        before: A version.
-        after: Another, which may be the older one.
-        num_listed: Most ids to name of each state.
-
-    Raises:
-        UsageError: `index` names a version itself, or has none of these.
-        IndexFormatError: as `compare_versions`, whose cost is this one's.
-    """
-    uri, named = split_version(index)
-    if named is not None:
-        raise UsageError(f"{index}: name the versions apart: diff {uri} {before} {after}")
-    old, new = open_index(uri, before), open_index(uri, after)
-    return VersionDiff(
-        index=uri,
-        before=VersionSize(before, old.num_rows),
-        after=VersionSize(after, new.num_rows),
-        is_same_model=old.spec.makes_same(new.spec),
-        changes=compare_versions(old, new, num_listed),
-        num_listed=num_listed,
-    )
 
 
 def compare_versions(before: Index | str, after: Index | str, num_examples: int = 0) -> Changes:

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 
 from pipelines import diff, rank
-from retrieval.errors import MismatchError, UsageError
+from retrieval.errors import MismatchError
 from retrieval.evaluation.overlap import QueryChange, compare_rankings
+from retrieval.index import open_index
+from retrieval.maintenance.diff import add_churn, diff_versions
 from retrieval.ranking.files import RankingWriter, open_ranking
 from tests.pipelines.care_case import error_of, make_gallery, make_queries, report_of
 from tests.pipelines.ranks import rows_of
@@ -78,9 +80,11 @@ def test_diff_ranks_both_versions_for_a_probe(gallery, queries, tmp_path):
 
 
 def test_diff_is_not_misled_by_a_folder_called_like_a_version(gallery, queries, tmp_path):
+    found = diff.run(str(gallery), 1, 2, probe=str(queries), top_k=2)
     shutil.copytree(gallery, tmp_path / "gallery@1")
-    with pytest.raises(UsageError, match="gallery@1: a folder of that name is there"):
-        diff.run(str(gallery), 1, 2, probe=str(queries), top_k=2)
+    assert diff.run(str(gallery), 1, 2, probe=str(queries), top_k=2) == found
+    in_library = diff_versions(str(gallery), 1, 2)
+    assert add_churn(in_library, open_index(str(queries)), 2) == found
 
 
 def written(path, lists):
