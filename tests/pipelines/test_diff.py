@@ -13,7 +13,7 @@ from retrieval.errors import MismatchError, UsageError
 from retrieval.evaluation.overlap import QueryChange, compare_rankings
 from retrieval.ranking.files import RankingWriter, open_ranking
 from tests.pipelines.care_case import error_of, make_gallery, make_queries, report_of
-from tests.pipelines.ranks import rows_of
+from tests.retrieval.ranks import rows_of
 
 
 @pytest.fixture
