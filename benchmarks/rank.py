@@ -1,9 +1,10 @@
 """How fast is the exact ranking, side by side with faiss?
 
 Both get the same float16 vectors in memory, faiss as the float32 that it wants (its `add` is
-not counted); ours measures a sample, chooses its bound, widens, bounds and scores: all of it
-counted. They take turns; the ratio is that of each round. What ours gives is compared, id by
-id and bit by bit, with brute force in float64 on some queries.
+not counted), and give row numbers. Ours is `retrieval.ranking.rank`: it checks the vectors,
+measures a sample, chooses its bound, widens, bounds and scores, all of it counted. They take
+turns; the ratio is that of each round. What ours gives is compared, row by row and bit by bit,
+with brute force in float64 on some queries.
 
 faiss is tuned: its limit between two algorithms is meant for many cores and made it slow here
 (faiss.cvar.distance_compute_blas_threshold = 1000).
@@ -26,73 +27,38 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.search import (
-    Candidates,
-    CpuSearch,
-    choose_basis,
-    guess_floors,
-    is_worth_a_sample,
-    scan,
-)
-from retrieval.vectors import Sample, VectorBlock
+from retrieval.ranking.rank import RankedLists, rank
 
-_BLOCK_ROWS = 2048
+Rows = NDArray[np.float16]
 
 
-def isotropic(num_rows: int, dim: int) -> NDArray[np.float16]:
+def isotropic(num_rows: int, dim: int) -> Rows:
     """Random directions: the case in which no bound is of use."""
     rng = np.random.default_rng(num_rows)
     rows = rng.standard_normal((num_rows, dim), dtype=np.float32)
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
 
 
-def numbered(prefix: str, num_rows: int) -> NDArray[np.bytes_]:
-    """Ids whose order is that of the rows."""
-    return np.char.add(prefix.encode(), np.char.zfill(np.arange(num_rows).astype("S8"), 8))
+def rank_ours(queries: Rows, gallery: Rows, k: int, num_threads: int) -> RankedLists:
+    """The public function, as a notebook calls it."""
+    return rank(queries, gallery, k, num_threads=num_threads)
 
 
-def rank_ours(
-    queries: VectorBlock, gallery: VectorBlock, k: int, num_threads: int
-) -> tuple[Candidates, str]:
-    """As the job does it, from vectors in memory; and the bound that was chosen."""
-    num_rows = len(gallery.ids)
-    stride = max(1, num_rows // 8192)
-    sample = Sample(gallery.vectors[::stride], 1 / stride)
-    choice = choose_basis(sample.vectors, queries.vectors, k, num_rows)
-    search = CpuSearch(queries, k, "cosine", basis=choice.basis)
-    if is_worth_a_sample(*queries.vectors.shape, num_rows):
-        options = {"num_gallery": num_rows, "num_threads": num_threads}
-        search.raise_floors(guess_floors(sample, queries.vectors, k, "cosine", **options))
-    starts = range(0, num_rows, _BLOCK_ROWS)
-    step = round(len(starts) * 0.618) | 1  # through the gallery in leaps, as the job goes
-    while np.gcd(step, len(starts)) != 1:
-        step += 2
-    order = [starts[number * step % len(starts)] for number in range(len(starts))]
-    slices = (slice(start, start + _BLOCK_ROWS) for start in order)
-    blocks = (VectorBlock(gallery.ids[part], gallery.vectors[part]) for part in slices)
-    scan(search, [blocks], num_threads)
-    found = search.result()
-    # The job would rank a query again whose guess was too high; none is here.
-    assert (np.bincount(found.query, minlength=len(queries.ids)) == min(k, num_rows)).all()
-    return found, search.method
-
-
-def check(found: Candidates, queries: VectorBlock, gallery: VectorBlock, k: int) -> None:
+def check(found: RankedLists, queries: Rows, gallery: Rows, k: int) -> None:
     """Compare some queries with a float64 product of all pairs, which is exact for float16."""
-    for query in range(0, len(queries.ids), max(1, len(queries.ids) // 8)):
-        ours = queries.vectors[query].astype(np.float64)
-        scores = np.empty(len(gallery.ids))
+    for query in range(0, len(queries), max(1, len(queries) // 8)):
+        ours = queries[query].astype(np.float64)
+        scores = np.empty(len(gallery))
         for start in range(0, len(scores), 50_000):
-            theirs = gallery.vectors[start : start + 50_000].astype(np.float64)
+            theirs = gallery[start : start + 50_000].astype(np.float64)
             squares = np.einsum("nd,nd->n", theirs, theirs)
             scores[start : start + 50_000] = (theirs @ ours) / np.sqrt(ours @ ours * squares)
-        order = np.lexsort((gallery.ids, -scores))[:k]
-        rows = found.query == query
-        assert (found.ids[rows] == gallery.ids[order]).all(), f"ids of query {query}"
-        assert found.scores[rows].tobytes() == scores[order].tobytes(), f"bits of query {query}"
+        order = np.argsort(-scores, kind="stable")[:k]
+        assert found.ids[query].tolist() == order.tolist(), f"ids of query {query}"
+        assert found.scores[query].tobytes() == scores[order].tobytes(), f"bits of query {query}"
 
 
-def load(args: argparse.Namespace) -> tuple[NDArray[np.float16], NDArray[np.float16], str]:
+def load(args: argparse.Namespace) -> tuple[Rows, Rows, str]:
     """Gallery, queries, and what they are."""
     if args.vectors:
         gallery = np.load(args.vectors / "gallery.npy")[: args.gallery]
@@ -112,37 +78,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
-    gallery_rows, query_rows, kind = load(args)
-    gallery = VectorBlock(numbered("g", len(gallery_rows)), gallery_rows)
+    gallery, query_rows, kind = load(args)
     faiss.omp_set_num_threads(args.threads)
     faiss.cvar.distance_compute_blas_threshold = 1000
-    index = faiss.IndexFlatIP(gallery_rows.shape[1])
-    index.add(gallery_rows.astype(np.float32))
-    shape = f"{len(gallery_rows):,} × {gallery_rows.shape[1]}"
+    index = faiss.IndexFlatIP(gallery.shape[1])
+    index.add(gallery.astype(np.float32))
+    shape = f"{len(gallery):,} × {gallery.shape[1]}"
     print(f"# exact ranking and faiss IndexFlatIP, {datetime.now(UTC):%Y-%m-%d}\n")
     print(f"{kind}: {shape} float16; {args.threads} threads, faiss {faiss.__version__}, ", end="")
     print(f"NumPy {np.__version__}, Python {platform.python_version()}; {args.rounds} rounds.\n")
     print("| queries | k | first bound | ours, s | faiss, s | ratio (from – to) |")
     print("|---|---|---|---|---|---|", flush=True)
     for num_queries in map(int, args.queries.split(",")):
-        vectors = query_rows[:num_queries]
-        queries = VectorBlock(numbered("q", num_queries), vectors)
         for k in map(int, args.top_k.split(",")):
-            measure(queries, gallery, index, k, args)
+            measure(query_rows[:num_queries], gallery, index, k, args)
 
 
 def measure(
-    queries: VectorBlock,
-    gallery: VectorBlock,
-    index: faiss.IndexFlatIP,
-    k: int,
-    args: argparse.Namespace,
+    queries: Rows, gallery: Rows, index: faiss.IndexFlatIP, k: int, args: argparse.Namespace
 ) -> None:
     """One line of the table."""
-    theirs_input = queries.vectors.astype(np.float32)
-    few = VectorBlock(gallery.ids[:4096], gallery.vectors[:4096])
-    rank_ours(queries, few, min(k, 4096), args.threads)  # compiled, or loaded, before the clock
-    found, method = rank_ours(queries, gallery, k, args.threads)
+    theirs_input = queries.astype(np.float32)
+    # Compiled, or loaded, before the clock.
+    rank_ours(queries, gallery[:4096], min(k, 4096), args.threads)
+    found = rank_ours(queries, gallery, k, args.threads)
     check(found, queries, gallery, k)
     ours, theirs = [], []
     for _ in range(args.rounds):
@@ -154,7 +113,7 @@ def measure(
         theirs.append(time.perf_counter() - middle)
     ratios = sorted(their / our for our, their in zip(ours, theirs, strict=True))
     print(
-        f"| {len(queries.ids):,} | {k:,} | {method} | "
+        f"| {len(queries):,} | {k:,} | {found.certificate[0]['bound']} | "
         f"{statistics.median(ours):.2f} | {statistics.median(theirs):.2f} | "
         f"**{statistics.median(ratios):.2f}** ({ratios[0]:.2f} – {ratios[-1]:.2f}) |",
         flush=True,

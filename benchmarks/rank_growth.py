@@ -18,15 +18,11 @@ from pathlib import Path
 import faiss
 import matplotlib as mpl
 import numpy as np
-from numpy.typing import NDArray
-from rank import numbered, rank_ours
-
-from retrieval.vectors import VectorBlock
+from rank import Rows, rank_ours
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-Rows = NDArray[np.float16]
 THREADS = os.cpu_count() or 1
 QUERIES, GALLERY, K = 300, 250_000, 10
 
@@ -55,15 +51,13 @@ def cases(gallery: Rows, queries: Rows) -> Iterator[tuple[str, int, Rows, Rows, 
 
 def seconds(queries: Rows, gallery: Rows, k: int) -> tuple[float, float]:
     """Ours and faiss: the smaller of three runs in turns."""
-    ours_side = VectorBlock(numbered("q", len(queries)), queries)
-    their_side = VectorBlock(numbered("g", len(gallery)), gallery)
     index = faiss.IndexFlatIP(gallery.shape[1])
     index.add(gallery.astype(np.float32))
     wide = queries.astype(np.float32)
     ours, theirs = [], []
     for _ in range(3):
         begin = time.perf_counter()
-        rank_ours(ours_side, their_side, k, THREADS)
+        rank_ours(queries, gallery, k, THREADS)
         middle = time.perf_counter()
         index.search(wide, k)
         ours.append(middle - begin)
@@ -81,12 +75,7 @@ def main() -> None:
     faiss.cvar.distance_compute_blas_threshold = 1000
     gallery = np.load(args.vectors / "gallery.npy")
     queries = np.load(args.vectors / "queries.npy")
-    rank_ours(
-        VectorBlock(numbered("q", 10), queries[:10]),
-        VectorBlock(numbered("g", 9000), gallery[:9000]),
-        K,
-        THREADS,
-    )
+    rank_ours(queries[:10], gallery[:9000], K, THREADS)
     lines: dict[str, list[tuple[int, float, float]]] = {}
     print("| varied | value | ours, s | faiss, s | ratio |\n|---|---|---|---|---|")
     for what, value, some_queries, some_rows, k in cases(gallery, queries):

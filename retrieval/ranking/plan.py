@@ -161,8 +161,16 @@ def make_plan(
     )
 
 
-def choose_k(queries: VectorSource, gallery: VectorSource, config: RankConfig) -> int:
+def choose_k(
+    queries: VectorSource, gallery: VectorSource, config: RankConfig, name: str = "`top_k`"
+) -> int:
     """The k to rank; refuses sides that do not belong together.
+
+    Args:
+        queries: The queries.
+        gallery: The gallery.
+        config: Settings.
+        name: What k is called, for the error.
 
     Raises:
         UsageError: no such metric, or k is outside the gallery.
@@ -190,7 +198,7 @@ def choose_k(queries: VectorSource, gallery: VectorSource, config: RankConfig) -
     if config.top_k is not None and not 1 <= k <= most:
         without = " other than the query itself" if config.exclude_self else ""
         raise UsageError(
-            f"`top_k` {k}: {gallery.uri} has {most} images{without}. Use 1 to {most}, or all."
+            f"{name} {k}: {gallery.uri} has {most} images{without}. Use 1 to {most}, or all."
         )
     return k
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ from retrieval.progress import QUIET, Progress
 from retrieval.ranking.executor import Executor, ThreadExecutor
 from retrieval.ranking.open_side import Side, open_side
 from retrieval.ranking.parts import RANKING_SCHEMA
-from retrieval.ranking.plan import Plan, make_plan
+from retrieval.ranking.plan import Plan, choose_k, make_plan
 from retrieval.ranking.queries import Queries
 from retrieval.ranking.rank_blocks import BlockRanker
 from retrieval.ranking.settings import RankConfig
@@ -128,85 +129,91 @@ def rank(  # noqa: PLR0913 - the settings of a ranking, by name
         >>> found.ids.tolist(), found.scores.round(3).tolist()
         ([[0, 2]], [[1.0, 0.707]])
     """
+    if k is not None and (isinstance(k, bool) or not isinstance(k, Integral)):
+        raise UsageError(f"`k` {k!r}: a whole number, or None for the whole gallery, is needed.")
     config = RankConfig(
-        top_k=k,
+        top_k=None if k is None else int(k),
         metric=metric,
         exclude_self=exclude_self,
         num_threads=num_threads,
         memory_bytes=memory_bytes,
         columns=columns,
         device=device,
-        # Row numbers are different ones.
-        allow_duplicates=allow_duplicates or _has_row_numbers(gallery, gallery_ids),
+        allow_duplicates=allow_duplicates,
     )
-    executor = executor or ThreadExecutor(num_threads)
     num_digits = max(len(str(_num_rows(side))) for side in (queries, gallery))
     sides = (
-        _opened(queries, query_ids, "queries", config, num_digits),
-        _opened(gallery, gallery_ids, "gallery", config, num_digits),
+        _open(queries, query_ids, "queries", columns, num_digits),
+        _open(gallery, gallery_ids, "gallery", columns, num_digits),
     )
-    run = _Run(
-        config,
-        executor,
-        progress,
-        has_query_numbers=_has_row_numbers(queries, query_ids),
-        has_gallery_numbers=_has_row_numbers(gallery, gallery_ids),
-    )
+    choose_k(sides[0].source, sides[1].source, config, name="`k`")
+    executor = executor or ThreadExecutor(num_threads)
     try:
-        return run.rank(*sides, has_long_ids=False)
+        return _rank(*sides, config, executor, progress)
     except LongIdError:  # rare, and only reading the ids tells
-        return run.rank(*sides, has_long_ids=True)
+        return _rank(*sides, config, executor, progress, has_long_ids=True)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A side, and whether its ids are the row numbers of an array."""
+
+    source: VectorSource
+    has_numbers: bool = False
 
 
 def _num_rows(side: Side | NDArray[Any]) -> int:
     return len(side) if isinstance(side, np.ndarray) and side.ndim else 0
 
 
-def _has_row_numbers(side: Side | NDArray[Any], ids: Ids | None) -> bool:
-    return isinstance(side, np.ndarray) and ids is None
+_IDS = {"queries": "query_ids", "gallery": "gallery_ids"}
 
 
-def _opened(
-    side: Side | NDArray[Any], ids: Ids | None, name: str, config: RankConfig, num_digits: int
-) -> VectorSource:
-    names = {"queries": "query_ids", "gallery": "gallery_ids"}
+def _open(
+    side: Side | NDArray[Any],
+    ids: Ids | None,
+    name: str,
+    columns: VectorColumns | None,
+    num_digits: int,
+) -> _Side:
     if isinstance(side, np.ndarray):
-        if ids is None:
-            ids = row_number_ids(_num_rows(side), num_digits)
-        return array_source(side, ids, name, names[name])
+        own = row_number_ids(_num_rows(side), num_digits) if ids is None else ids
+        return _Side(array_source(side, own, name, _IDS[name]), has_numbers=ids is None)
     if ids is not None:
-        raise UsageError(f"`{names[name]}`: `{name}` is no array, and has ids of its own.")
-    return open_side(side, config.columns, name)
+        raise UsageError(f"`{_IDS[name]}`: `{name}` is no array, and has ids of its own.")
+    return _Side(open_side(side, columns, name))
 
 
-@dataclass(frozen=True)
-class _Run:
-    config: RankConfig
-    executor: Executor
-    progress: Progress
-    has_query_numbers: bool
-    has_gallery_numbers: bool
-
-    def rank(
-        self, queries: VectorSource, gallery: VectorSource, *, has_long_ids: bool
-    ) -> RankedLists:
-        config, executor = self.config, self.executor
-        plan = make_plan(queries, gallery, config, executor.num_threads, has_long_ids=has_long_ids)
-        loaded = Queries(plan.queries, config.memory_for(plan.num_threads) // 4)
-        lists = _Lists(plan, loaded, has_numbers=self.has_gallery_numbers)
-        with executor.session():
-            ranker = BlockRanker(plan, loaded, executor, self.progress)
-            ranker.run(lists)
-            plan.check_unchanged()
-        order = _rows_in_order(plan.queries, loaded.ids)
-        query_ids = _texts(loaded.ids, plan.queries.long_ids)[order]
-        return RankedLists(
-            np.arange(len(order)) if self.has_query_numbers else query_ids,
-            lists.ids[order],
-            lists.scores[order],
-            config.metric,
-            ranker.certificates,
-        )
+def _rank(
+    queries: _Side,
+    gallery: _Side,
+    config: RankConfig,
+    executor: Executor,
+    progress: Progress,
+    *,
+    has_long_ids: bool = False,
+) -> RankedLists:
+    if gallery.has_numbers:  # which are different ones
+        config = replace(config, allow_duplicates=True)
+    plan = make_plan(
+        queries.source, gallery.source, config, executor.num_threads, has_long_ids=has_long_ids
+    )
+    loaded = Queries(plan.queries, config.memory_for(plan.num_threads) // 4)
+    lists = _Lists(plan, loaded, has_numbers=gallery.has_numbers)
+    with executor.session():
+        ranker = BlockRanker(plan, loaded, executor, progress)
+        ranker.run(lists)
+        plan.check_unchanged()
+    order = _rows_in_order(plan.queries, loaded.ids)
+    return RankedLists(
+        np.arange(len(order))
+        if queries.has_numbers
+        else _texts(loaded.ids, plan.queries.long_ids)[order],
+        lists.ids[order],
+        lists.scores[order],
+        config.metric,
+        ranker.certificates,
+    )
 
 
 def _rows_in_order(queries: VectorSource, sorted_ids: NDArray[np.bytes_]) -> NDArray[np.intp]:

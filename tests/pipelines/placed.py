@@ -27,7 +27,7 @@ from pipelines.ray_runtime.session import session
 from pipelines.train import TrainConfig, Workers, job
 from pipelines.train import run as train
 from pipelines.train.placement import Placement
-from tests.pipelines.ranks import draw, write_foreign
+from tests.retrieval.ranks import draw, write_foreign
 
 NOTES = "PLACED_NOTES"  # the folder, in the environment of every node
 

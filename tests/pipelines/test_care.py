@@ -16,7 +16,7 @@ from retrieval.ranking.verification import verify
 from retrieval.storage import remove_file
 from tests.conftest import make_spec
 from tests.pipelines.care_case import error_of, make_gallery, make_queries, report_of, some
-from tests.pipelines.ranks import rows_of
+from tests.retrieval.ranks import rows_of
 from tests.versions import (
     DAY_S,
     commit,

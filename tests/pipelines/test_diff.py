@@ -15,7 +15,7 @@ from retrieval.index import open_index
 from retrieval.maintenance.diff import add_churn, diff_versions
 from retrieval.ranking.files import RankingWriter, open_ranking
 from tests.pipelines.care_case import error_of, make_gallery, make_queries, report_of
-from tests.pipelines.ranks import rows_of
+from tests.retrieval.ranks import rows_of
 
 
 @pytest.fixture

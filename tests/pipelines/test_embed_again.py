@@ -23,7 +23,7 @@ from pipelines.embed.executor import RayHands
 from retrieval.errors import MismatchError
 from retrieval.index import open_index, read_index
 from tests.conftest import draw_photos, make_index, photo_bytes
-from tests.pipelines.ranks import commit
+from tests.retrieval.ranks import commit
 
 FAKE = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none")
 SLOW = EmbedConfig(backbone="tests.fakes:slow", weights="none", num_actors=1)

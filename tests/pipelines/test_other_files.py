@@ -15,7 +15,6 @@ from retrieval.evaluation import evaluate
 from retrieval.ranking.verification import verify
 from retrieval.vectors import VectorColumns
 from tests.first_release import as_first_release
-from tests.pipelines.ranks import rows_of as rows_of_ranking
 from tests.pipelines.spelling_case import (
     ALL,
     DIM,
@@ -25,6 +24,7 @@ from tests.pipelines.spelling_case import (
     moved,
     rows_of,
 )
+from tests.retrieval.ranks import rows_of as rows_of_ranking
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from retrieval.ranking.files import open_ranking
 from retrieval.ranking.verification import verify
 from tests.conftest import make_index
 from tests.first_release import as_first_release
-from tests.pipelines.ranks import parts_of
 from tests.pipelines.spelling_case import (
     ALL,
     FIVE,
@@ -32,6 +31,7 @@ from tests.pipelines.spelling_case import (
     moved,
     rows_of,
 )
+from tests.retrieval.ranks import parts_of
 
 
 @pytest.fixture(params=["first release", "this release"])

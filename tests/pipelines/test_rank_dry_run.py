@@ -13,11 +13,11 @@ from pipelines.ray_runtime import session
 from retrieval.index import open_index
 from retrieval.ranking import plan
 from retrieval.search import Choice
-from tests.pipelines.ranks import (
+from tests.pipelines.ranks import invoke
+from tests.retrieval.ranks import (
     budget,
     commit,
     draw,
-    invoke,
     make_shard,
     marks_of,
     parts_of,

@@ -12,18 +12,9 @@ import pytest
 from pipelines.rank import RankConfig, run
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
 from retrieval.ranking import executor
-from tests.pipelines.ranks import (
-    FOREIGN as CONFIG,
-)
-from tests.pipelines.ranks import (
-    draw,
-    error_of,
-    foreign_sides,
-    invoke,
-    parts_of,
-    rows_of,
-    write_foreign,
-)
+from tests.pipelines.ranks import invoke
+from tests.retrieval.ranks import FOREIGN as CONFIG
+from tests.retrieval.ranks import draw, error_of, foreign_sides, parts_of, rows_of, write_foreign
 
 
 @pytest.fixture

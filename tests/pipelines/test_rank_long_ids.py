@@ -15,7 +15,8 @@ from retrieval.errors import IndexFormatError, UsageError
 from retrieval.evaluation import evaluate
 from retrieval.ranking.files import open_ranking, read_parts
 from retrieval.ranking.verification import verify
-from tests.pipelines.ranks import Nights, invoke
+from tests.pipelines.ranks import invoke
+from tests.retrieval.ranks import Nights
 
 NUM_ROWS = 60
 DIM = 4

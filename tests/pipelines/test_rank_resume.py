@@ -14,7 +14,8 @@ import pytest
 
 from pipelines.cli import INTERRUPTED
 from pipelines.rank import RankConfig, run
-from tests.pipelines.ranks import (
+from tests.pipelines.ranks import started
+from tests.retrieval.ranks import (
     budget,
     commit,
     draw,
@@ -23,7 +24,6 @@ from tests.pipelines.ranks import (
     marks_of,
     parts_of,
     rows_of,
-    started,
     stray_files,
     write_foreign,
 )

@@ -23,7 +23,7 @@ from retrieval.ranking.verification import verify
 from retrieval.search import score_rule
 from tests.conftest import make_index
 from tests.first_release import as_first_release
-from tests.pipelines.ranks import FOREIGN, foreign_sides, killed_after, marks_of
+from tests.retrieval.ranks import FOREIGN, foreign_sides, killed_after, marks_of
 
 METRICS = ["cosine", "ip", "l2", "l1", "minkowski:3"]
 

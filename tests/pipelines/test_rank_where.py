@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from pipelines.rank import RankConfig, executor, run
 from pipelines.ray_runtime.cluster_options import Site
 from retrieval.errors import ClusterError
 from retrieval.ranking.open_side import open_side
+from retrieval.ranking.rank import rank
 from retrieval.search import available_cpus, whole_product_ns
-from tests.pipelines.ranks import draw, parts_of, write_foreign
+from tests.retrieval.ranks import draw, parts_of, write_foreign
 
 
 @pytest.fixture
@@ -58,3 +60,32 @@ def test_an_address_where_nobody_is_is_an_error_however_small_the_work(sides, mo
     monkeypatch.setattr(executor, "_SMALL_S", 10.0)
     with pytest.raises(ClusterError, match="nobody answers there"):
         uses_ray(sides, Site("127.0.0.1:1"))
+
+
+def test_actors_compare_queries_with_the_sample_too(tmp_path, monkeypatch, ray_session):
+    from pipelines.rank import actors
+    from retrieval.ranking import rank_blocks
+
+    num_gallery = 140_000  # sixteen times the sample, and more
+    write_foreign(tmp_path / "q" / "0.parquet", (f"q{n}" for n in range(40)), draw(1, 40))
+    names = (f"g{n}" for n in range(num_gallery))
+    write_foreign(tmp_path / "g" / "0.parquet", names, draw(2, num_gallery))
+    q, g = str(tmp_path / "q"), str(tmp_path / "g")
+    without = run(q, g, str(tmp_path / "without"), RankConfig(top_k=5, num_threads=2))
+    monkeypatch.setattr(rank_blocks, "is_worth_a_sample", lambda *_: True)
+    monkeypatch.setattr(actors, "_SAMPLE_QUERIES", 7)
+    report = run(q, g, str(tmp_path / "rk"), RankConfig(top_k=5, num_actors=2))
+    assert parts_of(tmp_path / "rk") == parts_of(tmp_path / "without")
+    (certificate,) = report["certificate"]
+    assert certificate["scored"] < without["certificate"][0]["scored"]
+
+
+@pytest.mark.parametrize("exclude_self", [False, True])
+def test_arrays_are_ranked_by_actors_as_by_threads(ray_session, exclude_self):
+    rows = draw(1, 5000, ties=True)
+    settings = {"k": 9, "exclude_self": exclude_self}
+    by_actors = rank(rows[:30], rows, **settings, executor=executor.RayExecutor(Site(), 2))
+    by_threads = rank(rows[:30], rows, **settings)
+    assert by_actors.certificate[0]["shares"] == 2
+    np.testing.assert_array_equal(by_actors.ids, by_threads.ids)
+    assert by_actors.scores.tobytes() == by_threads.scores.tobytes()

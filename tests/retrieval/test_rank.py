@@ -109,7 +109,7 @@ EXECUTORS = {
     ties=st.booleans(),
     executor=st.sampled_from(sorted(EXECUTORS)),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_it_agrees_with_top_k_to_the_bit(
     seed, metric, dtype, sizes, share, exclude_self, ties, executor
 ):
@@ -262,7 +262,10 @@ ROWS = np.eye(4, dtype=np.float32)
         ((ROWS[:0], ROWS), UsageError, "`queries`: an array 0 × 4 of float32; rows"),
         ((ROWS, ROWS.astype(int)), UsageError, "`gallery`: an array 4 × 4 of int64; rows"),
         ((ROWS, ROWS[:, :3]), MismatchError, "gallery: embeddings of 3 dimensions, but those of"),
-        ((ROWS, ROWS, 5), UsageError, "gallery has 4 images"),
+        ((ROWS, ROWS, 5), UsageError, "`k` 5: gallery has 4 images. Use 1 to 4, or all."),
+        ((ROWS, ROWS, 0), UsageError, "`k` 0: gallery has 4 images"),
+        ((ROWS, ROWS, 1.5), UsageError, "`k` 1.5: a whole number, or None for the whole gallery"),
+        ((ROWS, ROWS, "all"), UsageError, "`k` 'all': a whole number, or None for the"),
         ((ROWS, ROWS * np.nan), IndexFormatError, "gallery, row 0: the vector is NaN"),
         ((ROWS, ROWS * 0), IndexFormatError, "gallery, row 0: the vector is all zeros"),
         (("/nowhere", ROWS), RetrievalError, "/nowhere"),

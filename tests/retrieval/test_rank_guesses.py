@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.rank import RankConfig, run
 from retrieval.ranking import rank_blocks, search_parts
+from retrieval.ranking.settings import RankConfig
 from retrieval.search import is_worth_a_sample
-from tests.pipelines.ranks import draw, parts_of, write_foreign
+from tests.retrieval.ranks import draw, parts_of, run, write_foreign
 
 NUM_GALLERY = 140_000  # enough for a guess: sixteen times the sample, and more
 
@@ -57,16 +57,6 @@ def test_where_there_is_little_to_do_nothing_is_guessed(sides, without, tmp_path
     monkeypatch.setattr(search_parts, "guess_floors", None)  # an error, if it were called
     run(*sides, str(tmp_path / "rk"), RankConfig(top_k=5, num_threads=2))
     assert parts_of(tmp_path / "rk") == without[0]
-
-
-def test_actors_guess_too(sides, without, tmp_path, monkeypatch, ray_session):
-    from pipelines.rank import actors
-
-    monkeypatch.setattr(actors, "_SAMPLE_QUERIES", 7)
-    report = run(*sides, str(tmp_path / "rk"), RankConfig(top_k=5, num_actors=2))
-    assert parts_of(tmp_path / "rk") == without[0]
-    (certificate,) = report["certificate"]
-    assert certificate["scored"] < without[1]
 
 
 @pytest.mark.parametrize("unlucky", [[0], [3, 17, 39], range(40)], ids=["first", "some", "all"])

@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from pipelines.rank import RankConfig, run
 from retrieval.errors import UsageError
+from retrieval.ranking.settings import RankConfig
 from tests.conftest import make_index
-from tests.pipelines.ranks import (
+from tests.retrieval.ranks import (
     Nights,
     budget,
     commit,
@@ -20,6 +20,7 @@ from tests.pipelines.ranks import (
     marks_of,
     parts_of,
     rows_of,
+    run,
     write_foreign,
 )
 

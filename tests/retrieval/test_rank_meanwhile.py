@@ -10,23 +10,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.rank import RankConfig, run
 from retrieval.errors import IndexFormatError, StorageError
+from retrieval.progress import QUIET
 from retrieval.ranking import queries as query_module
-from tests.pipelines.ranks import (
-    FOREIGN as CONFIG,
-)
-from tests.pipelines.ranks import (
+from retrieval.ranking.settings import RankConfig
+from tests.retrieval.ranks import FOREIGN as CONFIG
+from tests.retrieval.ranks import (
     budget,
     commit,
     doing_after,
     draw,
     error_of,
     foreign_sides,
-    invoke,
     make_shard,
     marks_of,
     parts_of,
+    run,
     stray_files,
     write_foreign,
 )
@@ -35,6 +34,18 @@ from tests.pipelines.ranks import (
 @pytest.fixture
 def sides(tmp_path):
     return foreign_sides(tmp_path)
+
+
+class Log:
+    """Keeps what stays to be read, as `Progress`."""
+
+    def __init__(self):
+        self.said = []
+        self.status = QUIET.status
+        self.line = QUIET.line
+
+    def say(self, text):
+        self.said.append(text)
 
 
 def vanish(path):
@@ -82,16 +93,17 @@ MEANWHILE = [
 
 @pytest.mark.parametrize(("change", "said"), MEANWHILE)
 def test_a_gallery_file_that_changes_meanwhile_ends_the_run_and_the_parts_before_are_kept(
-    sides, tmp_path, capsys, change, said
+    sides, tmp_path, change, said
 ):
     q, g, folder = sides
     file = tmp_path / "g" / "1.parquet"
     content, stamp = file.read_bytes(), file.stat()
+    log = Log()
     with doing_after(2, lambda: change(file)):
-        assert error_of(IndexFormatError, q, g, folder) == said.format(file=file)
-    assert capsys.readouterr().err == (
-        f"2 of 4 parts are finished and kept in {folder}: the same command goes on after them.\n"
-    )
+        assert error_of(IndexFormatError, q, g, folder, progress=log) == said.format(file=file)
+    assert log.said == [
+        f"2 of 4 parts are finished and kept in {folder}: the same command goes on after them."
+    ]
     assert len(marks_of(folder)) == len(list(folder.iterdir())) == 2
     # The file is another one now, so that its parts are ranked again.
     file.write_bytes(content)
@@ -155,20 +167,18 @@ def test_on_a_full_disk_the_finished_parts_are_kept_and_with_room_the_run_goes_o
         pytest.skip("mounting a small disk is not allowed here")
     try:
         folder = disk / "rk"
-        arguments = ["rank", q, g, folder, "--top-k", 900, "--num-threads", 1]
-        done = invoke(*arguments, "--memory-gib", config.memory_bytes / 2**30)
-        assert done.exit_code == 1
+        log = Log()
+        error = error_of(StorageError, q, g, folder, config, progress=log)
         kept = marks_of(folder)
         assert 1 <= len(kept) < 6
-        told, said = done.stderr.splitlines()
-        assert told == (
+        assert log.said == [
             f"{len(kept)} of 6 parts are finished and kept in {folder}: the same command goes on "
             f"after them."
-        )
+        ]
         assert re.fullmatch(
-            rf"Error: {folder}/part-\d{{5}}-\w{{12}}\.parquet: cannot be written \(No space left "
+            rf"{folder}/part-\d{{5}}-\w{{12}}\.parquet: cannot be written \(No space left "
             rf"on device\)\. Choose a folder that you may write to and that has room\.",
-            said,
+            error,
         )
         with pytest.raises(StorageError):
             run(q, g, str(folder), config)

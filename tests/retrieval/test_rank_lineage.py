@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
-from pipelines.rank import RankConfig, run
 from retrieval.errors import UsageError
 from retrieval.index import commit_index, open_index
+from retrieval.ranking.settings import RankConfig
 from retrieval.ranking.shard_lineage import trace
 from retrieval.vectors import open_source
 from tests.conftest import make_spec
-from tests.pipelines.ranks import draw, make_shard, parts_of, rows_of
+from tests.retrieval.ranks import draw, make_shard, parts_of, rows_of, run
 
 
 def commit(index, shards, sources=None):
