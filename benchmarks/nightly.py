@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,18 +36,21 @@ import pyarrow.parquet as pq
 
 from retrieval.gallery.listing import list_batches
 from retrieval.index import (
+    Candidate,
     EmbeddingSpec,
-    Night,
+    UpdateOptions,
+    UpdatePlan,
     commit_index,
+    finish,
     index_schema,
     is_index,
     open_index,
-    prepare,
+    plan_update,
     publish,
     stage,
     write_shard,
 )
-from retrieval.index.compaction import carry
+from retrieval.index.compaction import compact
 from retrieval.index.staging import INDEX_REJECT_SCHEMA
 
 CLI = [sys.executable, "-c", "from pipelines.cli import main; main()"]
@@ -130,7 +134,7 @@ def night(args: argparse.Namespace) -> None:
           f"seconds, {one['core_s'] / whole['core_s']:.2%} of its core-seconds.")  # fmt: skip
 
 
-class NoHands:
+class LoopExecutor:
     """Rows without photos: vectors of zeros but one."""
 
     def __init__(self, uri: str, spec: EmbeddingSpec) -> None:
@@ -141,12 +145,12 @@ class NoHands:
         hashes = [f"{image_id:0>64}" for image_id in photos["image_id"].to_pylist()]
         return pa.table({"image_id": photos["image_id"], "content_sha256": hashes})
 
-    def embed(self, photos: pa.Table, night: Night) -> list[Any]:
+    def embed(self, photos: pa.Table, options: UpdateOptions) -> list[Any]:
         """One shard for each 64 Ki rows."""
-        rows = range(0, photos.num_rows, night.shard_rows)
-        return [self._stage(photos.slice(start, night.shard_rows), night) for start in rows]
+        rows = range(0, photos.num_rows, options.shard_rows)
+        return [self._stage(photos.slice(start, options.shard_rows), options) for start in rows]
 
-    def _stage(self, photos: pa.Table, night: Night) -> Any:  # noqa: ANN401
+    def _stage(self, photos: pa.Table, options: UpdateOptions) -> Any:  # noqa: ANN401
         ids, schema = photos["image_id"], index_schema(self.spec)
         vector = np.ones(self.spec.dim, self.spec.dtype).tobytes()
         more = {
@@ -158,12 +162,15 @@ class NoHands:
         for name, column in more.items():
             photos = photos.append_column(name, pa.array(column))
         good = photos.select(schema.names).cast(schema)
-        run = night.run_id, night.listed_us
+        run = options.run_id, options.listed_us
         return stage(self.uri, self.spec, run, good, INDEX_REJECT_SCHEMA.empty_table())
 
-    def carry(self, groups: Any) -> list[Any]:  # noqa: ANN401
-        """Group after group."""
-        return [carry(self.uri, self.spec, group) for group in groups]
+    def run(self, plan: UpdatePlan) -> Candidate:
+        """All that a plan asks for, one thing after the other."""
+        plan.settle(self.hash_photos(plan.to_hash))
+        receipts = self.embed(plan.to_embed(), plan.options)
+        rewritten = [compact(self.uri, self.spec, group) for group in plan.rewrites]
+        return finish(plan, receipts, rewritten)
 
 
 def write_manifest(path: Path, numbers: Any) -> None:  # noqa: ANN401
@@ -185,16 +192,19 @@ def one_night(uri: str, manifest: Path, spec: EmbeddingSpec, name: str) -> None:
     """A night in a process of its own, which prints seconds and peak memory."""
     start = time.perf_counter()
     seen = open_index(uri) if is_index(uri) else None
-    settings = Night(run_id=name, listed_us=2 * 10**15, shard_rows=2**16, settled_us=2 * 10**15)
+    options = UpdateOptions(
+        run_id=name, listed_us=2 * 10**15, shard_rows=2**16, settled_us=2 * 10**15
+    )
 
     def listed() -> Any:  # noqa: ANN401
         for batch in list_batches(str(manifest)):
             yield batch.append_column("label", pa.nulls(batch.num_rows, pa.string()))
 
-    candidate = prepare(uri, seen, spec, listed(), settings, NoHands(uri, spec))
+    with plan_update(uri, seen, spec, listed(), options) as plan:
+        candidate = LoopExecutor(uri, spec).run(plan)
     publish(candidate)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    found = {key: value for key, value in candidate.counts.items() if value}
+    found = {key: value for key, value in asdict(candidate.counts).items() if value}
     print(f"| {name} | {time.perf_counter() - start:.1f} | {peak:.2f} | {found} |", flush=True)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from retrieval.drawn import DrawnGallery, draw_gallery
 from retrieval.errors import StorageError
 from retrieval.evaluation import Evaluation, evaluate
 from retrieval.format_version import FORMAT_VERSION
+from retrieval.index import UpdateCounts
 from retrieval.ranking.files import check_ranking_place
 from retrieval.report import check_output, write_report
 from retrieval.storage import absolute_uri, entries, entry_at, join, read_json, write_bytes
@@ -93,12 +94,12 @@ def run(output: str, say: Callable[[str], None]) -> dict[str, Any]:
         say("2/6  embedding, ranking and evaluating with an untrained network ...")
         before, embedded = _measure(drawn, places, "before", _UNTRAINED)
         say(
-            f"     {embedded['num_embedded']} gallery files embedded, {embedded['num_rejected']} "
-            f"rejected on purpose: {_in_words(embedded['reject_reasons'])}"
+            f"     {embedded.num_embedded} gallery files embedded, {embedded.num_rejected} "
+            f"rejected on purpose: {_in_words(embedded.reject_reasons)}"
         )
         say(f"3/6  multiplying the gallery's photos to {_AUGMENT.per_class} a building ...")
         made = augment.run(str(drawn.gallery), places.augmented, _AUGMENT, lambda line: None)
-        say(f"     {made['num_augmented']} made of {made['num_originals']}")
+        say(f"     {made.num_augmented} made of {made.num_originals}")
         say(f"4/6  training a network on them, {_TRAIN.epochs} epochs ...")
         trained = train.run(
             places.augmented, places.model, _TRAIN, say=lambda line: say(f"     {line}")
@@ -126,15 +127,15 @@ def run(output: str, say: Callable[[str], None]) -> dict[str, Any]:
     return {
         "report": page,
         **{state: _summary(found) for state, found in figures.items()},
-        "num_rejected": embedded["num_rejected"],
-        "best_epoch": trained["best"]["epoch"],
+        "num_rejected": embedded.num_rejected,
+        "best_epoch": trained.best["epoch"],
         "note": HONEST,
         "paths": {
             "photos": str(Path(places.folder, "photos")),
             "augmented": places.augmented,
-            "contact_sheet": made["contact_sheet"],
+            "contact_sheet": made.contact_sheet,
             "model": places.model,
-            "learning_curve": trained["learning_curve"],
+            "learning_curve": trained.learning_curve,
             **{name: places.of("after", name) for name in ("queries", "gallery", "ranking")},
         },
         "seconds": round(time.monotonic() - start, 1),
@@ -188,14 +189,14 @@ def _foreign(uri: str) -> StorageError:
 
 def _measure(
     drawn: DrawnGallery, places: _Places, state: str, config: embed.EmbedConfig
-) -> tuple[Evaluation, dict[str, Any]]:
-    """Figures of a network on the drawn gallery, and the report of its embedding."""
+) -> tuple[Evaluation, UpdateCounts]:
+    """Figures of a network on the drawn gallery, and what became of its images."""
     queries, gallery = places.of(state, "queries"), places.of(state, "gallery")
     ranking = places.of(state, "ranking")
     embed.run(str(drawn.queries), queries, config)
     embedded = embed.run(str(drawn.gallery), gallery, config)
     rank.run(queries, gallery, ranking, rank.RankConfig(top_k=None))
-    return evaluate(ranking, queries, gallery), embedded
+    return evaluate(ranking, queries, gallery), embedded.counts
 
 
 def _summary(figures: Evaluation) -> dict[str, Any]:
@@ -204,7 +205,7 @@ def _summary(figures: Evaluation) -> dict[str, Any]:
     return {name: found[name] for name in shown}
 
 
-def _in_words(reasons: dict[str, int]) -> str:
+def _in_words(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "none"
 
 

@@ -5,6 +5,7 @@ estimating  what a run would do, for --dry-run
 plan        classes, the shares of their photos, units of work
 output      the output folder: what may be one, what of it is kept
 worker      how a unit is made, and the part that says that it is
+report      what a run has found
 """
 
 from pipelines.augment.estimating import estimate

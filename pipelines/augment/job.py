@@ -36,6 +36,7 @@ from pipelines.augment.output import (
     sheet_path,
 )
 from pipelines.augment.plan import ClassPlan, check_names, plan_classes
+from pipelines.augment.report import AugmentReport
 from pipelines.augment.worker import Augment, Part, encode_table
 from pipelines.progress import progress_line, status_line
 from pipelines.ray_runtime.cluster_options import Site
@@ -121,7 +122,7 @@ def run(
     say: Callable[[str], None],
     *,
     site: Site = Site(),
-) -> dict[str, Any]:
+) -> AugmentReport:
     """Bring each class to the wanted number of images.
 
     Args:
@@ -175,26 +176,26 @@ def run(
     if method.num_techniques:
         _check_numbers(output, config, manifest)
     num_new = sum(part.rows.num_rows for unit, part in parts.items() if unit not in kept)
-    return {
-        "output": output,
-        "recipe": config.recipe,
-        "per_class": config.per_class,
-        "num_listed": scan.num_listed,
-        "num_rejected": scan.rejects.num_rows,
-        "reject_reasons": scan.reject_reasons,
-        "rejects": rejects,
-        "num_unlabelled": scan.num_unlabelled,
-        "num_classes": len(plans),
-        "empty_classes": list(scan.empty_classes),
-        "num_originals": scan.photos.num_rows,
-        "num_augmented": manifest.num_rows - scan.photos.num_rows,
-        "num_reused": manifest.num_rows - num_new,
-        "num_dropped": _count_dropped(parts.values()),
-        "contact_sheet": sheet,
-        "manifest": join(output, MANIFEST),
-        "images_per_s": _rate(num_new, laps.seconds["augment"]),
-        "seconds": laps.seconds,
-    }
+    return AugmentReport(
+        output=output,
+        recipe=config.recipe,
+        per_class=config.per_class,
+        num_listed=scan.num_listed,
+        num_rejected=scan.rejects.num_rows,
+        reject_reasons=scan.reject_reasons,
+        rejects=rejects,
+        num_unlabelled=scan.num_unlabelled,
+        num_classes=len(plans),
+        empty_classes=list(scan.empty_classes),
+        num_originals=scan.photos.num_rows,
+        num_augmented=manifest.num_rows - scan.photos.num_rows,
+        num_reused=manifest.num_rows - num_new,
+        num_dropped=_count_dropped(parts.values()),
+        contact_sheet=sheet,
+        manifest=join(output, MANIFEST),
+        images_per_s=_rate(num_new, laps.seconds["augment"]),
+        seconds=laps.seconds,
+    )
 
 
 def _rate(num: int, seconds: float) -> float | None:

@@ -6,7 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -155,18 +155,27 @@ def site_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_site
 
 
-def print_report(report: Mapping[str, Any], *, result: str | None = None) -> None:
+class Report(Protocol):
+    """What a job has found."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values."""
+
+
+def print_report(report: Mapping[str, Any] | Report, *, result: str | None = None) -> None:
     """Print a job's report as JSON on stdout.
 
     Args:
-        report: JSON values. Letters that steer a terminal are spelled as JSON spells them.
+        report: What a job has found, or JSON values. Letters that steer a terminal are spelled as
+            JSON spells them.
         result: Where the job's result is, if it is not the report itself.
 
     Raises:
         click.ClickException: stdout takes none; says where the result is.
     """
+    found = report if isinstance(report, Mapping) else report.to_json()
     try:
-        click.echo(as_json(report), file=report_stream())
+        click.echo(as_json(found), file=report_stream())
     except (OSError, ValueError) as error:
         raise ReportLost(error, result) from error
 

@@ -16,18 +16,41 @@ Fails when  no photo can be embedded, the weights do not fit, the output cannot 
 config      settings
 inputs      gallery and index as they are
 model       which network, where the settings leave it open
-estimating  what a run would do, for --dry-run
+update      what a run starts from, and how often it is tried
+job         prepare and publish: list → compare → hash → embed → rewrite → commit
 executor    who does the work: Ray
 placement   how many actors, and what they book
 stages      decode and embed, on workers
 sink        shards, rejects and receipts, written by workers
 budget      the time that each stage took, and what bounds the job
-job         all of it; the order of a night is in retrieval/index/update.py
+report      what a run has found
+estimating  what a run would do, for --dry-run
 """
 
 from pipelines.embed.config import DECIDED_BY_MODEL, EmbedConfig
-from pipelines.embed.estimating import estimate
-from pipelines.embed.job import Gate, run
-from pipelines.embed.model import complete
+from pipelines.embed.estimating import EmbedEstimate, estimate
+from pipelines.embed.executor import Embedded, Executor, RayExecutor
+from pipelines.embed.job import Prepared, prepare, publish, run
+from pipelines.embed.model import Network, complete
+from pipelines.embed.report import EmbedReport
+from pipelines.embed.update import Attempts, Update, start
 
-__all__ = ["DECIDED_BY_MODEL", "EmbedConfig", "Gate", "complete", "estimate", "run"]
+__all__ = [
+    "DECIDED_BY_MODEL",
+    "Attempts",
+    "EmbedConfig",
+    "EmbedEstimate",
+    "EmbedReport",
+    "Embedded",
+    "Executor",
+    "Network",
+    "Prepared",
+    "RayExecutor",
+    "Update",
+    "complete",
+    "estimate",
+    "prepare",
+    "publish",
+    "run",
+    "start",
+]

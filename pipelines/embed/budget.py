@@ -8,16 +8,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.ray_runtime.nodes import Resources
 
-__all__ = ["STAGES", "BusyTime", "Stopwatch", "budget", "seconds_of"]
+__all__ = ["STAGES", "Budget", "BusyTime", "Stopwatch", "budget", "seconds_of"]
 
 # read       files fetched, until the last one of a batch is there
 # decode     hashed, decoded, resized
@@ -93,6 +93,31 @@ def seconds_of(table: pa.Table) -> Counter[str]:
     return Counter({stage: pc.sum(table[name]).as_py() or 0.0 for stage, name in names.items()})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Where the time went. What is of one image has no value where none was embedded.
+
+    Attributes:
+        start_s: Until the first network was ready.
+        ms_per_photo: Of each stage on one core (the network's on one GPU, where there is one)
+            for each photo embedded.
+        num_cpus, num_gpus: Of the cluster.
+        ceiling_photos_per_s: Photos embedded if all cores (or GPUs) did nothing but this work.
+        share_of_ceiling: That was reached since the first network was ready (before that some
+            photos are decoded already).
+        bound_by: The stage that costs most, or "waiting" where less than half of the ceiling was
+            reached.
+    """
+
+    start_s: float
+    ms_per_photo: Mapping[str, float | None]
+    num_cpus: int
+    num_gpus: int
+    ceiling_photos_per_s: float | None
+    share_of_ceiling: float | None
+    bound_by: str
+
+
 def budget(
     parts: Iterable[Counter[str]],
     num_embedded: int,
@@ -100,7 +125,7 @@ def budget(
     seconds: float,
     start_s: float,
     there: Resources,
-) -> dict[str, Any]:
+) -> Budget:
     """The part of a report that tells a user what bounds the job.
 
     Args:
@@ -109,14 +134,6 @@ def budget(
         seconds: From the start of the actors to the last shard.
         start_s: Of which until the first network was ready.
         there: Resources of the cluster.
-
-    Returns:
-        `start_s`; `ms_per_photo`, of each stage on one core (the network's on one GPU, where there
-        is one) for each photo embedded; `ceiling_photos_per_s`, photos embedded if all cores (or
-        GPUs) did nothing but this work; `share_of_ceiling` that was reached since the first
-        network was ready (before that some photos are decoded already); `bound_by`, the stage
-        that costs most, or "waiting" where less than half of the ceiling was reached. Without
-        an embedded photo the first three have no value: None.
     """
     total: Counter[str] = sum(parts, Counter())
     # Reading is no work of a core: many files are awaited at a time.
@@ -135,12 +152,12 @@ def budget(
     def per_photo(seconds: float) -> float | None:
         return round(1000 * seconds / num_embedded, 3) if num_embedded else None
 
-    return {
-        "start_s": round(start_s, 3),
-        "ms_per_photo": {stage: per_photo(total[stage]) for stage in STAGES},
-        "num_cpus": there.num_cpus,
-        "num_gpus": there.num_gpus,
-        "ceiling_photos_per_s": round(num_embedded / least_s, 1) if num_embedded else None,
-        "share_of_ceiling": round(share, 3) if num_embedded else None,
-        "bound_by": bound_by,
-    }
+    return Budget(
+        start_s=round(start_s, 3),
+        ms_per_photo={stage: per_photo(total[stage]) for stage in STAGES},
+        num_cpus=there.num_cpus,
+        num_gpus=there.num_gpus,
+        ceiling_photos_per_s=round(num_embedded / least_s, 1) if num_embedded else None,
+        share_of_ceiling=round(share, 3) if num_embedded else None,
+        bound_by=bound_by,
+    )

@@ -1,24 +1,25 @@
-"""Who does the work of a night: tasks and actors of Ray, which starts when it is first needed."""
+"""Who does the work of an update: tasks and actors of Ray, which starts when it is first needed."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Protocol
 
 import pyarrow as pa
 import ray
 import ray.data
 
-from pipelines.embed.budget import budget
-from pipelines.embed.config import EmbedConfig
+from pipelines.embed.budget import Budget, budget
 from pipelines.embed.placement import BLOCK_ROWS, DECODE_BYTES, Placement, place_actors
-from pipelines.embed.sink import IndexDatasink, Written
+from pipelines.embed.sink import IndexDatasink
 from pipelines.embed.stages import Decode, EmbedPhotos
+from pipelines.embed.update import Update
 from pipelines.metrics import tell_rejects
 from pipelines.progress import progress_line, status_line
 from pipelines.ray_runtime.cluster_options import Site
@@ -27,55 +28,60 @@ from pipelines.ray_runtime.nodes import resources
 from pipelines.ray_runtime.session import quiet_data, session
 from pipelines.step_timer import Laps
 from retrieval.images.fetch import FETCH_AT_ONCE, hash_photos
-from retrieval.index import EmbeddingSpec, Night, Receipt, Shard
-from retrieval.index.compaction import Piece, carry
+from retrieval.index import EmbeddingSpec, Receipt, Shard
+from retrieval.index.compaction import RowSlice, compact
 
-__all__ = ["RayHands"]
+__all__ = ["Embedded", "Executor", "RayExecutor"]
 
 # Hashed in this process, 32 at a time: 2,000 photos take a second, which Ray Data takes to begin;
 # and a night on which some were only touched needs no Ray.
 _FEW_PHOTOS = 4096
 
 
-class RayHands:
-    """The work of one run on Ray; a context, which ends Ray if it has started it.
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """What became of images that were to be embedded.
 
     Attributes:
-        written: What the tasks that write have told.
-        stages: The report's `stages`; None if nothing was embedded.
+        receipts: Of their shards and rejects.
+        precision: How many were embedded in which precision and batch size.
+        stages: What bounds the job; None where there were none to embed.
     """
 
-    def __init__(
-        self,
-        index: str,
-        settings: dict[str, Any],
-        spec: EmbeddingSpec,
-        config: EmbedConfig,
-        laps: Laps,
-        site: Site,
-    ) -> None:
+    receipts: Sequence[Receipt] = ()
+    precision: Mapping[str, int] = field(default_factory=dict)
+    stages: Budget | None = None
+
+
+class Executor(Protocol):
+    """Who does the work of an update."""
+
+    def hash_images(self, images: pa.Table, update: Update) -> pa.Table:
+        """image_id and content_sha256 (null if unreadable) of image_id, uri, size_bytes."""
+
+    def embed(self, images: pa.Table, update: Update) -> Embedded:
+        """Embed rows of LISTED_SCHEMA: each ends in a staged shard or in staged rejects."""
+
+    def compact(self, groups: Sequence[list[RowSlice]], update: Update) -> list[Shard]:
+        """`compaction.compact` for each group, in their order."""
+
+
+class RayExecutor:
+    """The work on Ray; a context, which ends Ray if it has started it. It may do many updates."""
+
+    def __init__(self, site: Site, laps: Laps) -> None:
         """Nothing starts yet.
 
         Args:
-            index: Where to write.
-            settings: Arguments of `Embedder`, in each actor.
-            spec: How the embeddings are made.
-            config: Settings of the job.
-            laps: Where the time of the steps is told.
-            site: Where it is done.
+            site: Where the work is done.
+            laps: Where the time is told that Ray takes to end.
         """
-        self._index = index
-        self._settings = settings
-        self._spec = spec
-        self._config = config
-        self._laps = laps
         self._site = site
+        self._laps = laps
         self._session = ExitStack()
         self._is_started = False
-        self.written: list[Written] = []
-        self.stages: dict[str, Any] | None = None
 
-    def __enter__(self) -> RayHands:
+    def __enter__(self) -> RayExecutor:
         return self
 
     def __exit__(
@@ -84,68 +90,82 @@ class RayHands:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # With the error: the session takes out of it what Ray has wrapped around ours.
         self._session.__exit__(kind, error, trace)
         if self._is_started:
             self._laps.end("stop_ray")
 
-    def _start(self, step: str) -> None:
-        self._laps.end(step)
+    @contextmanager
+    def _on_ray(self, laps: Laps) -> Iterator[None]:
+        """Do a step on Ray, which stays for the next one."""
+        laps.end("compare")
         if not self._is_started:
             self._session.enter_context(session(self._site))
             self._is_started = True
-            self._laps.end("start_ray")
+        with session(self._site):
+            laps.end("start_ray")
+            yield
 
-    def hash_photos(self, photos: pa.Table) -> pa.Table:
-        """Hash the content of photos, in tasks that read 32 at a time; a few in this process."""
-        if photos.num_rows <= _FEW_PHOTOS:
-            blocks = _blocks(photos, FETCH_AT_ONCE)
-            with status_line(f"hashing {photos.num_rows} photos"):
-                return pa.concat_tables([_with_hashes(block) for block in blocks])
-        self._start("compare")
-        tally = Tally(photos.num_rows)
-        quiet_data(self._site)
-        dataset = ray.data.from_blocks(_blocks(photos, 2 * BLOCK_ROWS)).map_batches(
-            _hash,
-            fn_args=(tally,),
-            batch_size=FETCH_AT_ONCE,
-            batch_format="pyarrow",
-            udf_modifying_row_count=False,
-        )
-        with progress_line("hashed", "photos", photos.num_rows, tally.counts):
-            found = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
-        self._laps.end("hash")
+    def hash_images(self, images: pa.Table, update: Update) -> pa.Table:
+        """Hash the content of images, in tasks that read 32 at a time; a few in this process."""
+        if images.num_rows <= _FEW_PHOTOS:
+            with status_line(f"hashing {images.num_rows} photos"):
+                found = [_with_hashes(block) for block in _blocks(images, FETCH_AT_ONCE)]
+                return pa.concat_tables(found) if found else _with_hashes(images)
+        with self._on_ray(update.laps):
+            tally = Tally(images.num_rows)
+            quiet_data(self._site)
+            dataset = ray.data.from_blocks(_blocks(images, 2 * BLOCK_ROWS)).map_batches(
+                _hash,
+                fn_args=(tally,),
+                batch_size=FETCH_AT_ONCE,
+                batch_format="pyarrow",
+                udf_modifying_row_count=False,
+            )
+            with progress_line("hashed", "photos", images.num_rows, tally.counts):
+                found = list(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+        update.laps.end("hash")
         return pa.concat_tables(found)
 
-    def embed(self, photos: pa.Table, night: Night) -> list[Receipt]:
+    def embed(self, images: pa.Table, update: Update) -> Embedded:
         """Decode → embed → write, as one streaming Ray Data job."""
-        self._start("compare")
-        there, begun_at = resources(self._site), time.time()
-        num_blocks = math.ceil(photos.num_rows / BLOCK_ROWS)
-        place = place_actors(there, self._config.num_actors, num_blocks)
+        if not images.num_rows:
+            return Embedded()
+        options = update.options
         sink = IndexDatasink(
-            self._index, self._spec, (night.run_id, night.listed_us), night.shard_rows
+            update.index,
+            update.network.spec,
+            (options.run_id, options.listed_us),
+            options.shard_rows,
         )
-        self._stream(photos, sink, place)
-        self._laps.end("embed")
-        self.written = sink.written
-        tell_rejects(sum((part.reasons for part in sink.written), Counter[str]()))
-        self.stages = budget(
-            [part.seconds for part in sink.written],
-            sum(part.receipt.shard.num_rows for part in sink.written if part.receipt.shard),
-            seconds=self._laps.seconds["embed"],
-            start_s=max(0.0, min(part.ready_at for part in sink.written) - begun_at),
-            there=there,
+        with self._on_ray(update.laps):
+            there, begun_at = resources(self._site), time.time()
+            num_blocks = math.ceil(images.num_rows / BLOCK_ROWS)
+            place = place_actors(there, update.config.num_actors, num_blocks)
+            self._stream(images, update, sink, place)
+        update.laps.end("embed")
+        written = sink.written
+        tell_rejects(sum((part.reasons for part in written), Counter[str]()))
+        return Embedded(
+            receipts=[part.receipt for part in written],
+            precision=dict(sum((part.precision for part in written), Counter[str]())),
+            stages=budget(
+                [part.seconds for part in written],
+                sum(part.receipt.shard.num_rows for part in written if part.receipt.shard),
+                seconds=update.laps.seconds["embed"],
+                start_s=max(0.0, min(part.ready_at for part in written) - begun_at),
+                there=there,
+            ),
         )
-        return [part.receipt for part in sink.written]
 
-    def _stream(self, photos: pa.Table, sink: IndexDatasink, place: Placement) -> None:
-        num_photos = photos.num_rows // (place.num_actors * place.num_calls)
-        settings = {**self._settings, "num_photos": num_photos}
-        tally = Tally(photos.num_rows)
+    def _stream(
+        self, images: pa.Table, update: Update, sink: IndexDatasink, place: Placement
+    ) -> None:
+        num_photos = images.num_rows // (place.num_actors * place.num_calls)
+        settings = {**update.network.settings, "num_photos": num_photos}
+        tally = Tally(images.num_rows)
         quiet_data(self._site, actors_first=place.num_gpus > 0)
         dataset = (
-            ray.data.from_blocks(_blocks(photos, BLOCK_ROWS))
+            ray.data.from_blocks(_blocks(images, BLOCK_ROWS))
             .map_batches(
                 Decode(settings["preprocessing"], tally),
                 batch_size=FETCH_AT_ONCE,
@@ -159,7 +179,7 @@ class RayHands:
             .map_batches(
                 EmbedPhotos,
                 fn_constructor_args=(settings, tally),
-                batch_size=self._config.batch_size or place.batch_size,
+                batch_size=update.config.batch_size or place.batch_size,
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(
                     size=place.num_actors,
@@ -171,29 +191,26 @@ class RayHands:
                 udf_modifying_row_count=False,
             )
         )
-        with progress_line("embedded", "photos", photos.num_rows, tally.counts):
+        with progress_line("embedded", "photos", images.num_rows, tally.counts):
             booked = {"num_cpus": place.write_cpus}
             dataset.write_datasink(sink, ray_remote_args=booked, concurrency=place.num_writes)
 
-    def carry(self, groups: Iterable[list[Piece]]) -> list[Shard]:
-        """Rewrite shards in tasks, two a CPU at a time: the pieces wait in the object store."""
-        self._start("compare")
-        most = 2 * resources(self._site).num_cpus
-        carrying = _carry.options(**self._site.label_options)
+    def compact(self, groups: Sequence[list[RowSlice]], update: Update) -> list[Shard]:
+        """Rewrite shards in tasks, two a CPU at a time: the rows wait in the object store."""
+        if not groups:
+            return []
         pending: list[ray.ObjectRef[Shard]] = []
         written: list[Shard] = []
-        with status_line("rewriting the shards that have changed"):
+        with self._on_ray(update.laps), status_line("rewriting the shards that have changed"):
+            most = 2 * resources(self._site).num_cpus
+            task = _compact.options(**self._site.label_options)
             for group in groups:
-                pending.append(carrying.remote(self._index, self._spec, group))
+                pending.append(task.remote(update.index, update.network.spec, group))
                 if len(pending) == most:
                     written.append(ray.get(pending.pop(0)))
             written += ray.get(pending)
-        self._laps.end("carry")
+        update.laps.end("carry")
         return written
-
-    def manners(self) -> dict[str, int]:
-        """How many photos were embedded in which manner."""
-        return dict(sum((part.manners for part in self.written), Counter[str]()))
 
 
 def _blocks(photos: pa.Table, rows: int) -> list[pa.Table]:
@@ -215,5 +232,5 @@ def _with_hashes(table: pa.Table) -> pa.Table:
 
 # A damaged shard is damaged for the next attempt too; Ray tries again only where a worker is lost.
 @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-def _carry(index: str, spec: EmbeddingSpec, group: list[Piece]) -> Shard:
-    return carry(index, spec, group)
+def _compact(index: str, spec: EmbeddingSpec, group: list[RowSlice]) -> Shard:
+    return compact(index, spec, group)

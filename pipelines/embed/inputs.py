@@ -1,4 +1,4 @@
-"""What a run starts from: gallery, network, the index as it is. Looked at, and nothing written."""
+"""What a run starts from: gallery, index and settings. Looked at, and nothing written."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from itertools import chain
 import pyarrow as pa
 
 from pipelines.embed.config import EmbedConfig
+from pipelines.embed.model import Network
 from pipelines.progress import announce, status_line
 from retrieval.errors import StorageError, UsageError
 from retrieval.gallery.labels import check_labels
 from retrieval.gallery.listing import list_batches
-from retrieval.images import Preprocessing
-from retrieval.index import EmbeddingSpec, Index, Night, is_index, last_check_us, open_index
+from retrieval.index import Index, UpdateOptions, is_index, last_check_us, open_index
 from retrieval.storage import check_apart, contents_at, file_exists, join, list_files
 
-__all__ = ["Listing", "check_output", "check_places", "labelled", "plan_night"]
+__all__ = ["Listing", "check_output", "check_places", "labelled", "update_options"]
 
 _SHARD_BYTES = 64 * 2**20  # of embeddings; scans at full speed, and little is redone
 
@@ -82,19 +82,15 @@ class Listing:
         return sum(batch.num_rows for batch in self.batches)
 
 
-def plan_night(
-    listing: Listing,
-    seen: Index | None,
-    spec: EmbeddingSpec,
-    config: EmbedConfig,
-    preprocessing: Preprocessing,
-) -> Night:
-    """The settings of a night that begins with this listing."""
+def update_options(
+    listing: Listing, seen: Index | None, network: Network, config: EmbedConfig
+) -> UpdateOptions:
+    """The settings of an update that begins with this listing."""
     begun_at = listing.begun_at
-    return Night(
+    return UpdateOptions(
         run_id=f"{begun_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
         listed_us=int(begun_at.timestamp() * 1_000_000),
-        shard_rows=max(1, _SHARD_BYTES // spec.row_bytes),
+        shard_rows=max(1, _SHARD_BYTES // network.spec.row_bytes),
         settled_us=0 if seen is None else last_check_us(seen),
         by_content=config.verify_content,
         retry_rejects=config.retry_rejects,
@@ -102,7 +98,7 @@ def plan_night(
         recorded={
             "created_at": f"{begun_at:%Y-%m-%dT%H:%M:%SZ}",
             "photos": listing.photos,
-            "settings": config.recorded(preprocessing),
+            "settings": config.recorded(network.preprocessing),
         },
     )
 

@@ -1,41 +1,47 @@
-"""The job: list → compare → embed → carry → check → commit."""
+"""The job: list → compare → hash → embed → rewrite → commit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 from pipelines.embed.config import EmbedConfig
-from pipelines.embed.executor import RayHands
-from pipelines.embed.inputs import Listing, check_output, check_places, labelled, plan_night
-from pipelines.embed.model import check_same_model, complete, describe_input, load_model
+from pipelines.embed.executor import Embedded, Executor, RayExecutor
+from pipelines.embed.inputs import check_places, labelled
+from pipelines.embed.model import Network, check_same_model, describe_input
+from pipelines.embed.report import EmbedReport
+from pipelines.embed.update import Attempts, Update, start
 from pipelines.progress import announce, status_line
 from pipelines.ray_runtime.cluster_options import Site
-from pipelines.step_timer import Laps
-from retrieval.errors import MismatchError, StorageError, VacuumedError
-from retrieval.gallery.labels import labeller
+from retrieval.errors import StorageError
 from retrieval.images import Reason
 from retrieval.index import (
     Candidate,
-    EmbeddingSpec,
-    Index,
     failures_recorded,
-    is_index,
+    finish,
     open_index,
-    prepare,
-    publish,
+    plan_update,
     write_record,
 )
-from retrieval.storage import absolute_uri, check_writable, join
+from retrieval.index import publish as commit
+from retrieval.storage import absolute_uri, join
 
-__all__ = ["Gate", "run"]
+__all__ = ["Prepared", "prepare", "publish", "run"]
 
-# Whose work is removed again and again works beside `vacuum --force`, which is not meant for that.
-_MOST_VACUUMED = 3
-# Called with the next version before it is committed. Gives what the report is to say of it, or
-# raises a RetrievalError: then the version that is there stays.
-Gate = Callable[[Candidate], Mapping[str, Any] | None]
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """An index's next version, written and not committed.
+
+    Attributes:
+        update: What it was made from.
+        candidate: The version.
+        embedded: What was embedded for it.
+    """
+
+    update: Update
+    candidate: Candidate
+    embedded: Embedded
 
 
 def run(
@@ -44,8 +50,9 @@ def run(
     config: EmbedConfig,
     *,
     site: Site = Site(),
-    gate: Gate | None = None,
-) -> dict[str, Any]:
+    network: Network | None = None,
+    executor: Executor | None = None,
+) -> EmbedReport:
     """Make the index's next version: what the gallery holds now.
 
     Args:
@@ -53,139 +60,105 @@ def run(
         index: Folder or address of the index.
         config: Settings.
         site: Where it runs.
-        gate: Judges the version before it is committed.
+        network: The network that the settings mean, where it is loaded already.
+        executor: Who does the work; by default Ray, which ends with the run.
 
     Returns:
         The report: counts, version, model, seconds of each step.
 
     Raises:
-        RetrievalError: see the head of this module.
+        RetrievalError: see the head of the package.
     """
     photos, index = absolute_uri(photos), absolute_uri(index)
     check_places(photos, index, config)
-    facts = {"photos": photos, "settings": config.recorded()}
-    with failures_recorded(index, facts, announce):
-        return _run(photos, index, config, site, gate)
+    with failures_recorded(index, {"photos": photos, "settings": config.recorded()}, announce):
+        for attempt in Attempts(start(photos, index, config, network=network)):
+            with attempt as update:
+                ours = RayExecutor(site, update.laps) if executor is None else nullcontext(executor)
+                with ours as does_it:
+                    prepared = prepare(update, does_it)
+                report = publish(prepared)
+    return replace(report, stamp=write_record(index, report.run_id, report.to_json(), announce))
 
 
-def _run(
-    photos: str, index: str, config: EmbedConfig, site: Site, gate: Gate | None
-) -> dict[str, Any]:
-    laps = Laps()
-    seen = check_output(index)
-    check_writable(index)
-    asked, config = config, complete(config, seen)
-    label, listing = labeller(config.labels), Listing(photos, follow_links=config.follow_links)
-    laps.end("list")
-    check_same_model(config, seen, None, listing.count)
-    with status_line(f"loading {config.model or config.network}"):
-        model = load_model(config)
-    laps.end("load_model")
-    attempt = _Attempt(index, model, label, asked, config, site, gate, laps)
-    num_vacuumed = 0
-    while True:
-        try:
-            report = attempt.run(seen, listing)
-            return write_record(index, report["run_id"], report, announce)
-        except VacuumedError as error:
-            num_vacuumed += 1
-            if num_vacuumed == _MOST_VACUUMED:
-                raise
-            announce(f"{error} Embedding what is gone once more.")
-        except MismatchError as error:
-            if not (config.rebase and _is_overtaken(index, seen)):
-                raise
-            announce(f"{error} Going on from there, as `rebase` asks.")
-        seen = check_output(index)
-        listing = Listing(photos, follow_links=config.follow_links)
+def prepare(update: Update, executor: Executor) -> Prepared:
+    """Write the next version of an index, and commit nothing.
+
+    What was embedded is kept, whatever comes: the next update takes it over.
+
+    Args:
+        update: Of `start`.
+        executor: Who hashes, embeds and rewrites.
+
+    Raises:
+        VacuumedError: work that was taken up, or just done, has been removed meanwhile.
+        MismatchError: another run has committed meanwhile.
+        RetrievalError: see the head of the package.
+    """
+    config, seen, spec = update.config, update.seen, update.network.spec
+    check_same_model(config, seen, spec, update.listing.count)
+    listed = labelled(update.listing.batches, config.labels, update.label)
+    with status_line("comparing the gallery with what is embedded"):
+        with plan_update(update.index, seen, spec, listed, update.options) as plan:
+            plan.settle(executor.hash_images(plan.to_hash, update))
+            embedded = executor.embed(plan.to_embed(), update)
+            rewritten = executor.compact(plan.rewrites, update)
+            candidate = finish(plan, embedded.receipts, rewritten)
+        update.laps.end("compare")
+    _check_not_empty(update.photos, candidate)
+    return Prepared(update=update, candidate=candidate, embedded=embedded)
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """A version, from its listing to its commit; what does not change if it must begin anew."""
+def publish(prepared: Prepared) -> EmbedReport:
+    """Commit a version; gives the report, which is not recorded yet.
 
-    index: str
-    model: tuple[dict[str, Any], EmbeddingSpec]
-    label: Callable[[str], str | None]
-    asked: EmbedConfig
-    config: EmbedConfig
-    site: Site
-    gate: Gate | None
-    laps: Laps
-
-    def run(self, seen: Index | None, listing: Listing) -> dict[str, Any]:
-        """Gives the report."""
-        config, laps, (settings, spec) = self.config, self.laps, self.model
-        check_same_model(config, seen, spec, listing.count)
-        preprocessing = settings["preprocessing"]
-        night = plan_night(listing, seen, spec, config, preprocessing)
-        with RayHands(self.index, settings, spec, config, laps, self.site) as hands:
-            listed = labelled(listing.batches, config.labels, self.label)
-            with status_line("comparing the gallery with what is embedded"):
-                candidate = prepare(self.index, seen, spec, listed, night, hands)
-            laps.end("compare")
-        _check_not_empty(listing.photos, candidate)
-        verdict = _judge(candidate, self.gate, laps)
-        version = publish(candidate)
-        laps.end("commit")
-        return {
-            **_report(listing.photos, candidate, version, hands, laps),
-            "preprocessing": describe_input(preprocessing, self.asked, config, seen),
-            **verdict,
-        }
-
-
-def _is_overtaken(index: str, seen: Index | None) -> bool:
-    return is_index(index) and (seen is None or open_index(index).version != seen.version)
-
-
-def _judge(candidate: Candidate, gate: Gate | None, laps: Laps) -> dict[str, Any]:
-    """What the gate says, for the report."""
-    if gate is None or candidate.is_unchanged:
-        return {}
-    found = gate(candidate)
-    laps.end("gate")
-    return {} if found is None else {"gate": found}
+    Raises:
+        VacuumedError: a shard or its rejects are gone, or a vacuum is about to remove them.
+        MismatchError: another run has committed since it was begun.
+        StorageError: a shard is not whole, or the log cannot be written.
+    """
+    version = commit(prepared.candidate)
+    prepared.update.laps.end("commit")
+    return _report(prepared, version)
 
 
 def _check_not_empty(photos: str, candidate: Candidate) -> None:
-    """A version without a photo is a mistake."""
+    """A version without an image is a mistake."""
     counts, rejects = candidate.counts, candidate.rejects
     if not candidate.index.num_rows:
-        why = ", ".join(f"{count} {reason}" for reason, count in counts["reject_reasons"].items())
+        why = ", ".join(f"{count} {reason}" for reason, count in counts.reject_reasons.items())
         first = rejects.slice(0, 1).to_pylist()[0]
-        hint = " See `follow_links`." if Reason.LINK_OUTSIDE in counts["reject_reasons"] else ""
+        hint = " See `follow_links`." if Reason.LINK_OUTSIDE in counts.reject_reasons else ""
         raise StorageError(
-            f"{photos}: none of the {counts['num_listed']} files can be embedded ({why}; such as "
+            f"{photos}: none of the {counts.num_listed} files can be embedded ({why}; such as "
             f"{first['image_id']}: {first['message']}). A folder that holds photos is needed; "
             f"nothing was committed.{hint}"
         )
 
 
-def _report(
-    photos: str, candidate: Candidate, version: int, hands: RayHands, laps: Laps
-) -> dict[str, Any]:
-    index, counts = candidate.index, candidate.counts
-    rate = counts["num_embedded"] / laps.seconds["embed"] if "embed" in laps.seconds else None
-    run_id = index.run["run_id"]
+def _report(prepared: Prepared, version: int) -> EmbedReport:
+    update, candidate, embedded = prepared.update, prepared.candidate, prepared.embedded
+    index, counts, seconds = candidate.index, candidate.counts, update.laps.seconds
+    rate = counts.num_embedded / seconds["embed"] if "embed" in seconds else None
     rejects = open_index(index.uri, version).run.get("rejects")
-    return {
-        "index": index.uri,
-        "photos": photos,
-        "status": "unchanged" if version == candidate.seen_version else "committed",
-        "version": version,
-        "version_before": candidate.seen_version,
-        "version_after": version,
-        "run_id": run_id,
-        "created_at": index.run["created_at"],
-        "listed_us": index.run["listed_us"],
-        **counts,
-        "num_rows": index.num_rows,
-        "rejects": rejects and join(index.uri, rejects),
-        "model": asdict(index.spec),
-        "settings": index.run["settings"],
-        "precision": hands.manners(),
-        "photos_per_s": rate and round(rate, 1),
-        "stages": hands.stages,
-        "seconds": laps.seconds,
-    }
+    return EmbedReport(
+        index=index.uri,
+        photos=update.photos,
+        version_before=candidate.seen_version,
+        version=version,
+        run_id=index.run["run_id"],
+        created_at=index.run["created_at"],
+        listed_us=index.run["listed_us"],
+        counts=counts,
+        num_rows=index.num_rows,
+        rejects=rejects and join(index.uri, rejects),
+        model=index.spec,
+        settings=index.run["settings"],
+        precision=dict(embedded.precision),
+        photos_per_s=rate and round(rate, 1),
+        stages=embedded.stages,
+        seconds=dict(seconds),
+        preprocessing=describe_input(
+            update.network.preprocessing, update.asked, update.config, update.seen
+        ),
+    )

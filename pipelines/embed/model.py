@@ -7,7 +7,7 @@ takes a night, and makes its rankings strangers to all that were made before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pipelines.embed.config import DECIDED_BY_MODEL, DEFAULTS, EmbedConfig
@@ -18,7 +18,7 @@ from retrieval.index import EmbeddingSpec, Index
 from retrieval.models.own_networks import describe_preprocessing, is_own
 from retrieval.storage import absolute_uri
 
-__all__ = ["check_same_model", "complete", "describe_input", "load_model"]
+__all__ = ["Network", "check_same_model", "complete", "describe_input", "load_network"]
 
 # Settings that decide what an embedding is → their type in the record of a commit.
 _RECORDED: Final[Mapping[str, type]] = {
@@ -32,6 +32,25 @@ _RECORDED: Final[Mapping[str, type]] = {
     "decoder": int,
     "dtype": str,
 }
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that this process has built once; every worker builds the same.
+
+    Attributes:
+        settings: Arguments of each worker's `Embedder`.
+        spec: What its embeddings are.
+    """
+
+    settings: Mapping[str, Any]
+    spec: EmbeddingSpec
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What its input is."""
+        found: Preprocessing = self.settings["preprocessing"]
+        return found
 
 
 def complete(config: EmbedConfig, seen: Index | None) -> EmbedConfig:
@@ -186,10 +205,10 @@ def _normalising(config: EmbedConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in ("mean", "std")}
 
 
-def load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
-    """The arguments for each worker's Embedder, and what its embeddings will be.
+def load_network(config: EmbedConfig) -> Network:
+    """Build the network that the settings name.
 
-    The driver builds the network once itself: unknown names and unfit weights end the job
+    The driver builds it once itself: unknown names and unfit weights end the job
     before Ray starts, and its fingerprint is what every worker must have.
 
     Args:
@@ -222,7 +241,7 @@ def load_model(config: EmbedConfig) -> tuple[dict[str, Any], EmbeddingSpec]:
     }
     embedder = Embedder(**settings)
     settings["preprocessing"] = embedder.preprocessing  # as the driver's network has stated it
-    return {**settings, "expect": embedder.spec.fingerprint}, embedder.spec
+    return Network({**settings, "expect": embedder.spec.fingerprint}, embedder.spec)
 
 
 def describe_input(

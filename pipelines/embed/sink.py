@@ -26,14 +26,14 @@ class Written:
     Attributes:
         receipt: For its shard and its rejects.
         seconds: Of each stage, all its photos together.
-        manners: How many photos were embedded in which manner.
+        precision: How many photos were embedded in which precision and batch size.
         reasons: How many were refused for which reason.
         ready_at: Seconds since 1970 at which the first of its networks was ready.
     """
 
     receipt: Receipt
     seconds: Counter[str] = field(default_factory=Counter)
-    manners: Counter[str] = field(default_factory=Counter)
+    precision: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     ready_at: float = math.inf
 
@@ -67,7 +67,7 @@ class IndexDatasink(Datasink[Written]):
         return Written(
             receipt=receipt,
             seconds=seconds_of(watch.add_to(table)),
-            manners=Counter(table["manner"].drop_null().to_pylist()),
+            precision=Counter(table["manner"].drop_null().to_pylist()),
             reasons=Counter(bad["reason"].to_pylist()),
             ready_at=pc.min(table["ready_at"]).as_py(),
         )

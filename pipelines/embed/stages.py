@@ -9,6 +9,7 @@ torch loads in the actors alone: a decoding task starts in a second and stays sm
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def _with_pixels(table: pa.Table, photos: list[OpenedPhoto], side: int) -> pa.Ta
 class EmbedPhotos:
     """The network, in an actor: pixels become embeddings."""
 
-    def __init__(self, settings: dict[str, Any], tally: Tally) -> None:
+    def __init__(self, settings: Mapping[str, Any], tally: Tally) -> None:
         """Build the network.
 
         Args:

@@ -165,7 +165,7 @@ class RowRun:
         workers = Workers(num_workers=self.config.num_workers)
         config = self.config.train_config(self.row)
         report = train(self.data_set, model, config, workers, site=self.site, say=say)
-        return model, report["epochs"], _seconds_of(report["metrics"])
+        return model, report.epochs, _seconds_of(report.metrics)
 
 
 def _seconds_of(metrics: str) -> float:

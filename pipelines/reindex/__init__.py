@@ -12,13 +12,16 @@ Fails when  `embed` or `rank` do, or the gate refuses the version: then the one 
 config      settings
 places      where a night writes, looked at before it begins
 sides       queries and probe, as indexes
-estimating  what a night would do, for --dry-run
 gate        figures of a version before it is committed, and whether they will do
-job         all of it
+ranking     the queries, ranked against the version that was committed
+record      what a night has found
+job         all of it, read from top to bottom
+estimating  what a night would do, for --dry-run
 """
 
 from pipelines.reindex.config import GateConfig, ReindexConfig
-from pipelines.reindex.estimating import estimate
+from pipelines.reindex.estimating import NightEstimate, estimate
 from pipelines.reindex.job import run
+from pipelines.reindex.record import NightRecord
 
-__all__ = ["GateConfig", "ReindexConfig", "estimate", "run"]
+__all__ = ["GateConfig", "NightEstimate", "NightRecord", "ReindexConfig", "estimate", "run"]

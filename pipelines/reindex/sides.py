@@ -2,38 +2,73 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pipelines import embed
 from pipelines.embed import EmbedConfig
-from pipelines.ray_runtime.cluster_options import Site
+from pipelines.reindex.config import ReindexConfig
 from retrieval.errors import MismatchError
 from retrieval.index import EmbeddingSpec, Index, is_index, open_index
 from retrieval.index.table import may_hold_index
-from retrieval.storage import absolute_uri, join
+from retrieval.storage import absolute_uri, is_same_place, join
 
-__all__ = ["as_index", "following", "index_at", "index_for"]
+__all__ = ["Sides", "embed_sides", "following", "index_at", "index_for", "is_probed_by_queries"]
 
 
-def as_index(side: str, name: str, gallery: Index, config: EmbedConfig, site: Site) -> str:
-    """The index of some photos, made or brought up to date if they are a folder.
+@dataclass(frozen=True)
+class Sides:
+    """Addresses of the indexes of queries and probe; None for one that the night has not."""
+
+    queries: str | None
+    probe: str | None
+
+
+def embed_sides(config: ReindexConfig, prepared: embed.Prepared, executor: embed.Executor) -> Sides:
+    """Bring queries and probe up to date by the gallery's network, if they are folders of images.
+
+    Their indexes lie in that of the gallery, under "_queries" and "_probe". A probe that is the
+    queries is embedded once, as these; one that nothing is measured on, not at all.
 
     Args:
-        side: An index, or a folder of photos.
-        name: "queries" or "probe".
-        gallery: The gallery's index, committed or not; those made here lie in it, under "_" and
-            the name.
-        config: Settings of `embed` for the gallery.
-        site: Where they are made.
+        config: Settings of the night.
+        prepared: The gallery's next version.
+        executor: Who embeds them.
 
     Raises:
-        MismatchError: it is an index of another model.
+        MismatchError: one is an index of another model.
         RetrievalError: as `embed` does.
     """
+    probe = None if prepared.candidate.is_unchanged else config.gate.probe
+    queries_index = probe_index = None
+    if config.queries is not None:
+        queries_index = _as_index(config.queries, "queries", config.embed, prepared, executor)
+    if probe is not None and is_probed_by_queries(config):
+        probe_index = queries_index
+    elif probe is not None:
+        probe_index = _as_index(probe, "probe", config.embed, prepared, executor)
+    return Sides(queries_index, probe_index)
+
+
+def is_probed_by_queries(config: ReindexConfig) -> bool:
+    """Whether queries and probe are the same place."""
+    queries, probe = config.queries, config.gate.probe
+    return queries is not None and probe is not None and is_same_place(queries, probe)
+
+
+def _as_index(
+    side: str, name: str, config: EmbedConfig, prepared: embed.Prepared, executor: embed.Executor
+) -> str:
+    gallery = prepared.candidate.index
     if found := index_at(side, name, gallery.spec):
         return found.uri
     made = index_for(name, gallery.uri)
-    embed.run(absolute_uri(side), made, following(config, gallery), site=site)
+    embed.run(
+        absolute_uri(side),
+        made,
+        following(config, gallery),
+        network=prepared.update.network,
+        executor=executor,
+    )
     return made
 
 
@@ -45,12 +80,12 @@ def following(config: EmbedConfig, gallery: Index | None) -> EmbedConfig:
 
 
 def index_for(name: str, index: str) -> str:
-    """Where the photos of a side are embedded."""
+    """Where the images of a side are embedded."""
     return join(absolute_uri(index), f"_{name}")
 
 
 def index_at(side: str, name: str, spec: EmbeddingSpec) -> Index | None:
-    """The index that a side is; None for a folder of photos.
+    """The index that a side is; None for a folder of images.
 
     Raises:
         MismatchError: it is of another model.

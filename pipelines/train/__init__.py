@@ -14,6 +14,7 @@ prefetcher  these streams, each started before it is asked for
 decoding    the tasks of these streams
 places      what may lie in the model's folder, and what of it is the training's own
 photo_changes  what has become of the photos of a finished model
+report      what a training has found
 publishing  what an earlier run left in the folder; the model folder
 """
 

@@ -38,6 +38,7 @@ from pipelines.train.publishing import (
     start_folder,
     with_decoder,
 )
+from pipelines.train.report import TrainCounts, TrainReport
 from pipelines.train.split import Split, split_photos
 from pipelines.train.trainer import run_trainer
 from retrieval.augmentations import load_recipe
@@ -61,7 +62,7 @@ def run(  # noqa: PLR0913 - every job has `site`
     site: Site = Site(),
     say: Callable[[str], None] = lambda line: None,
     on_epoch: Callable[[Mapping[str, Any]], None] = lambda record: None,
-) -> dict[str, Any]:
+) -> TrainReport:
     """Train a network and publish its best epoch as a model folder.
 
     Args:
@@ -85,7 +86,7 @@ def run(  # noqa: PLR0913 - every job has `site`
     settings = with_contents({"photos": photos, **config.recorded()}, config)
     if found := finished_model(model, settings):
         say_changes(photos, model, config, say)
-        return {**_report(found, given), "already_trained": True, "seconds": _since(start)}
+        return _report(found, given, None, None, start)
     check_places(photos, model, config)
     check_writable(model)
     split = resume_split(model, settings)
@@ -124,16 +125,13 @@ def run(  # noqa: PLR0913 - every job has `site`
         )
         laps.end("train")
         published = publish(model, plan, settings, outcome)
-    return {
-        **_report(published, given),
-        "already_trained": False,
-        "num_training": split.count(TRAINING),
-        "num_validation": split.count(VALIDATION),
-        "num_left_out": split.count(LEFT_OUT),
-        "num_rejected": split.rejects.num_rows,
-        "steps": laps.seconds,
-        "seconds": _since(start),
-    }
+    counts = TrainCounts(
+        num_training=split.count(TRAINING),
+        num_validation=split.count(VALIDATION),
+        num_left_out=split.count(LEFT_OUT),
+        num_rejected=split.rejects.num_rows,
+    )
+    return _report(published, given, counts, laps.seconds, start)
 
 
 def _tell(
@@ -170,25 +168,30 @@ def check_batches(
     )
 
 
-def _report(model: ModelFolder, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "model": model.uri,
-        "fingerprint": model.fingerprint,
-        "backbone": model.backbone,
-        "mode": model.mode,
-        "dim": model.dim,
-        "preprocessing": describe_preprocessing(model.preprocessing, given),
-        "num_classes": len(model.classes),
-        "epochs": model.training["epochs_done"],
-        "best": dict(model.metrics),
-        "metrics": join(model.uri, "metrics.jsonl"),
-        "learning_curve": join(model.uri, "learning-curve.png"),
-        "rejects": join(model.uri, "rejects.parquet"),
-    }
-
-
-def _since(start: float) -> float:
-    return round(time.monotonic() - start, 1)
+def _report(
+    model: ModelFolder,
+    given: Mapping[str, Any],
+    counts: TrainCounts | None,
+    steps: Mapping[str, float] | None,
+    start: float,
+) -> TrainReport:
+    return TrainReport(
+        model=model.uri,
+        fingerprint=model.fingerprint,
+        backbone=model.backbone,
+        mode=model.mode,
+        dim=model.dim,
+        preprocessing=describe_preprocessing(model.preprocessing, given),
+        num_classes=len(model.classes),
+        epochs=model.training["epochs_done"],
+        best=dict(model.metrics),
+        metrics=join(model.uri, "metrics.jsonl"),
+        learning_curve=join(model.uri, "learning-curve.png"),
+        rejects=join(model.uri, "rejects.parquet"),
+        counts=counts,
+        steps=steps,
+        seconds=round(time.monotonic() - start, 1),
+    )
 
 
 def _describe_epoch(record: Mapping[str, Any], epochs: int) -> str:

@@ -14,10 +14,11 @@ commit_change  ... what it adds and removes, and how the log takes that up
 torn_entry  what a loss of power has left of one
 reading     the whole index as arrays
 
-update      one run: compare, embed, carry, commit
-update_plan  ... its first half: a listing against what is there
+update      one run: what was embedded and rewritten becomes a candidate, and that a version
+update_plan  ... its first half: a listing against what is there, and what must be done
+refused_again  which rejects need not be tried once more
 gallery_diff  what has changed between a listing and the rows that are there
-update_estimate  what a night would do, as far as the listing tells
+update_estimate  what an update would do, as far as the listing tells
 staging     what a run has written and not yet committed
 compaction  rows that go on in another shard
 records     what each run says of itself
@@ -33,6 +34,7 @@ database    for one comparison, in bounded memory
 from retrieval.index.commit import commit_index
 from retrieval.index.reading import IndexRows, read_index
 from retrieval.index.records import (
+    RecordStamp,
     failures_recorded,
     last_check_us,
     read_records,
@@ -43,28 +45,31 @@ from retrieval.index.shards import Shard, write_shard
 from retrieval.index.staging import Receipt, stage
 from retrieval.index.table import Index, is_index, open_index, read_run, save_candidate
 from retrieval.index.torn_entry import set_torn_entry_aside
-from retrieval.index.update import Candidate, Hands, prepare, publish
-from retrieval.index.update_estimate import Outlook, foresee
-from retrieval.index.update_plan import Night
+from retrieval.index.update import Candidate, UpdateCounts, finish, publish
+from retrieval.index.update_estimate import UpdateEstimate, estimate_update
+from retrieval.index.update_plan import UpdateOptions, UpdatePlan, plan_update
 
 __all__ = [
     "Candidate",
     "EmbeddingSpec",
-    "Hands",
     "Index",
     "IndexRows",
-    "Night",
-    "Outlook",
     "Receipt",
+    "RecordStamp",
     "Shard",
+    "UpdateCounts",
+    "UpdateEstimate",
+    "UpdateOptions",
+    "UpdatePlan",
     "commit_index",
+    "estimate_update",
     "failures_recorded",
-    "foresee",
+    "finish",
     "index_schema",
     "is_index",
     "last_check_us",
     "open_index",
-    "prepare",
+    "plan_update",
     "publish",
     "read_index",
     "read_records",

@@ -7,8 +7,9 @@ joined on the way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,12 +18,12 @@ from retrieval.index.reading import read_whole_shard
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard, write_shard
 
-__all__ = ["Piece", "Source", "carry", "fill", "plan_shards"]
+__all__ = ["Rewrites", "RowSlice", "ShardUsage", "compact", "fill", "plan_shards"]
 
 
 @dataclass(frozen=True)
-class Source:
-    """A shard that has been written before.
+class ShardUsage:
+    """How much of a shard goes on.
 
     Attributes:
         shard: The file.
@@ -43,7 +44,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowSlice:
     """Rows of one shard, as they go on.
 
     Attributes:
@@ -55,7 +56,70 @@ class Piece:
     rows: pa.Table
 
 
-def plan_shards(sources: Sequence[Source], shard_rows: int) -> tuple[list[int], list[list[int]]]:
+class Rewrites(Sequence[list[RowSlice]]):
+    """Which shards stay, and from which rows the others are written anew: a group for each.
+
+    The rows of a group are read when it is taken, so not all of them are in memory at once.
+
+    Attributes:
+        stay: Shards that the next version has as they are.
+        origins: For each group the shards that it is made of, where these are live ones alone
+            whose rows stay under their id; else None.
+    """
+
+    def __init__(
+        self,
+        usages: Sequence[ShardUsage],
+        moved: Mapping[int, int],
+        shard_rows: int,
+        *,
+        rows_of: Callable[[int, str], pa.Table],
+        has_new: bool,
+    ) -> None:
+        """Decide it.
+
+        Args:
+            usages: Of all shards that hold rows to keep.
+            moved: For each of them, by its position, of which rows go on under another id: how
+                many.
+            shard_rows: Rows of a full shard.
+            rows_of: CARRIED_SCHEMA of a shard's rows that stay ("same") or have "moved".
+            has_new: Whether anything is embedded.
+        """
+        self._shards = [usage.shard for usage in usages]
+        self._rows_of = rows_of
+        self._groups: list[list[tuple[int, str]]] = []
+        self.stay: list[Shard] = []
+        self.origins: list[list[str] | None] = []
+        # An update without a change makes no commit, not even of the same in fewer shards.
+        if not (moved or has_new) and all(
+            usage.is_whole if usage.is_live else not usage.num_kept for usage in usages
+        ):
+            self.stay = [usage.shard for usage in usages if usage.is_live]
+            return
+        stay, groups = plan_shards(usages, shard_rows)
+        self.stay = [self._shards[place] for place in stay]
+        for group in groups:
+            self._groups.append([(place, "same") for place in group])
+            is_live = all(usages[place].is_live for place in group)
+            self.origins.append([self._shards[place].path for place in group] if is_live else None)
+        for group in fill(moved, shard_rows):
+            self._groups.append([(place, "moved") for place in group])
+            self.origins.append(None)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, place: Any) -> Any:  # noqa: ANN401 - one group, or a slice of them
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        return [
+            RowSlice(self._shards[number], self._rows_of(number, state))
+            for number, state in self._groups[place]
+        ]
+
+
+def plan_shards(usages: Sequence[ShardUsage], shard_rows: int) -> tuple[list[int], list[list[int]]]:
     """Which shards stay, and which are written anew.
 
     Shards with fewer than half of the rows of a full one are joined, live ones with live ones
@@ -64,7 +128,7 @@ def plan_shards(sources: Sequence[Source], shard_rows: int) -> tuple[list[int], 
     joins them; no night rewrites more than it must and one shard.
 
     Args:
-        sources: All that hold rows to keep.
+        usages: All that hold rows to keep.
         shard_rows: Rows of a full shard.
 
     Returns:
@@ -72,18 +136,18 @@ def plan_shards(sources: Sequence[Source], shard_rows: int) -> tuple[list[int], 
     """
     small: dict[bool, list[int]] = {True: [], False: []}
     stay, groups = [], []
-    for place, source in enumerate(sources):
-        if not source.num_kept:
+    for place, usage in enumerate(usages):
+        if not usage.num_kept:
             continue
-        if source.num_kept < shard_rows / 2:
-            small[source.is_live].append(place)
-        elif source.is_whole:
+        if usage.num_kept < shard_rows / 2:
+            small[usage.is_live].append(place)
+        elif usage.is_whole:
             stay.append(place)
         else:
             groups.append([place])
     for places in small.values():
-        for group in fill({place: sources[place].num_kept for place in places}, shard_rows):
-            if len(group) == 1 and sources[group[0]].is_whole:
+        for group in fill({place: usages[place].num_kept for place in places}, shard_rows):
+            if len(group) == 1 and usages[group[0]].is_whole:
                 stay.extend(group)
             else:
                 groups.append(group)
@@ -109,7 +173,7 @@ def fill(num_rows: Mapping[int, int], shard_rows: int) -> list[list[int]]:
     return groups
 
 
-def carry(index_uri: str, spec: EmbeddingSpec, pieces: Sequence[Piece]) -> Shard:
+def compact(index_uri: str, spec: EmbeddingSpec, slices: Sequence[RowSlice]) -> Shard:
     """Write a shard of rows of others.
 
     Raises:
@@ -121,12 +185,12 @@ def carry(index_uri: str, spec: EmbeddingSpec, pieces: Sequence[Piece]) -> Shard
     """
     schema = index_schema(spec)
     tables = []
-    for piece in pieces:
-        table = read_whole_shard(index_uri, piece.shard, schema).take(piece.rows["row"])
-        for name in piece.rows.column_names:
+    for rows_of in slices:
+        table = read_whole_shard(index_uri, rows_of.shard, schema).take(rows_of.rows["row"])
+        for name in rows_of.rows.column_names:
             if name != "row":
                 place = schema.get_field_index(name)
-                table = table.set_column(place, schema.field(name), piece.rows[name])
+                table = table.set_column(place, schema.field(name), rows_of.rows[name])
         tables.append(table)
     shard = write_shard(index_uri, pa.concat_tables(tables).combine_chunks())
     reached("rewritten")

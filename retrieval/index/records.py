@@ -8,25 +8,41 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from retrieval.errors import GateError, IndexFormatError, RetrievalError, StorageError
-from retrieval.format_version import FORMAT_VERSION, check_format_version
+from retrieval.format_version import check_format_version
 from retrieval.index.table import Index, is_index
 from retrieval.provenance import provenance
 from retrieval.secrets import without_secrets
 from retrieval.storage import join, list_files, read_json, write_bytes
 
-__all__ = ["failures_recorded", "last_check_us", "read_records", "write_record"]
+__all__ = ["RecordStamp", "failures_recorded", "last_check_us", "read_records", "write_record"]
 
 _NEWEST_FORMAT = 1
 _LOOK_BACK = 10  # records; nights that fail leave some between
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordStamp:
+    """When and by what a record was written.
+
+    Attributes:
+        ended_at: Now, as ISO 8601 has it.
+        made_by: See `provenance`.
+        format_version: Of the record.
+    """
+
+    ended_at: str
+    made_by: Mapping[str, Any]
+    format_version: int = _NEWEST_FORMAT
+
+
 def write_record(
     index_uri: str, run_id: str, record: Mapping[str, Any], say: Callable[[str], None]
-) -> dict[str, Any]:
+) -> RecordStamp:
     """Write a run's record, in place of one that it wrote before.
 
     A folder that cannot be written is told and no error: the run itself has succeeded.
@@ -38,21 +54,16 @@ def write_record(
         say: Called with what went wrong, in one line.
 
     Returns:
-        All that the record says: also `ended_at`, now, `made_by` (see `provenance`), and its
-        `format_version`.
+        What the record says beside these values.
     """
-    complete = {
-        **record,
-        "ended_at": _as_text(datetime.now(UTC)),
-        "made_by": provenance(),
-        FORMAT_VERSION: _NEWEST_FORMAT,
-    }
+    stamp = RecordStamp(ended_at=_as_text(datetime.now(UTC)), made_by=provenance())
+    complete = {**record, **asdict(stamp)}
     content = json.dumps(complete, indent=2, ensure_ascii=False) + "\n"
     try:
         write_bytes(join(index_uri, "_runs", f"{run_id}.json"), content.encode())
     except StorageError as error:
         say(f"The record of this run is lost: {error}")
-    return complete
+    return stamp
 
 
 @contextmanager
@@ -88,7 +99,7 @@ def failures_recorded(
         }
         with suppress(RetrievalError):
             if is_index(index_uri):
-                record = write_record(index_uri, run_id, record, say)
+                record |= asdict(write_record(index_uri, run_id, record, say))
         if isinstance(error, RetrievalError):
             error.record = record
         raise

@@ -1,4 +1,4 @@
-"""What a night would do, as far as the listing tells without reading a photo."""
+"""What an update would do, as far as the listing tells without reading a photo."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retrieval.index.compaction import Source, plan_shards
+from retrieval.index.compaction import plan_shards
 from retrieval.index.schema import EmbeddingSpec
 from retrieval.index.table import Index
-from retrieval.index.update_plan import Comparison, Night, compare
+from retrieval.index.update_plan import UpdateOptions, UpdatePlan, plan_update
 
-__all__ = ["Outlook", "foresee"]
+__all__ = ["UpdateEstimate", "estimate_update"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
-    """How many photos would meet which fate, and what is read for it.
+class UpdateEstimate:
+    """What would become of how many photos, and what is read for it.
 
     Attributes:
         num_listed: All photos.
@@ -72,39 +72,39 @@ class Outlook:
         return self.num_new + self.num_changed + self.num_touched
 
 
-def foresee(
+def estimate_update(
     uri: str,
     seen: Index | None,
     spec: EmbeddingSpec,
     listed: Iterable[pa.RecordBatch],
-    night: Night,
-) -> Outlook:
-    """Compare as a night does, and stop there. Writes nothing to the index.
+    options: UpdateOptions,
+) -> UpdateEstimate:
+    """Compare as an update does, and stop there. Writes nothing to the index.
 
-    Arguments, errors and cost are those of `night.prepare`; no photo is read.
+    Arguments, errors and cost are those of `plan_update`; no photo is read.
     """
-    with compare(uri, seen, spec, listed, night) as sides:
-        difference, none = sides.difference, (0, 0)
+    with plan_update(uri, seen, spec, listed, options) as plan:
+        difference, none = plan.difference, (0, 0)
         totals = difference.totals()
         new = totals.get(("new", False), none)
         changed = totals.get(("new", True), none)
         touched = totals.get(("doubtful", True), none)
         num_same = totals.get(("same", True), none)[0]
-        num_resumed = difference.num_of_later(sides.num_live)
+        num_resumed = difference.num_of_later(plan.num_live)
         is_anything_new = bool(new[0] + changed[0] + touched[0])
-        num_rewritten, rewritten_bytes = _rewritten(sides, night, is_anything_new=is_anything_new)
-        return Outlook(
+        num_rewritten, rewritten_bytes = _rewritten(plan, is_anything_new=is_anything_new)
+        return UpdateEstimate(
             num_listed=sum(num for num, _ in totals.values()),
             num_unchanged=num_same,
             num_resumed=num_resumed,
             num_new=new[0],
             num_changed=changed[0],
             num_touched=touched[0],
-            num_perhaps_moved=sides.doubtful.num_rows - touched[0],
+            num_perhaps_moved=plan.to_hash.num_rows - touched[0],
             num_refused_before=totals.get(("rejected", False), none)[0],
-            num_removed=difference.num_removed(sides.num_live),
+            num_removed=difference.num_removed(plan.num_live),
             num_unlabelled=difference.num_unlabelled(),
-            hash_bytes=pc.sum(sides.doubtful["size_bytes"]).as_py() or 0,
+            hash_bytes=pc.sum(plan.to_hash["size_bytes"]).as_py() or 0,
             embed_bytes=new[1] + changed[1],
             touched_bytes=touched[1],
             num_rewritten_shards=num_rewritten,
@@ -112,15 +112,11 @@ def foresee(
         )
 
 
-def _rewritten(sides: Comparison, night: Night, *, is_anything_new: bool) -> tuple[int, int]:
+def _rewritten(plan: UpdatePlan, *, is_anything_new: bool) -> tuple[int, int]:
     """Shards that would be read and written anew if every photo to hash had changed."""
-    kept = sides.difference.kept_by_file()
-    sources = [
-        Source(shard, number < sides.num_live, *kept.get(number, (0, 0)))
-        for number, shard in enumerate(sides.shards)
-    ]
-    if not is_anything_new and all(source.is_live and source.is_whole for source in sources):
-        return 0, 0  # a night without a change joins no shards either
-    _, groups = plan_shards(sources, night.shard_rows)
-    read = [sides.shards[place] for group in groups for place in group]
+    usages = plan.usages()
+    if not is_anything_new and all(usage.is_live and usage.is_whole for usage in usages):
+        return 0, 0  # an update without a change joins no shards either
+    _, groups = plan_shards(usages, plan.options.shard_rows)
+    read = [plan.shards[place] for group in groups for place in group]
     return len(read), sum(shard.size_bytes for shard in read)

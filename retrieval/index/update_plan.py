@@ -1,28 +1,30 @@
-"""The first half of a night: a listing against what an index, and killed runs, hold of it."""
+"""The first half of an update: a listing against what an index, and killed runs, hold of it."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from retrieval.errors import IndexFormatError, VacuumedError
-from retrieval.images import Reason
-from retrieval.images.fetch import check_fetch
+from retrieval.failpoints import reached
 from retrieval.index.before_commit import check_not_overtaken
 from retrieval.index.columns import as_index_columns
+from retrieval.index.compaction import Rewrites, ShardUsage
+from retrieval.index.folder import check_no_link
 from retrieval.index.gallery_diff import (
     LISTED_SCHEMA,
     TRIED_NOW_US,
     Difference,
     open_difference,
 )
+from retrieval.index.names import REJECTS, STAGING
 from retrieval.index.reading import DAMAGED_SHARD, read_whole_shard, strange_shard
+from retrieval.index.refused_again import lasting_rejects, still_refused
 from retrieval.index.rejects import rejects_path
 from retrieval.index.schema import EmbeddingSpec, index_schema
 from retrieval.index.shards import Shard
@@ -38,23 +40,19 @@ from retrieval.storage import (
     parquet_file,
 )
 
-__all__ = ["Comparison", "Night", "compare"]
+__all__ = ["UpdateOptions", "UpdatePlan", "plan_update"]
 
 # Two seconds: the coarsest clock of a file system that is in use. See `Difference.add_stored`.
 _TICK_US = 2_000_000
-# What may be otherwise tomorrow though the file is the same, as with a store that was down.
-_PASSING = (Reason.MISSING, Reason.UNREADABLE)
-# What whoever fetches a file finds, before any decoder. Whether it is so still costs little to
-# try; of a link that is not followed, no time tells whether it has changed.
-_FETCHED = (*_PASSING, Reason.LINK_OUTSIDE, Reason.TOO_LARGE)
-_TRIED_AT_ONCE = 256
-_TRY_S = 60.0
 _READ_ROWS = 64 * 1024
+_NO_HASHES: Final = pa.table(
+    {"image_id": pa.array([], pa.string()), "content_sha256": pa.array([], pa.string())}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Night:
-    """Settings of one night.
+class UpdateOptions:
+    """Settings of one update.
 
     Attributes:
         run_id: Its name.
@@ -79,60 +77,134 @@ class Night:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Both sides, compared as far as the listing tells.
+class UpdatePlan:
+    """What an update has to do, of `plan_update`; read while that is open.
+
+    In this order: hash the content of `to_hash`, give it to `settle`, embed `to_embed()`, write
+    the groups of `rewrites` by `compaction.compact`; then `update.finish`.
 
     Attributes:
-        difference: What has changed; to be settled by the hashes of `doubtful`.
-        doubtful: image_id, uri and size_bytes of the photos whose content must be read for that.
+        uri: Of the index.
+        seen: The version that is current; None if there is no index yet.
         spec: How embeddings are made; of the index, if that makes the same.
+        options: Settings.
+        difference: What has changed.
+        to_hash: image_id, uri and size_bytes of the images whose content tells what becomes of
+            them; perhaps none.
         shards: All that hold rows to keep: first those of the index, then those of killed runs.
         num_live: How many of them are the index's.
         receipts: Of killed runs, whose work can be used.
         useless: Of killed runs, whose work cannot.
     """
 
-    difference: Difference
-    doubtful: pa.Table
+    uri: str
+    seen: Index | None
     spec: EmbeddingSpec
+    options: UpdateOptions
+    difference: Difference
+    to_hash: pa.Table
     shards: list[Shard]
     num_live: int
     receipts: list[Receipt]
     useless: list[Receipt]
 
+    def settle(self, hashes: pa.Table | None = None) -> None:
+        """Decide what becomes of the images of `to_hash`.
+
+        Args:
+            hashes: image_id and content_sha256 of each; null where it cannot be read, which
+                leaves it to the next stage to say why. None where there are none.
+        """
+        self.difference.settle(_NO_HASHES if hashes is None else hashes)
+        reached("compared")
+
+    def to_embed(self) -> pa.Table:
+        """Images to embed: rows of LISTED_SCHEMA, by id."""
+        return self.difference.to_embed()
+
+    @cached_property
+    def rewrites(self) -> Rewrites:
+        """Which shards are written anew, and of what; once it is settled."""
+        reached("embedded")
+        difference = self.difference
+        return Rewrites(
+            self.usages(),
+            difference.moved_by_file(),
+            self.options.shard_rows,
+            rows_of=difference.carried,
+            has_new=bool(difference.num_of_states()["new"]),
+        )
+
+    def usages(self) -> list[ShardUsage]:
+        """How much of each of `shards` goes on."""
+        kept = self.difference.kept_by_file()
+        return [
+            ShardUsage(shard, number < self.num_live, *kept.get(number, (0, 0)))
+            for number, shard in enumerate(self.shards)
+        ]
+
 
 @contextmanager
-def compare(
+def plan_update(
     uri: str,
     seen: Index | None,
     spec: EmbeddingSpec,
     listed: Iterable[pa.RecordBatch],
-    night: Night,
-) -> Iterator[Comparison]:
-    """Compare a listing with an index; writes nothing there. Arguments as of `night.prepare`.
+    options: UpdateOptions,
+) -> Iterator[UpdatePlan]:
+    """Compare a listing with an index; writes nothing there.
 
     While it is open, what is found to be removed meanwhile is told from what is damaged; see
     `_removal_noticed`.
+
+    Args:
+        uri: Absolute location of the index.
+        seen: The version that is current; None if there is no index yet.
+        spec: How embeddings are made now. Another make than that of `seen`: nothing of it is
+            kept.
+        listed: The gallery, rows of LISTED_SCHEMA in any order.
+        options: Settings.
+
+    Raises:
+        UsageError: an id is listed twice.
+        IndexFormatError: a shard that holds rows to keep is damaged.
+        VacuumedError: work that was taken up, or just done, has been removed meanwhile.
+        MismatchError: a shard is gone, and another run has committed since `seen`.
+        StorageError: a folder that an update writes to is a link.
+
+    Cost: reads the ids, sizes and times of all rows. Memory is bounded (1 GiB for the
+        comparison), but for the rows that are new.
     """
+    check_no_link(uri, STAGING, REJECTS)
     is_same_make = seen is not None and seen.spec.makes_same(spec)
     if seen is not None and is_same_make:
         spec = seen.spec  # another name of the same network is no new make
     live = list(seen.shards) if seen is not None and is_same_make else []
     receipts, useless = read_receipts(uri, spec)
-    if night.heal:
+    if options.heal:
         live = [shard for shard in live if _is_sound(uri, spec, shard)]
         receipts, useless = _intact(uri, spec, receipts, useless)
     staged = [receipt for receipt in receipts if receipt.shard]
     shards = live + [receipt.shard for receipt in staged if receipt.shard]
     with _removal_noticed(uri, seen, shards), open_difference() as difference:
         difference.add_listed(listed)
-        settled = [night.settled_us] * len(live) + [receipt.listed_us for receipt in staged]
+        settled = [options.settled_us] * len(live) + [receipt.listed_us for receipt in staged]
         for number, (shard, settled_us) in enumerate(zip(shards, settled, strict=True)):
             rows = _described(uri, spec, shard)
             difference.add_stored(number, rows, settled_us - _TICK_US)
-        _add_refused(difference, uri, seen if is_same_make else None, receipts, night)
-        doubtful = difference.compare(by_content=night.by_content)
-        yield Comparison(difference, doubtful, spec, shards, len(live), receipts, useless)
+        _add_refused(difference, uri, seen if is_same_make else None, receipts, options)
+        yield UpdatePlan(
+            uri=uri,
+            seen=seen,
+            spec=spec,
+            options=options,
+            difference=difference,
+            to_hash=difference.compare(by_content=options.by_content),
+            shards=shards,
+            num_live=len(live),
+            receipts=receipts,
+            useless=useless,
+        )
 
 
 @contextmanager
@@ -210,39 +282,13 @@ def _add_refused(
     uri: str,
     seen: Index | None,
     receipts: Sequence[Receipt],
-    night: Night,
+    options: UpdateOptions,
 ) -> None:
-    if night.retry_rejects:
+    if options.retry_rejects:
         return
-    groups = [([rejects_path(seen.run, uri)] if seen else [], night.settled_us)]
+    groups = [([rejects_path(seen.run, uri)] if seen else [], options.settled_us)]
     groups += [([receipt.rejects], receipt.listed_us) for receipt in receipts]
     for paths, settled_us in groups:
         rejects = read_rejects(uri, [path for path in paths if path])
-        lasting = rejects.filter(pc.invert(_is_of(rejects, _PASSING)))
-        difference.add_refused(lasting, settled_us - _TICK_US)
-        difference.add_refused(
-            _still_refused(rejects.filter(_is_of(rejects, _FETCHED))), TRIED_NOW_US
-        )
-
-
-def _is_of(rejects: pa.Table, reasons: Sequence[Reason]) -> pa.ChunkedArray:
-    return pc.is_in(rejects["reason"], pa.array(list(reasons), pa.string()))
-
-
-def _still_refused(rejects: pa.Table) -> pa.Table:
-    """Those of the files that could not be fetched that still cannot, for the same reason.
-
-    Tried here, so that a night without a change starts no workers for them. Where one has come
-    back there is work for workers, who try the rest, as they do where this takes too long.
-    """
-    begun = time.monotonic()
-    num_same = 0
-    for start in range(0, rejects.num_rows, _TRIED_AT_ONCE):
-        rows = rejects.slice(start, _TRIED_AT_ONCE).to_pydict()
-        before = list(zip(rows["reason"], rows["message"], strict=True))
-        if check_fetch(rows["uri"], rows["size_bytes"]) != before:
-            break
-        num_same += len(before)
-        if time.monotonic() - begun > _TRY_S:
-            break
-    return rejects.slice(0, num_same)
+        difference.add_refused(lasting_rejects(rejects), settled_us - _TICK_US)
+        difference.add_refused(still_refused(rejects), TRIED_NOW_US)

@@ -11,16 +11,17 @@ import pytest
 
 from retrieval.index import (
     EmbeddingSpec,
-    Night,
+    UpdateOptions,
+    finish,
     index_schema,
     last_check_us,
     open_index,
-    prepare,
+    plan_update,
     publish,
     read_index,
     read_records,
 )
-from retrieval.index.compaction import carry
+from retrieval.index.compaction import compact
 from retrieval.index.gallery_diff import LISTED_SCHEMA
 from retrieval.index.history import oldest_readable, read_commits, read_log
 from retrieval.index.reading import read_columns
@@ -147,7 +148,7 @@ def test_the_check_finds_nothing(v1, name):
 
 
 class Idle:
-    """Hands that may carry rows and tell hashes, and must embed nothing."""
+    """May rewrite rows and tell hashes, and must embed nothing."""
 
     def __init__(self, uri, spec, hashes=()):
         self.uri, self.spec, self.hashes = uri, spec, dict(hashes)
@@ -157,11 +158,10 @@ class Idle:
         hashes = [self.hashes[image_id] for image_id in ids]
         return pa.table({"image_id": ids, "content_sha256": pa.array(hashes, pa.string())})
 
-    def embed(self, photos, night):
-        raise AssertionError(f"to be embedded: {photos['image_id'].to_pylist()}")
-
-    def carry(self, groups):
-        return [carry(self.uri, self.spec, group) for group in groups]
+    def run(self, plan):
+        plan.settle(self.hash_photos(plan.to_hash))
+        assert plan.to_embed()["image_id"].to_pylist() == []
+        return finish(plan, [], [compact(self.uri, self.spec, group) for group in plan.rewrites])
 
 
 def listing(rows, rejects):
@@ -180,13 +180,14 @@ def listing(rows, rejects):
 
 def next_night(uri, batches, hashes=()):
     seen = open_index(uri)
-    night = Night(
+    options = UpdateOptions(
         run_id="20270101T000000-00000000",
         listed_us=seen.run["listed_us"] + 10**12,
         shard_rows=6,
         settled_us=last_check_us(seen),
     )
-    return prepare(uri, seen, seen.spec, batches, night, Idle(uri, seen.spec, hashes))
+    with plan_update(uri, seen, seen.spec, batches, options) as plan:
+        return Idle(uri, seen.spec, hashes).run(plan)
 
 
 @pytest.mark.parametrize("name", INDEXES)
@@ -206,7 +207,7 @@ def test_a_night_takes_rows_of_the_old_shards_along(v1):
     renamed = ["a new name", "/elsewhere/a new name", *moved[2:]]
     batches = listing([renamed, *others], known["rejects"])
     candidate = next_night(uri, batches, {"a new name": moved[2]})
-    assert (candidate.counts["num_moved"], candidate.counts["num_embedded"]) == (1, 0)
+    assert (candidate.counts.num_moved, candidate.counts.num_embedded) == (1, 0)
     assert publish(candidate) == NEWEST + 1
     index = open_index(uri)
     assert as_rows(index) == sorted([renamed, *others])
@@ -227,8 +228,8 @@ def test_a_night_takes_up_what_a_killed_run_has_staged(v1):
     assert plain_rows(read_rejects(uri, [ours[0].rejects])) == known["rejects"][1:]
     before = version_of("killed", 0)["rows"]
     candidate = next_night(uri, listing([*before, *known["rows"]], known["rejects"]))
-    assert candidate.counts["num_resumed"] == len(known["rows"])
-    assert (candidate.counts["num_embedded"], candidate.counts["num_rejected"]) == (0, 1)
+    assert candidate.counts.num_resumed == len(known["rows"])
+    assert (candidate.counts.num_embedded, candidate.counts.num_rejected) == (0, 1)
     assert publish(candidate) == 1
     index = open_index(uri)
     assert as_rows(index) == sorted([*before, *known["rows"]])

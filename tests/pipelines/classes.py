@@ -42,7 +42,7 @@ def augment(photos, output, say=None, **settings):
     """Run the job on small pictures; without `say`, nothing may be said."""
     lines = []
     config = AugmentConfig(**{"per_class": 12, "size": 64, **settings})
-    report = run(str(photos), str(output), config, say or lines.append)
+    report = run(str(photos), str(output), config, say or lines.append).to_json()
     assert not lines
     return report
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import ray
 
 from pipelines import progress, scan
-from pipelines.embed import EmbedConfig
-from pipelines.embed import executor as hands
+from pipelines.embed import EmbedConfig, executor
 from pipelines.embed import run as embed
 from pipelines.embed.sink import IndexDatasink
 from pipelines.embed.stages import Decode, EmbedPhotos
@@ -92,17 +91,19 @@ def replace(module, **values):
 
 def embed_photos(folder, site):
     """Embed, in many small tasks."""
-    replace(hands, Decode=NotedDecode, EmbedPhotos=NotedEmbed, IndexDatasink=NotedSink)
-    replace(hands, BLOCK_ROWS=4)
+    replace(executor, Decode=NotedDecode, EmbedPhotos=NotedEmbed, IndexDatasink=NotedSink)
+    replace(executor, BLOCK_ROWS=4)
     config = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none", batch_size=4)
-    return embed(f"{folder}/photos", f"{folder}/index-{time.time_ns()}", config, site=site)
+    index = f"{folder}/index-{time.time_ns()}"
+    return embed(f"{folder}/photos", index, config, site=site).to_json()
 
 
 def embed_slowly(folder, site):
     """Embed photos of which each few take as long to decode as large ones."""
-    replace(hands, Decode=SlowDecode, BLOCK_ROWS=4)
+    replace(executor, Decode=SlowDecode, BLOCK_ROWS=4)
     config = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none", batch_size=4)
-    return embed(f"{folder}/photos", f"{folder}/index-{time.time_ns()}", config, site=site)
+    index = f"{folder}/index-{time.time_ns()}"
+    return embed(f"{folder}/photos", index, config, site=site).to_json()
 
 
 def embed_beside_another(folder, site):
@@ -156,7 +157,9 @@ def train_on_photos(folder, site):
     config = TrainConfig(
         backbone="tests.training:small", weights="none", epochs=2, batch_size=6, image_size=32
     )
-    return train(f"{folder}/photos", f"{folder}/model-{time.time_ns()}", config, site=site)
+    return train(
+        f"{folder}/photos", f"{folder}/model-{time.time_ns()}", config, site=site
+    ).to_json()
 
 
 def train_elastically(folder, site):
@@ -167,7 +170,7 @@ def train_elastically(folder, site):
         optimizer="sgd", dropout=0.0,
     )  # fmt: skip
     photos, model = f"{folder}/photos", f"{folder}/model"
-    return train(photos, model, config, Workers(num_workers=(1, 2)), site=site)
+    return train(photos, model, config, Workers(num_workers=(1, 2)), site=site).to_json()
 
 
 def rank_vectors(folder, site):

@@ -43,7 +43,7 @@ def alone(monkeypatch):
 def world(tmp_path_factory, ray_session):
     """Photos, an index of them, and what embedding said."""
     root = tmp_path_factory.mktemp("world")
-    report = run(str(draw_photos(root / "photos")), str(root / "index"), FAKE)
+    report = run(str(draw_photos(root / "photos")), str(root / "index"), FAKE).to_json()
     return root, report
 
 
@@ -106,9 +106,9 @@ def test_what_is_wrong_is_told_in_the_words_of_the_run(world, command):
 
 def test_it_counts_what_the_listing_tells_and_a_run_does_so(tmp_path, ray_session):
     photos, index = age(draw_photos(tmp_path / "photos")), str(tmp_path / "index")
-    said = estimate(str(photos), index, FAKE)
+    said = estimate(str(photos), index, FAKE).to_json()
     assert said["num_to_embed"] == {"at_least": 12, "at_most": 12}
-    first = run(str(photos), index, FAKE)
+    first = run(str(photos), index, FAKE).to_json()
     assert (first["num_embedded"], first["num_rejected"]) == (10, 2)
 
     (photos / "green" / "new.jpg").write_bytes(photo_bytes((10, 90, 10), size=(90, 60)))
@@ -117,7 +117,7 @@ def test_it_counts_what_the_listing_tells_and_a_run_does_so(tmp_path, ray_sessio
     os.utime(touched, (1_700_000_000, 1_700_000_000))
     (photos / "blue" / "blue-0.jpg").rename(photos / "blue" / "moved.jpg")
     (photos / "blue" / "blue-1.jpg").unlink()
-    said = estimate(str(photos), index, FAKE)
+    said = estimate(str(photos), index, FAKE).to_json()
     names = ("listed", "unchanged", "new", "changed", "touched", "perhaps_moved", "removed")
     assert {name: said[f"num_{name}"] for name in names} == {
         "listed": 12, "unchanged": 6, "new": 2, "changed": 1, "touched": 1,
@@ -140,13 +140,13 @@ def test_it_counts_what_the_listing_tells_and_a_run_does_so(tmp_path, ray_sessio
         first["run_id"],
     )
     assert expected["at_most"] == round(4 / first["photos_per_s"], 1)
-    done = run(str(photos), index, FAKE)
+    done = run(str(photos), index, FAKE).to_json()
     assert (done["num_embedded"], done["num_moved"], done["num_removed"]) == (2, 1, 1)
 
 
 def test_without_a_measured_rate_no_time_is_promised(world, alone):
     root, _ = world
-    assert estimate(f"{root}/photos", f"{root}/new", FAKE)["expected_seconds"] is None
+    assert estimate(f"{root}/photos", f"{root}/new", FAKE).to_json()["expected_seconds"] is None
 
 
 def test_another_network_embeds_all_anew(world, alone):
@@ -162,7 +162,7 @@ def test_augment_says_how_many_images_there_will_be(world, tmp_path):
     root, _ = world
     config = AugmentConfig(per_class=5, size=32)
     said = estimate_augment(f"{root}/photos", str(tmp_path / "out"), config)
-    done = augment(f"{root}/photos", str(tmp_path / "out"), config, print)
+    done = augment(f"{root}/photos", str(tmp_path / "out"), config, print).to_json()
     # The broken photo counts as a good one until it is opened.
     assert (said["num_originals"], done["num_originals"]) == (10, 9)
     assert said["num_originals"] + said["num_augmented"] == 5 * len(COLOURS)
@@ -199,7 +199,7 @@ def test_reindex_plans_its_queries_and_its_ranking_too(world, alone):
 
 def test_on_a_cluster_it_looks_at_the_nodes_that_are_there(world):
     root, _ = world
-    said = estimate(f"{root}/photos", f"{root}/new", FAKE)
+    said = estimate(f"{root}/photos", f"{root}/new", FAKE).to_json()
     assert said["planned_for"] == "the cluster"
     (node,) = said["nodes"]
     assert node["num_cpus"] == ray.cluster_resources()["CPU"]
@@ -210,6 +210,6 @@ def test_on_a_cluster_without_nodes_it_plans_for_what_is_asked_for(world, monkey
     root, _ = world
     monkeypatch.setattr(forecast, "present", list)
     site = Site(min_cpus=16, min_gpus=2)
-    said = estimate(f"{root}/photos", f"{root}/new", FAKE, site=site)
+    said = estimate(f"{root}/photos", f"{root}/new", FAKE, site=site).to_json()
     assert (said["planned_for"], said["are_enough"]) == ("what is asked for", False)
     assert [(node["num_cpus"], node["num_gpus"]) for node in said["nodes"]] == [(16, 2)]

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 def embedded(tmp_path_factory, ray_session):
     """Photos, an index of them, and the report of the run, for the tests that only look."""
     root = tmp_path_factory.mktemp("embedded")
-    report = run(str(draw_photos(root / "photos")), str(root / "index"), FAKE)
+    report = run(str(draw_photos(root / "photos")), str(root / "index"), FAKE).to_json()
     return root / "photos", root / "index", report
 
 
@@ -89,7 +89,7 @@ def test_the_content_follows_the_gallery_and_readers_keep_their_version(embedded
     before = open_index(index)
     shutil.rmtree(photos / "blue")
     (photos / "green" / "new.jpg").write_bytes(photo_bytes((10, 90, 10)))
-    assert run(str(photos), index, FAKE)["version"] == 1
+    assert run(str(photos), index, FAKE).to_json()["version"] == 1
     ids = read_index(index).ids
     assert "green/new.jpg" in ids
     assert not any(row.startswith("blue/") for row in ids)
@@ -133,7 +133,7 @@ def test_a_photo_that_the_network_answers_with_zeros_is_a_reject(tmp_path):
     config = EmbedConfig(
         backbone="tests.fakes:one_weight", weights=str(tmp_path / "weights.pth"), labels="none"
     )
-    report = run(str(tmp_path / "photos"), str(tmp_path / "index"), config)
+    report = run(str(tmp_path / "photos"), str(tmp_path / "index"), config).to_json()
     assert read_index(str(tmp_path / "index")).ids == ["white.png"]
     assert report["reject_reasons"] == {"no_embedding": 1}
     assert rejects_of(tmp_path / "index", report["run_id"])[0]["image_id"] == "black.png"
@@ -148,7 +148,7 @@ def test_more_photos_than_a_block_and_several_actors_give_the_same_index(tmp_pat
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     run(str(folder), one, FAKE)
     several = EmbedConfig(backbone=FAKE.backbone, weights="none", num_actors=2, batch_size=7)
-    report = run(str(folder), two, several)
+    report = run(str(folder), two, several).to_json()
     assert report["num_embedded"] == 300
     assert read_index(one).ids == read_index(two).ids
     assert read_index(one).embeddings.tobytes() == read_index(two).embeddings.tobytes()
@@ -220,7 +220,7 @@ def test_photos_and_index_on_an_object_store(photos, s3):
     bucket = s3.removeprefix("s3://")
     for file in photos.rglob("*.*"):
         client.upload_file(str(file), bucket, f"gallery/{file.relative_to(photos)}")
-    report = run(f"{s3}/gallery", f"{s3}/index", FAKE)
+    report = run(f"{s3}/gallery", f"{s3}/index", FAKE).to_json()
     assert report["num_embedded"] == 10
     rows = read_index(f"{s3}/index")
     assert "blue/blue-1.jpg" in rows.ids

@@ -18,8 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.embed import EmbedConfig, inputs, run
-from pipelines.embed.executor import RayHands
+from pipelines.embed import EmbedConfig, executor, inputs, run
 from retrieval.errors import MismatchError
 from retrieval.index import open_index, read_index
 from tests.conftest import draw_photos, make_index, photo_bytes
@@ -75,8 +74,8 @@ def check_like_scratch(photos, index, scratch, config=FAKE):
 
 
 def test_without_a_change_nothing_is_read_or_committed_and_ray_is_not_needed(first, monkeypatch):
-    monkeypatch.setattr(RayHands, "_start", lambda self, step: pytest.fail(f"Ray for {step}"))
-    report = run(str(first / "photos"), str(first / "index"), FAKE)
+    monkeypatch.setattr(executor, "session", lambda site: pytest.fail("Ray was started"))
+    report = run(str(first / "photos"), str(first / "index"), FAKE).to_json()
     assert counts(report) == {"unchanged": 10, "rejected": 2}
     assert (report["version_before"], report["version_after"]) == (0, 0)
     assert report["stages"] is None
@@ -85,7 +84,7 @@ def test_without_a_change_nothing_is_read_or_committed_and_ray_is_not_needed(fir
 
 def test_a_gallery_in_another_place_is_the_same_gallery(gallery, tmp_path):
     photos, index = gallery
-    report = run(str(photos), str(index), FAKE)
+    report = run(str(photos), str(index), FAKE).to_json()
     assert counts(report) == {"unchanged": 10, "rejected": 2}
     uris = pq.read_table(index / open_index(str(index)).shards[0].path)["uri"].to_pylist()
     assert all(uri.startswith(str(photos)) for uri in uris)
@@ -98,7 +97,7 @@ def test_new_changed_moved_and_deleted_photos(gallery, tmp_path):
     (photos / "green" / "green-0.jpg").write_bytes(photo_bytes((1, 200, 100)))
     (photos / "blue").rename(photos / "azure")
     (photos / "red" / "red-1.jpg").unlink()
-    report = run(str(photos), str(index), FAKE)
+    report = run(str(photos), str(index), FAKE).to_json()
     assert counts(report) == {
         "embedded": 2, "moved": 3, "removed": 1, "unchanged": 5, "rejected": 2,
     }  # fmt: skip
@@ -108,11 +107,11 @@ def test_new_changed_moved_and_deleted_photos(gallery, tmp_path):
 def test_many_photos_are_hashed_by_ray_and_a_few_here_alike(first, monkeypatch):
     monkeypatch.setattr("pipelines.embed.executor._FEW_PHOTOS", 3)
     config = replace(FAKE, verify_content=True)
-    report = run(str(first / "photos"), str(first / "index"), config)
+    report = run(str(first / "photos"), str(first / "index"), config).to_json()
     assert counts(report) == {"unchanged": 10, "rejected": 2, "rejected_now": 2}
     assert "hash" in report["seconds"]
     monkeypatch.undo()
-    report = run(str(first / "photos"), str(first / "index"), config)
+    report = run(str(first / "photos"), str(first / "index"), config).to_json()
     assert counts(report) == {"unchanged": 10, "rejected": 2, "rejected_now": 2}
     assert "hash" not in report["seconds"]
 
@@ -121,7 +120,7 @@ def test_labels_change_without_embedding(first, tmp_path):
     index = shutil.copytree(first / "index", tmp_path / "index")
     photos, table = first / "photos", tmp_path / "labels.csv"
     table.write_text("image_id,label\ngrey.png,stone\nred/red-0.jpg,brick\n")
-    report = run(str(photos), str(index), replace(FAKE, labels=str(table)))
+    report = run(str(photos), str(index), replace(FAKE, labels=str(table))).to_json()
     assert counts(report) == {"unchanged": 10, "rejected": 2}
     rows = read_index(str(index))
     labels = dict(zip(rows.ids, rows.labels, strict=True))
@@ -133,10 +132,10 @@ def test_a_manifest_stands_for_a_folder(first, tmp_path):
     rows = pq.read_table(first / "index" / open_index(str(first / "index")).shards[0].path)
     manifest = tmp_path / "photos.parquet"
     pq.write_table(rows.select(["image_id", "uri", "size_bytes", "modified_at"])[:4], manifest)
-    report = run(str(manifest), str(tmp_path / "index"), FAKE)
+    report = run(str(manifest), str(tmp_path / "index"), FAKE).to_json()
     assert counts(report) == {"embedded": 4}
     index = shutil.copytree(first / "index", tmp_path / "other")
-    report = run(str(manifest), str(index), FAKE)
+    report = run(str(manifest), str(index), FAKE).to_json()
     assert counts(report) == {"unchanged": 4, "removed": 6}
 
 
@@ -159,7 +158,7 @@ def test_a_commit_by_another_run_meanwhile_wins_unless_rebased(gallery, monkeypa
     assert open_index(str(index)).version == 1
     times.clear()
     # They committed embeddings of another model.
-    report = run(str(photos), str(index), replace(FAKE, rebase=True, new_model=True))
+    report = run(str(photos), str(index), replace(FAKE, rebase=True, new_model=True)).to_json()
     assert (len(times), report["version_before"], report["version_after"]) == (2, 2, 3)
     assert "green/new.jpg" in read_index(str(index)).ids
 
@@ -178,11 +177,11 @@ def test_photos_that_come_change_and_go_while_a_run_lists_them(gallery, monkeypa
         return iter(batches)
 
     monkeypatch.setattr(inputs, "list_batches", list_then_change)
-    report = run(str(photos), str(index), FAKE)
+    report = run(str(photos), str(index), FAKE).to_json()
     assert counts(report) == {"embedded": 1, "unchanged": 10, "rejected": 3, "rejected_now": 1}
     assert report["reject_reasons"]["missing"] == 1
     monkeypatch.undo()
-    report = run(str(photos), str(index), FAKE)
+    report = run(str(photos), str(index), FAKE).to_json()
     assert counts(report)["embedded"] == 1  # the one that came; the changed one was read late
     check_like_scratch(photos, index, tmp_path / "scratch")
 
@@ -212,7 +211,7 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path):
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    report = run(str(photos), str(index), SLOW)
+    report = run(str(photos), str(index), SLOW).to_json()
     killer.join(30)
     assert killed
     assert counts(report) == {"embedded": 10, "rejected": 2, "rejected_now": 2}
@@ -226,7 +225,7 @@ import pipelines.embed.job as job
 from pipelines.embed import EmbedConfig
 inputs._SHARD_BYTES = 2 * 6  # two photos a shard
 config = EmbedConfig(backbone="tests.fakes:mean_colour", weights="none")
-print(job.run(sys.argv[1], sys.argv[2], config)["num_resumed"])
+print(job.run(sys.argv[1], sys.argv[2], config).counts.num_resumed)
 """
 
 
@@ -248,7 +247,7 @@ def test_a_driver_that_is_killed_loses_nothing(tmp_path, place):
     killed = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert (index / "_delta_log" / f"{0:020d}.json").exists() == (place in committed)
-    report = run(str(photos), str(index), FAKE)
+    report = run(str(photos), str(index), FAKE).to_json()
     expected = {"unchanged": 10} if place in committed else {"resumed": 10}
     assert counts(report) == {**expected, "rejected": 2}
     assert not list((index / "_staging").glob("*"))
@@ -264,14 +263,14 @@ def test_the_same_on_an_object_store(first, s3):
         client.upload_file(str(file), bucket, f"again/{file.relative_to(photos)}")
     index = f"{s3}/index-again"
     time.sleep(2.1)  # so that no photo is as young as the listing
-    assert counts(run(f"{s3}/again", index, FAKE))["embedded"] == 10
+    assert counts(run(f"{s3}/again", index, FAKE).to_json())["embedded"] == 10
     source = {"Bucket": bucket, "Key": "again/blue/blue-0.jpg"}
     client.copy_object(Bucket=bucket, Key="again/azure/blue-0.jpg", CopySource=source)
     client.delete_object(**source)
     client.delete_object(Bucket=bucket, Key="again/grey.png")
-    report = run(f"{s3}/again", index, FAKE)
+    report = run(f"{s3}/again", index, FAKE).to_json()
     assert counts(report) == {"moved": 1, "removed": 1, "unchanged": 8, "rejected": 2}
-    report = run(f"{s3}/again", index, FAKE)
+    report = run(f"{s3}/again", index, FAKE).to_json()
     assert report["version_after"] == 1
     ids = read_index(index).ids
     assert "azure/blue-0.jpg" in ids

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from dataclasses import asdict
 
 import pyarrow as pa
 import pytest
@@ -21,7 +22,7 @@ def test_a_budget_worked_by_hand():
         Counter(read=4.0, decode=0.2, hand_over=0.1, forward=1.0),
         Counter(read=5.0, decode=0.3, forward=0.3, write=0.1),
     ]
-    assert budget(parts, 100, seconds=3.25, start_s=2.0, there=TWO_CPUS) == {
+    assert asdict(budget(parts, 100, seconds=3.25, start_s=2.0, there=TWO_CPUS)) == {
         "start_s": 2.0,
         "ms_per_photo": {
             "read": 90.0, "decode": 5.0, "hand_over": 1.0, "forward": 13.0, "write": 1.0,
@@ -47,18 +48,18 @@ def test_a_budget_worked_by_hand():
 def test_what_bounds_a_job(seconds, there, ceiling, share, bound_by):
     parts = [Counter(read=9.0, decode=0.5, hand_over=0.1, forward=1.3, write=0.1)]
     found = budget(parts, 100, seconds=seconds, start_s=0, there=there)
-    assert found["ceiling_photos_per_s"] == ceiling
-    assert found["share_of_ceiling"] == share
-    assert found["bound_by"] == bound_by
+    assert found.ceiling_photos_per_s == ceiling
+    assert found.share_of_ceiling == share
+    assert found.bound_by == bound_by
 
 
 def test_a_run_of_rejects_alone_has_no_rate_to_tell():
     """What they cost is in no photo's milliseconds; the stage that took most is told."""
     parts = [Counter(decode=1.9, hand_over=0.1)]
     found = budget(parts, 0, seconds=1.0, start_s=0, there=TWO_CPUS)
-    assert found["ms_per_photo"] == dict.fromkeys(STAGES)
-    assert (found["ceiling_photos_per_s"], found["share_of_ceiling"]) == (None, None)
-    assert found["bound_by"] == "decode"
+    assert found.ms_per_photo == dict.fromkeys(STAGES)
+    assert (found.ceiling_photos_per_s, found.share_of_ceiling) == (None, None)
+    assert found.bound_by == "decode"
 
 
 def test_seconds_travel_with_the_rows_and_add_up_whichever_way_these_are_cut():

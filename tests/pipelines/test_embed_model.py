@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import main
-from pipelines.embed import EmbedConfig, run
+from pipelines.embed import EmbedConfig, run, update
 from pipelines.train import TrainConfig
 from retrieval.errors import ModelError, UsageError
 from retrieval.images import Preprocessing, decode_image
@@ -131,14 +131,14 @@ def test_workers_whose_weights_are_others_than_the_driver_s_stop_the_job(
     photos, tmp_path, ray_session, monkeypatch, damage
 ):
     make_model(tmp_path / "model")
-    load_model = run.__globals__["load_model"]
+    load_network = update.load_network
 
     def load_then_damage(config):
-        loaded = load_model(config)
+        loaded = load_network(config)
         damage(tmp_path / "model")
         return loaded
 
-    monkeypatch.setitem(run.__globals__, "load_model", load_then_damage)
+    monkeypatch.setattr(update, "load_network", load_then_damage)
     with pytest.raises(ModelError) as caught:
         run(str(photos), str(tmp_path / "index"), config_of(tmp_path / "model"))
     assert str(caught.value).startswith(
@@ -152,14 +152,14 @@ def test_workers_take_the_driver_s_word_for_what_the_model_is(
 ):
     # Another model takes the folder's place, whole and good, while the job runs.
     make_model(tmp_path / "model")
-    load_model = run.__globals__["load_model"]
+    load_network = update.load_network
 
     def load_then_replace(config):
-        loaded = load_model(config)
+        loaded = load_network(config)
         make_model(tmp_path / "model", seed=8)
         return loaded
 
-    monkeypatch.setitem(run.__globals__, "load_model", load_then_replace)
+    monkeypatch.setattr(update, "load_network", load_then_replace)
     with pytest.raises(ModelError, match=r"weights\.safetensors is not what model\.json describes"):
         run(str(photos), str(tmp_path / "index"), config_of(tmp_path / "model"))
 

@@ -151,7 +151,7 @@ def made(tmp_path_factory, ray_session):
     folder = tmp_path_factory.mktemp("which")
     photos, index = draw_photos(folder / "photos"), folder / "index"
     config = EmbedConfig(backbone=ONE_WEIGHT, weights="none", image_size=32)
-    report = run(str(photos), str(index), config)
+    report = run(str(photos), str(index), config).to_json()
     return photos, index, report
 
 
@@ -171,7 +171,7 @@ def test_the_record_names_the_decoder_and_not_the_permission(made):
 
 def test_the_same_again_with_what_only_the_command_may_name(made):
     photos, index, _ = made
-    plan = estimate(str(photos), str(index), EmbedConfig(backbone=ONE_WEIGHT))
+    plan = estimate(str(photos), str(index), EmbedConfig(backbone=ONE_WEIGHT)).to_json()
     assert not plan["is_embedded_anew"]
     assert "`backbone` tests.fakes:one_weight" in refusal(
         estimate, str(photos), str(index), EmbedConfig()
@@ -210,11 +210,11 @@ def test_another_network_is_refused_before_its_weights_are_looked_for(made):
 def test_with_new_model_all_is_embedded_anew(mine):
     photos, index, report = mine
     other = EmbedConfig(backbone=MEAN, weights="none", new_model=True)
-    plan = estimate(str(photos), str(index), other)
+    plan = estimate(str(photos), str(index), other).to_json()
     assert plan["is_embedded_anew"]
-    assert run(str(photos), str(index), other)["version"] == 1
+    assert run(str(photos), str(index), other).to_json()["version"] == 1
     assert read_index(str(index)).embeddings.shape == (report["num_rows"], 3)
-    again = estimate(str(photos), str(index), EmbedConfig(backbone=MEAN))
+    again = estimate(str(photos), str(index), EmbedConfig(backbone=MEAN)).to_json()
     assert not again["is_embedded_anew"]
 
 
@@ -232,7 +232,7 @@ def test_a_model_s_folder_needs_no_option_again_and_another_one_is_refused(mine,
     plan = estimate(
         str(photos), str(index), EmbedConfig(model=str(tmp_path / "copy"), backbone=ONE_WEIGHT)
     )
-    assert not plan["is_embedded_anew"]
+    assert not plan.is_embedded_anew
     shutil.rmtree(tmp_path / "model")
     message = refusal(estimate, str(photos), str(index), EmbedConfig(backbone=ONE_WEIGHT))
     assert message.endswith(

@@ -25,7 +25,7 @@ def test_each_listed_link_is_a_reject_until_it_is_followed(tmp_path, ray_session
     (gallery / "folder").symlink_to(tmp_path / "outside")
 
     def embedded(**settings):
-        report = run(str(gallery), index, EmbedConfig(**FIELDS, **settings))
+        report = run(str(gallery), index, EmbedConfig(**FIELDS, **settings)).to_json()
         path = open_index(index).run.get("rejects")
         rejects = read_rejects(index, [path] if path else []).to_pylist()
         assert report["num_listed"] == report["num_rows"] + len(rejects)

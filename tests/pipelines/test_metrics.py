@@ -77,7 +77,7 @@ def verb():
 
 def test_embed_tells_what_its_report_says(photos, tmp_path, ray_session, verb):
     before = rejects(scrape_all())
-    report = embed(str(photos), str(tmp_path / "index"), FAKE)
+    report = embed(str(photos), str(tmp_path / "index"), FAKE).to_json()
     found = scrape_all()
     listed = report["num_embedded"] + report["num_rejected"]
     assert listed == 12
@@ -103,12 +103,10 @@ def test_augment_and_rank_tell_of_their_items_too(photos, tmp_path, ray_session,
     side = make_index(tmp_path / "side", ["a", "b"], np.eye(2, dtype=np.float16))
     rank(side.uri, side.uri, str(tmp_path / "ranking"), RankConfig(top_k=1, num_actors=1))
     found = scrape_all()
-    assert rejects(found) - before == augmented["reject_reasons"] != {}
-    labelled = augmented["num_originals"] + augmented["num_rejected"]
-    dropped = sum(
-        count for name, count in augmented["num_dropped"].items() if name != "by_technique"
-    )
-    made = augmented["num_originals"] + augmented["num_augmented"] + dropped
+    assert rejects(found) - before == augmented.reject_reasons != {}
+    labelled = augmented.num_originals + augmented.num_rejected
+    dropped = sum(count for name, count in augmented.num_dropped.items() if name != "by_technique")
+    made = augmented.num_originals + augmented.num_augmented + dropped
     items = {
         labels[1:]: value
         for (name, labels), value in found.items()

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from pipelines import rank
 from pipelines.cli import main
-from pipelines.embed import EmbedConfig
+from pipelines.embed import EmbedConfig, update
 from pipelines.reindex import GateConfig, ReindexConfig, run
 from retrieval.errors import GateError, MismatchError, UsageError
 from retrieval.index import commit_index, open_index, read_index
@@ -38,7 +38,7 @@ def evening(tmp_path_factory, ray_session):
         (root / "queries" / name / "query.jpg").write_bytes(photo_bytes(colour))
     age(root / "queries")
     config = config_of(root, gate=GateConfig(probe=str(root / "queries"), min_top_1=0.5))
-    return root, run(str(root / "photos"), str(root / "index"), config)
+    return root, run(str(root / "photos"), str(root / "index"), config).to_json()
 
 
 def config_of(root, **settings):
@@ -82,7 +82,7 @@ def test_a_night_without_a_change_leaves_everything_alone(night):
     run(str(night / "photos"), str(index), config)  # the gallery has moved with the copy
     before = (night / "ranking" / "_ranking.json").read_bytes()
     page = (night / "ranking.html").stat().st_mtime_ns
-    record = run(str(night / "photos"), str(index), config)
+    record = run(str(night / "photos"), str(index), config).to_json()
     assert record["status"] == "unchanged"
     assert not record["ranking"]["is_anew"]
     assert (night / "ranking" / "_ranking.json").read_bytes() == before
@@ -96,10 +96,27 @@ def test_a_version_of_the_same_shards_is_not_ranked_again(night):
     before = (night / "ranking" / "_ranking.json").read_bytes()
     now = open_index(index)
     commit_index(index, now.spec, now.shards, run=now.run, seen_version=now.version)
-    record = run(photos, index, config)
+    record = run(photos, index, config).to_json()
     assert (record["status"], record["version_after"]) == ("unchanged", now.version + 1)
     assert not record["ranking"]["is_anew"]
     assert (night / "ranking" / "_ranking.json").read_bytes() == before
+    assert verify.run(str(night / "ranking"))["is_exact"]
+
+
+def test_a_changed_night_builds_the_network_once(night, monkeypatch):
+    """Queries and probe are folders that have changed, too; the probe is another one than these."""
+    built, load_network = [], update.load_network
+    monkeypatch.setattr(
+        update, "load_network", lambda config: built.append(config) or load_network(config)
+    )
+    shutil.copytree(night / "queries", night / "probe")
+    for folder in ("photos", "queries", "probe"):
+        (night / folder / "green" / "new.jpg").write_bytes(photo_bytes((30, 181, 40)))
+    config = config_of(night, gate=GateConfig(probe=str(night / "probe"), min_top_1=0.5))
+    record = run(str(night / "photos"), str(night / "index"), config)
+    assert len(built) == 1
+    assert (record.update.counts.num_embedded, record.ranking.num_queries) == (1, 3)
+    assert open_index(str(night / "index/_probe")).num_rows == 3
     assert verify.run(str(night / "ranking"))["is_exact"]
 
 
@@ -107,7 +124,7 @@ def test_a_changed_gallery_is_ranked_as_from_nothing(night, tmp_path):
     (night / "photos" / "red" / "red-1.jpg").unlink()
     (night / "photos" / "green" / "new.jpg").write_bytes(photo_bytes((30, 181, 40)))
     (night / "photos" / "blue").rename(night / "photos" / "azure")
-    record = run(str(night / "photos"), str(night / "index"), config_of(night))
+    record = run(str(night / "photos"), str(night / "index"), config_of(night)).to_json()
     assert (record["status"], record["num_embedded"], record["num_moved"]) == ("committed", 1, 3)
     assert verify.run(str(night / "ranking"))["is_exact"]
     scratch = config_of(night, rankings=str(tmp_path / "scratch"))
@@ -131,7 +148,7 @@ def test_the_gate_refuses_and_the_version_before_stays(night):
     assert "rouge/red-0.jpg" in read_index(record["gate"]["candidate"]).ids
     assert "red/red-0.jpg" in read_index(index).ids
     gate = GateConfig(probe=str(night / "queries"), min_top_1=0.5, min_overlap=0.5)
-    record = run(photos, index, config_of(night, gate=gate))
+    record = run(photos, index, config_of(night, gate=gate)).to_json()
     assert (record["version_after"], record["num_embedded"]) == (1, 0)
 
 
@@ -153,7 +170,7 @@ def test_a_night_that_lacks_too_much_is_refused_without_a_probe(night):
         "refused", 4,
     )  # fmt: skip
     assert records(night)[-1]["num_listed"] == 8
-    record = run(photos, index, config_of(night, gate=GateConfig(max_removed=0.4)))
+    record = run(photos, index, config_of(night, gate=GateConfig(max_removed=0.4))).to_json()
     assert (record["version_after"], record["num_embedded"]) == (1, 0)
     assert record["gate"] == {
         "num_removed": 4, "first_removed": "green/green-0.jpg", "removed": 0.4,
@@ -162,7 +179,7 @@ def test_a_night_that_lacks_too_much_is_refused_without_a_probe(night):
 
 def test_the_first_night_lacks_nothing(night, tmp_path):
     config = ReindexConfig(embed=FAKE, gate=GateConfig(max_removed=0.0))
-    record = run(str(night / "photos"), str(tmp_path / "index"), config)
+    record = run(str(night / "photos"), str(tmp_path / "index"), config).to_json()
     assert record["gate"] == {"num_removed": 0, "first_removed": None, "removed": None}
 
 
@@ -185,11 +202,14 @@ def test_queries_of_another_model_stop_the_night_before_the_commit(night, tmp_pa
 
 
 def test_another_model_is_compared_with_what_the_probe_saw_before(night):
-    gate = GateConfig(probe=str(night / "queries"), min_overlap=0.01)
+    shutil.copytree(night / "queries", night / "probe")
+    gate = GateConfig(probe=str(night / "probe"), min_overlap=0.01)
     photos, index = str(night / "photos"), str(night / "index")
     with pytest.raises(UsageError, match=r"to embed all 12 images anew, give `new_model`"):
         run(photos, index, config_of(night, gate=gate, embed=OTHER))
-    record = run(photos, index, config_of(night, gate=gate, embed=replace(OTHER, new_model=True)))
+    record = run(
+        photos, index, config_of(night, gate=gate, embed=replace(OTHER, new_model=True))
+    ).to_json()
     assert record["version_after"] == 1
     assert 0 < record["gate"]["overlap"] <= 1
     assert record["model"]["backbone"] == "tests.fakes:one_weight"
@@ -219,7 +239,7 @@ def test_a_version_that_was_committed_without_its_ranking_gets_it(night, monkeyp
     told = describe_index(index).records[0]
     assert (told["status"], told["ranking"]) == ("committed", str(failed.value))
     monkeypatch.undo()
-    record = run(photos, index, config)
+    record = run(photos, index, config).to_json()
     assert (record["status"], record["ranking"]["is_anew"]) == ("unchanged", True)
     assert open_ranking(str(night / "ranking")).facts["gallery"]["version"] == 1
 

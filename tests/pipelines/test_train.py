@@ -43,7 +43,7 @@ def trained(photos, tmp_path_factory):
     (photos / "alone" / "1.jpg").write_bytes(encode([[[250, 250, 250]] * 9] * 9))
     model = tmp_path_factory.mktemp("model") / "model"
     said, records = [], []
-    report = run(str(photos), str(model), SMALL, say=said.append, on_epoch=records.append)
+    report = run(str(photos), str(model), SMALL, say=said.append, on_epoch=records.append).to_json()
     return photos, model, report, said, records
 
 
@@ -119,7 +119,7 @@ def test_a_finished_training_is_not_done_again(trained):
     photos, model, report, _, _ = trained
     before = (model / "model.json").stat().st_mtime_ns
     said = []
-    again = run(str(photos), str(model), SMALL, say=said.append)
+    again = run(str(photos), str(model), SMALL, say=said.append).to_json()
     assert again["already_trained"]
     assert again["fingerprint"] == report["fingerprint"]
     assert (model / "model.json").stat().st_mtime_ns == before
@@ -143,8 +143,8 @@ def test_two_workers_train_what_one_would(photos, tmp_path):
         batch_size=7,
         optimizer="sgd",
     )
-    one = run(str(photos), str(tmp_path / "one"), config)
-    two = run(str(photos), str(tmp_path / "two"), config, Workers(num_workers=2))
+    one = run(str(photos), str(tmp_path / "one"), config).to_json()
+    two = run(str(photos), str(tmp_path / "two"), config, Workers(num_workers=2)).to_json()
     assert two["best"]["num_workers"] == 2
     for name in ("loss", "accuracy", "validation_loss", "validation_accuracy", "top_1"):
         assert two["best"][name] == pytest.approx(one["best"][name], rel=1e-5), name
@@ -158,15 +158,17 @@ def test_two_workers_train_what_one_would(photos, tmp_path):
 
 def test_last_layer_with_frozen_statistics_leaves_the_embeddings_as_they_were(photos, tmp_path):
     config = replace(SMALL, mode="last-layer", epochs=1)
-    frozen = run(str(photos), str(tmp_path / "frozen"), replace(config, batch_norm="frozen"))
-    follow = run(str(photos), str(tmp_path / "follow"), config)
+    frozen = run(
+        str(photos), str(tmp_path / "frozen"), replace(config, batch_norm="frozen")
+    ).to_json()
+    follow = run(str(photos), str(tmp_path / "follow"), config).to_json()
     index = embed.run(
         str(photos),
         str(tmp_path / "index"),
         embed.EmbedConfig(backbone="tests.training:small", weights="none", image_size=32),
     )
-    assert frozen["fingerprint"] == index["model"]["fingerprint"]
-    assert follow["fingerprint"] != index["model"]["fingerprint"]
+    assert frozen["fingerprint"] == index.model.fingerprint
+    assert follow["fingerprint"] != index.model.fingerprint
 
 
 def test_every_loss_recipe_and_option_can_be_trained_with(photos, tmp_path):
@@ -175,7 +177,9 @@ def test_every_loss_recipe_and_option_can_be_trained_with(photos, tmp_path):
         optimizer="adamw", weight_decay=0.1, warmup_epochs=0.5, precision="bfloat16",
         channels_last=False, photos_per_class=4,
     )  # fmt: skip
-    report = run(str(photos), str(tmp_path / "model"), config, Workers(num_workers=(1, 2)))
+    report = run(
+        str(photos), str(tmp_path / "model"), config, Workers(num_workers=(1, 2))
+    ).to_json()
     assert report["num_training"] == 12
     assert report["num_left_out"] == 6
     assert report["best"]["num_workers"] in (1, 2)

@@ -13,14 +13,21 @@ import pyarrow.parquet as pq
 
 from retrieval import errors
 from retrieval.errors import MismatchError, UsageError
-from retrieval.index import Night, is_index, last_check_us, open_index, prepare, publish
+from retrieval.index import (
+    UpdateOptions,
+    is_index,
+    last_check_us,
+    open_index,
+    plan_update,
+    publish,
+)
 from retrieval.index.folder import stored_files
 from retrieval.index.staging import read_rejects
 from retrieval.maintenance.restore import restore_index
 from retrieval.maintenance.vacuum import vacuum_index
 from retrieval.storage import join, read_buffer, read_bytes
 from tests.retrieval.interleaving import Job, Killed, Turns, stop_at_every_place
-from tests.retrieval.nights import SPEC, Gallery, LoopHands, sha256, vector_of
+from tests.retrieval.nights import SPEC, Gallery, LoopExecutor, sha256, vector_of
 from tests.versions import DAY_S, date_commit
 
 # What ends a try of a night, which then compares anew.
@@ -48,14 +55,15 @@ class World:
         seen = open_index(self.uri) if is_index(self.uri) else None
         run_id = f"run-{len(self.meant):03d}"
         self.meant[run_id] = gallery
-        night = Night(
+        options = UpdateOptions(
             run_id=run_id,
             listed_us=gallery.now_us,
             shard_rows=4,
             settled_us=0 if seen is None else last_check_us(seen),
         )
-        hands = LoopHands(self.uri, gallery)
-        return prepare(self.uri, seen, SPEC, gallery.listed(), night, hands)
+        executor = LoopExecutor(self.uri, gallery)
+        with plan_update(self.uri, seen, SPEC, gallery.listed(), options) as plan:
+            return executor.run(plan)
 
     def night(self, gallery: Gallery, *, rebase: bool, pause=lambda place: None) -> None:
         """A night as the job does it: where a vacuum has taken its work away, anew."""

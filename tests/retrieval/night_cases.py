@@ -1,4 +1,4 @@
-"""Galleries, rows, killed nights and hands that refuse, for tests of the nightly index."""
+"""Galleries, rows, killed nights and executor that refuse, for tests of the nightly index."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from retrieval.index import index_schema, open_index, stage
 from retrieval.index.staging import INDEX_REJECT_SCHEMA
-from tests.retrieval.nights import DAY_US, SPEC, Gallery, LoopHands, begin
+from tests.retrieval.nights import DAY_US, SPEC, Gallery, LoopExecutor, begin
 
 
 def gallery_of(num_photos):
@@ -20,10 +20,10 @@ def gallery_of(num_photos):
     return gallery
 
 
-def killed_night(uri, gallery, hands=None, **settings):
+def killed_night(uri, gallery, executor=None, **settings):
     """A night a day later that ends just before its commit."""
     gallery.now_us += DAY_US
-    return begin(uri, gallery, hands or LoopHands(uri, gallery), **settings)
+    return begin(uri, gallery, executor or LoopExecutor(uri, gallery), **settings)
 
 
 def shards_of(uri):
@@ -34,12 +34,12 @@ def ids_by_shard(uri, paths):
     return {path: tuple(pq.read_table(f"{uri}/{path}")["image_id"].to_pylist()) for path in paths}
 
 
-class RefusingHands(LoopHands):
+class RefusingExecutor(LoopExecutor):
     """Refuse every photo, for one reason."""
 
     reason = "corrupt"
 
-    def embed(self, photos, night):
+    def embed(self, photos, options):
         refused = [
             {**photo, "reason": self.reason, "message": "no"} for photo in photos.to_pylist()
         ]
@@ -47,7 +47,7 @@ class RefusingHands(LoopHands):
             stage(
                 self.uri,
                 self.spec,
-                (night.run_id, night.listed_us),
+                (options.run_id, options.listed_us),
                 index_schema(self.spec).empty_table(),
                 pa.Table.from_pylist(refused, INDEX_REJECT_SCHEMA),
             )

@@ -12,9 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from retrieval.index import Night, index_schema, is_index, last_check_us, open_index, prepare
+from retrieval.index import (
+    UpdateOptions,
+    finish,
+    index_schema,
+    is_index,
+    last_check_us,
+    open_index,
+    plan_update,
+)
 from retrieval.index import publish as publish_candidate
-from retrieval.index.compaction import carry
+from retrieval.index.compaction import compact
 from retrieval.index.gallery_diff import LISTED_SCHEMA
 from retrieval.index.staging import INDEX_REJECT_SCHEMA, read_rejects, stage
 from tests.conftest import make_spec
@@ -104,7 +112,7 @@ def sha256_of_name(name: str) -> str:
     return sha256(name.encode())
 
 
-class LoopHands:
+class LoopExecutor:
     """The work of a night, photo after photo; tells what it has embedded and hashed."""
 
     def __init__(self, uri: str, gallery: Gallery, spec=SPEC, shard_rows: int = 4) -> None:
@@ -119,14 +127,14 @@ class LoopHands:
         hashes = [sha256(self.gallery.photos[name][0]) for name in ids]
         return pa.table({"image_id": ids, "content_sha256": hashes})
 
-    def embed(self, photos, night):
+    def embed(self, photos, options):
         parts = [
             photos.slice(start, self.shard_rows)
             for start in range(0, photos.num_rows, self.shard_rows)
         ]
-        return [self._embed_part(part.to_pylist(), night) for part in parts]
+        return [self._embed_part(part.to_pylist(), options) for part in parts]
 
-    def _embed_part(self, photos, night):
+    def _embed_part(self, photos, options):
         good, bad = [], []
         for photo in photos:
             content = self.gallery.photos[photo["image_id"]][0]
@@ -146,35 +154,43 @@ class LoopHands:
         return stage(
             self.uri,
             self.spec,
-            (night.run_id, night.listed_us),
+            (options.run_id, options.listed_us),
             pa.Table.from_pylist(good, index_schema(self.spec)),
             pa.Table.from_pylist(bad, INDEX_REJECT_SCHEMA),
         )
 
-    def carry(self, groups):
-        return [carry(self.uri, self.spec, group) for group in groups]
+    def compact(self, groups):
+        return [compact(self.uri, self.spec, group) for group in groups]
+
+    def run(self, plan):
+        """Do what a plan asks for, and nothing where there is nothing to do."""
+        plan.settle(self.hash_photos(plan.to_hash) if plan.to_hash.num_rows else None)
+        photos = plan.to_embed()
+        receipts = self.embed(photos, plan.options) if photos.num_rows else []
+        return finish(plan, receipts, self.compact(plan.rewrites) if len(plan.rewrites) else [])
 
 
-def begin(uri: str, gallery: Gallery, hands: LoopHands, **settings):
+def begin(uri: str, gallery: Gallery, executor: LoopExecutor, **settings):
     """All of a night but the commit."""
     seen = open_index(uri) if is_index(uri) else None
-    night = Night(
+    options = UpdateOptions(
         run_id=f"run-{gallery.now_us}-{random.randbytes(3).hex()}",
         listed_us=gallery.now_us,
-        shard_rows=hands.shard_rows,
+        shard_rows=executor.shard_rows,
         settled_us=0 if seen is None else last_check_us(seen),
         **settings,
     )
-    return prepare(uri, seen, hands.spec, gallery.listed(), night, hands)
+    with plan_update(uri, seen, executor.spec, gallery.listed(), options) as plan:
+        return executor.run(plan)
 
 
 def one_night(uri: str, gallery: Gallery, spec=SPEC, **settings):
-    """A whole night a day later; gives the hands and the candidate."""
+    """A whole night a day later; gives the executor and the candidate."""
     gallery.now_us += DAY_US
-    hands = LoopHands(uri, gallery, spec)
-    candidate = begin(uri, gallery, hands, **settings)
+    executor = LoopExecutor(uri, gallery, spec)
+    candidate = begin(uri, gallery, executor, **settings)
     publish_candidate(candidate)
-    return hands, candidate
+    return executor, candidate
 
 
 def rows_of(uri: str, version: int | None = None) -> list[dict]:

@@ -15,8 +15,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from retrieval.errors import UsageError, VacuumedError
-from retrieval.index import publish
-from retrieval.index import update_plan as comparing
+from retrieval.index import publish, update_plan
 from retrieval.maintenance.restore import restore_index
 from retrieval.storage import open_store
 from tests.retrieval.beside import (
@@ -38,7 +37,7 @@ NUM_ORDERS, AT_ONCE = 200, 50
 def quick(monkeypatch):
     """Without syncing, and without a database for each comparison."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(comparing, "open_difference", plain_difference)
+    monkeypatch.setattr(update_plan, "open_difference", plain_difference)
 
 
 @pytest.fixture

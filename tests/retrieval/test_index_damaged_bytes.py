@@ -10,15 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval.errors import IndexFormatError
-from retrieval.index import index_schema, open_index, read_index
-from retrieval.index import update_plan as comparing
-from retrieval.index.compaction import Piece, carry
+from retrieval.index import index_schema, open_index, read_index, update_plan
+from retrieval.index.compaction import RowSlice, compact
 from retrieval.index.gallery_diff import CARRIED_SCHEMA
-from retrieval.index.update_plan import compare
+from retrieval.index.update_plan import plan_update
 from retrieval.maintenance.check import check_index
 from retrieval.vectors import open_source, read_blocks, split
 from tests.retrieval.night_cases import gallery_of
-from tests.retrieval.nights import SPEC, Gallery, LoopHands, begin, check, one_night
+from tests.retrieval.nights import SPEC, Gallery, LoopExecutor, begin, check, one_night
 from tests.retrieval.nights import publish_candidate as publish
 from tests.retrieval.plain_difference import plain_difference
 
@@ -28,12 +27,12 @@ NUM_PHOTOS = 7
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(comparing, "open_difference", plain_difference)
+    monkeypatch.setattr(update_plan, "open_difference", plain_difference)
 
 
 def index_of_one_shard(uri) -> Gallery:
     gallery = gallery_of(NUM_PHOTOS)
-    publish(begin(uri, gallery, LoopHands(uri, gallery, shard_rows=50)))
+    publish(begin(uri, gallery, LoopExecutor(uri, gallery, shard_rows=50)))
     return gallery
 
 
@@ -62,11 +61,11 @@ class Readers:
     def night(self):
         """What a night knows of the photos."""
         settings = Settings
-        with compare(self.uri, self.index, SPEC, self.gallery.listed(), settings) as sides:
-            return sides.difference.num_of_states(), sides.num_live
+        with plan_update(self.uri, self.index, SPEC, self.gallery.listed(), settings) as plan:
+            return plan.difference.num_of_states(), plan.num_live
 
     def carried(self):
-        shard = carry(self.uri, SPEC, [Piece(self.shard, self.piece)])
+        shard = compact(self.uri, SPEC, [RowSlice(self.shard, self.piece)])
         return pq.read_table(f"{self.uri}/{shard.path}").to_pylist()
 
     def verify(self):
@@ -140,8 +139,8 @@ def test_a_columns_damaged_name_is_one_line_and_healed(tmp_path, column):
     with pytest.raises(IndexFormatError, match=rf"{shard.path}: .* `heal`"):
         one_night(uri, gallery)
     assert open_index(uri).version == 0
-    hands, _ = one_night(uri, gallery, heal=True)
-    assert len(hands.embedded) >= NUM_PHOTOS - 1  # the new one may have been staged before
+    executor, _ = one_night(uri, gallery, heal=True)
+    assert len(executor.embedded) >= NUM_PHOTOS - 1  # the new one may have been staged before
     check(uri, gallery)
 
 
@@ -169,10 +168,10 @@ def test_of_a_shard_without_a_recorded_hash_what_can_be_is_checked(tmp_path, mon
     index_of_one_shard(uri)
     (shard,) = open_index(uri).shards
     unknown = replace(shard, sha256="")
-    assert comparing._is_sound(uri, SPEC, unknown)
+    assert update_plan._is_sound(uri, SPEC, unknown)
     path = tmp_path / "index" / shard.path
     content = path.read_bytes()
     path.write_bytes(content[:60] + bytes([content[60] ^ 255]) + content[61:])
-    assert not comparing._is_sound(uri, SPEC, unknown)
+    assert not update_plan._is_sound(uri, SPEC, unknown)
     path.unlink()
-    assert not comparing._is_sound(uri, SPEC, unknown)
+    assert not update_plan._is_sound(uri, SPEC, unknown)

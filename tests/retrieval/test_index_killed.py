@@ -67,14 +67,14 @@ def test_a_night_that_is_killed_is_finished_by_the_next(tmp_path, yesterday, pla
     is_committed = place not in BEFORE
     check(uri, gallery if is_committed else old)
     rows_before = rows_of(uri, 0)
-    hands, candidate = one_night(uri, gallery)
+    executor, candidate = one_night(uri, gallery)
     check(uri, gallery)
     assert rows_of(uri, 0) == rows_before
     assert candidate.is_unchanged == is_committed
     # Of eight photos to embed, in groups of four, those with a receipt are not embedded again.
-    assert len(hands.embedded) == NUM_LOST.get(place, 0)
-    hands, candidate = one_night(uri, gallery)
-    assert (hands.embedded, candidate.is_unchanged) == ([], True)
+    assert len(executor.embedded) == NUM_LOST.get(place, 0)
+    executor, candidate = one_night(uri, gallery)
+    assert (executor.embedded, candidate.is_unchanged) == ([], True)
     assert open_index(uri).version == 1
 
 

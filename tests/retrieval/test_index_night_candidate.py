@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from retrieval.index import open_index, publish
 from tests.retrieval.night_cases import (
-    RefusingHands,
+    RefusingExecutor,
     gallery_of,
     ids_by_shard,
     killed_night,
@@ -79,9 +79,9 @@ def test_a_renamed_class_is_cut_into_shards_that_are_not_too_large(tmp_path):
     one_night(uri, gallery)
     for name in sorted(gallery.photos):
         gallery.move(name, name.replace("a/", "b/"))
-    hands, candidate = one_night(uri, gallery)
+    executor, candidate = one_night(uri, gallery)
     check(uri, gallery)
-    assert (hands.embedded, candidate.counts["num_moved"]) == ([], 12)
+    assert (executor.embedded, candidate.counts.num_moved) == ([], 12)
     assert list(shards_of(uri).values()) == [4, 4, 4]
 
 
@@ -91,9 +91,9 @@ def test_refusals_of_two_nights_are_the_same_in_whichever_order_they_come(tmp_pa
     one_night(uri, gallery)
     gallery.put("0", b"new photo")
     for is_unchanged in (False, True):  # "0" is tried each night, "z" is not
-        hands = RefusingHands(uri, gallery)
-        hands.reason = "missing"
-        candidate = killed_night(uri, gallery, hands)
+        executor = RefusingExecutor(uri, gallery)
+        executor.reason = "missing"
+        candidate = killed_night(uri, gallery, executor)
         assert candidate.rejects["image_id"].to_pylist() == ["0", "z"]
         assert candidate.is_unchanged == is_unchanged
         publish(candidate)

@@ -1,4 +1,4 @@
-"""Nights after which something was left, or whose hands do not do what they should."""
+"""Nights after which something was left, or whose executor do not do what they should."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from retrieval.images import Reason
 from retrieval.index import publish
 from retrieval.storage import DAMAGED_PARQUET, list_files
 from tests.conftest import make_spec
-from tests.retrieval.night_cases import RefusingHands, gallery_of, killed_night, shards_of
-from tests.retrieval.nights import DAY_US, LoopHands, begin, check, one_night
+from tests.retrieval.night_cases import RefusingExecutor, gallery_of, killed_night, shards_of
+from tests.retrieval.nights import DAY_US, LoopExecutor, begin, check, one_night
 
 
 def flip(path, place):
@@ -49,22 +49,22 @@ def test_what_may_have_passed_by_tomorrow_is_tried_again_and_nothing_else(
     gallery, uri = gallery_of(2), str(tmp_path)
     one_night(uri, gallery)
     gallery.put("b", b"new photo")
-    hands = RefusingHands(uri, gallery)
-    hands.reason = str(reason)
-    candidate = killed_night(uri, gallery, hands)
-    assert candidate.counts["reject_reasons"] == {str(reason): 1}
+    executor = RefusingExecutor(uri, gallery)
+    executor.reason = str(reason)
+    candidate = killed_night(uri, gallery, executor)
+    assert candidate.counts.reject_reasons == {str(reason): 1}
     if not is_killed:
         publish(candidate)
-    hands, candidate = one_night(uri, gallery)
+    executor, candidate = one_night(uri, gallery)
     is_passing = reason in ("missing", "unreadable")
-    assert hands.embedded == (["b"] if is_passing else [])
-    assert candidate.counts["num_rejected"] == (0 if is_passing else 1)
+    assert executor.embedded == (["b"] if is_passing else [])
+    assert candidate.counts.num_rejected == (0 if is_passing else 1)
 
 
 def test_a_photo_that_is_neither_embedded_nor_refused_ends_the_night(tmp_path):
-    class Losing(LoopHands):
-        def embed(self, photos, night):
-            return super().embed(photos.slice(1), night)
+    class Losing(LoopExecutor):
+        def embed(self, photos, options):
+            return super().embed(photos.slice(1), options)
 
     gallery, uri = gallery_of(3), str(tmp_path)
     with pytest.raises(RetrievalError) as error:
@@ -76,9 +76,9 @@ def test_a_photo_that_is_neither_embedded_nor_refused_ends_the_night(tmp_path):
 
 
 def test_a_photo_that_is_embedded_twice_ends_the_night(tmp_path):
-    class Doubling(LoopHands):
-        def embed(self, photos, night):
-            return [*super().embed(photos, night), *super().embed(photos.slice(0, 1), night)]
+    class Doubling(LoopExecutor):
+        def embed(self, photos, options):
+            return [*super().embed(photos, options), *super().embed(photos.slice(0, 1), options)]
 
     gallery, uri = gallery_of(3), str(tmp_path)
     with pytest.raises(RetrievalError, match=r"^3 photos were to be embedded, but 4 are"):
@@ -90,14 +90,14 @@ def test_a_first_night_that_was_killed_is_resumed(tmp_path):
     gallery.put("bad", b"bad")
     killed_night(uri, gallery)
     gallery.put("new", b"one more")
-    hands, candidate = one_night(uri, gallery)
+    executor, candidate = one_night(uri, gallery)
     check(uri, gallery)
-    assert (hands.embedded, hands.hashed) == (["new"], [])
-    assert {name: candidate.counts[name] for name in ("num_resumed", "num_embedded")} == {
+    assert (executor.embedded, executor.hashed) == (["new"], [])
+    assert {name: getattr(candidate.counts, name) for name in ("num_resumed", "num_embedded")} == {
         "num_resumed": 6,
         "num_embedded": 1,
     }
-    assert candidate.counts["num_unchanged"] == candidate.counts["num_rejected_now"] == 0
+    assert candidate.counts.num_unchanged == candidate.counts.num_rejected_now == 0
     assert list_files(f"{uri}/_staging") == []
 
 
@@ -111,21 +111,21 @@ def test_the_work_of_a_killed_night_is_as_settled_as_its_own_listing(tmp_path):
     gallery.put("late", b"late")
     gallery.photos["late bad"] = (b"bad", gallery.now_us)
     gallery.now_us += 1_000_000
-    begin(uri, gallery, LoopHands(uri, gallery))
+    begin(uri, gallery, LoopExecutor(uri, gallery))
     gallery.photos["late"] = (b"LATE", gallery.photos["late"][1])
     gallery.photos["late bad"] = (b"not", gallery.photos["late bad"][1])
-    hands, _ = one_night(uri, gallery)
+    executor, _ = one_night(uri, gallery)
     check(uri, gallery)
-    assert (hands.embedded, hands.hashed) == (["late", "late bad"], ["late"])
+    assert (executor.embedded, executor.hashed) == (["late", "late bad"], ["late"])
 
 
 def test_work_of_another_model_is_taken_away_by_a_commit(tmp_path):
     gallery, uri = gallery_of(2), str(tmp_path)
-    begin(uri, gallery, LoopHands(uri, gallery, make_spec(3, fingerprint="another")))
+    begin(uri, gallery, LoopExecutor(uri, gallery, make_spec(3, fingerprint="another")))
     assert len(list_files(f"{uri}/_staging")) == 1
-    hands, candidate = one_night(uri, gallery)
+    executor, candidate = one_night(uri, gallery)
     check(uri, gallery)
-    assert (len(hands.embedded), candidate.counts["num_resumed"]) == (2, 0)
+    assert (len(executor.embedded), candidate.counts.num_resumed) == (2, 0)
     assert list_files(f"{uri}/_staging") == []
 
 
@@ -135,9 +135,9 @@ def test_a_photo_that_a_killed_night_embedded_may_be_renamed_before_the_next(tmp
     gallery.put("c", b"something new")
     killed_night(uri, gallery)
     gallery.move("c", "d")
-    hands, candidate = one_night(uri, gallery)
+    executor, candidate = one_night(uri, gallery)
     check(uri, gallery)
-    assert (hands.embedded, candidate.counts["num_moved"]) == ([], 1)
+    assert (executor.embedded, candidate.counts.num_moved) == ([], 1)
 
 
 def test_heal_also_embeds_again_what_a_damaged_shard_of_a_killed_night_held(tmp_path):
@@ -149,9 +149,9 @@ def test_heal_also_embeds_again_what_a_damaged_shard_of_a_killed_night_held(tmp_
     killed_night(uri, gallery)
     (staged,) = {path.name for path in tmp_path.glob("shard-*")} - shards_of(uri).keys()
     flip(tmp_path / staged, 99)
-    hands, _ = one_night(uri, gallery, heal=True)
+    executor, _ = one_night(uri, gallery, heal=True)
     check(uri, gallery)
-    assert hands.embedded == ["b", "bad", "c"]
+    assert executor.embedded == ["b", "bad", "c"]
     assert list_files(f"{uri}/_staging") == []
 
 
@@ -162,9 +162,9 @@ def test_heal_keeps_the_work_of_a_killed_night_that_is_whole(tmp_path):
     killed_night(uri, gallery)
     gallery.put("bad", b"bad")
     killed_night(uri, gallery)  # its receipt names no shard
-    hands, _ = one_night(uri, gallery, heal=True)
+    executor, _ = one_night(uri, gallery, heal=True)
     check(uri, gallery)
-    assert hands.embedded == []
+    assert executor.embedded == []
 
 
 @pytest.mark.parametrize("name", ["image_id", "content_sha256", "modified_at"])
@@ -193,8 +193,8 @@ def test_a_commit_stands_though_its_receipts_cannot_be_taken_away(tmp_path, monk
     before = shards_of(uri)
     assert list(before.values()) == [1, 1]
     assert len(list_files(f"{uri}/_staging")) == 1
-    hands, candidate = one_night(uri, gallery)
-    assert (hands.embedded, candidate.is_unchanged, shards_of(uri)) == ([], True, before)
+    executor, candidate = one_night(uri, gallery)
+    assert (executor.embedded, candidate.is_unchanged, shards_of(uri)) == ([], True, before)
     assert list_files(f"{uri}/_staging") == []
 
 
@@ -206,22 +206,22 @@ def test_work_that_nobody_needs_any_more_is_no_reason_to_commit(tmp_path):
     gallery.put("c", b"third!!")
     killed_night(uri, gallery)
     del gallery.photos["c"]
-    hands, candidate = one_night(uri, gallery)
-    assert (hands.embedded, candidate.is_unchanged) == ([], True)
-    assert candidate.counts["num_removed"] == 0  # it never was in a version
+    executor, candidate = one_night(uri, gallery)
+    assert (executor.embedded, candidate.is_unchanged) == ([], True)
+    assert candidate.counts.num_removed == 0  # it never was in a version
     assert list_files(f"{uri}/_staging") == []
 
 
-def test_hands_are_not_asked_for_work_that_there_is_none_of(tmp_path):
-    """Where hands are a cluster, asking starts it."""
+def test_an_executor_is_not_asked_for_work_that_there_is_none_of(tmp_path):
+    """Where it is a cluster, asking starts it."""
 
-    class IdleHands(LoopHands):
-        hash_photos = embed = carry = None
+    class IdleExecutor(LoopExecutor):
+        hash_photos = embed = compact = None
 
     gallery, uri = gallery_of(8), str(tmp_path)
     one_night(uri, gallery)
     for number in range(4):  # all of a shard
         del gallery.photos[f"a/{number:02d}"]
-    publish(killed_night(uri, gallery, IdleHands(uri, gallery)))
+    publish(killed_night(uri, gallery, IdleExecutor(uri, gallery)))
     check(uri, gallery)
-    assert killed_night(uri, gallery, IdleHands(uri, gallery)).is_unchanged
+    assert killed_night(uri, gallery, IdleExecutor(uri, gallery)).is_unchanged

@@ -74,8 +74,8 @@ def test_whichever_file_operation_fails_nothing_is_lost(
         one_night(uri, gallery)
         check(uri, gallery)
         assert rows_of(uri, 0) == rows
-        hands, candidate = one_night(uri, gallery)
-        assert (hands.embedded, candidate.is_unchanged) == ([], True)
+        executor, candidate = one_night(uri, gallery)
+        assert (executor.embedded, candidate.is_unchanged) == ([], True)
         shutil.rmtree(uri)
     # What fails after the commit is tidying up; the next night does it.
     assert outcomes["failed"] > 40 / step

@@ -16,8 +16,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
 from retrieval.errors import IndexFormatError
-from retrieval.index import open_index, read_index, set_torn_entry_aside
-from retrieval.index import update_plan as comparing
+from retrieval.index import open_index, read_index, set_torn_entry_aside, update_plan
 from retrieval.maintenance.check import check_index
 from retrieval.vectors import open_source, read_blocks
 from tests.retrieval.night_cases import gallery_of
@@ -27,7 +26,7 @@ from tests.retrieval.plain_difference import plain_difference
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(comparing, "open_difference", plain_difference)
+    monkeypatch.setattr(update_plan, "open_difference", plain_difference)
 
 
 @pytest.fixture
@@ -122,8 +121,8 @@ def test_the_night_after_a_tools_care_of_the_table_is_right(index, tool, heal):
     check_read(uri, gallery)
     gallery.photos.pop(sorted(gallery.good())[1])
     gallery.put("new/9", b"nine")
-    hands, _ = one_night(uri, gallery, heal=heal)
-    assert hands.embedded == ["new/9"]  # nothing else is embedded again
+    executor, _ = one_night(uri, gallery, heal=heal)
+    assert executor.embedded == ["new/9"]  # nothing else is embedded again
     check(uri, gallery)
     check_read(uri, gallery)
     one_night(uri, gallery)
@@ -135,8 +134,8 @@ def test_rows_that_deltalake_has_deleted_are_embedded_again(index):
     gone = sorted(gallery.good())[0]
     DeltaTable(uri).delete(f"image_id = '{gone}'")
     assert gone not in read_index(uri).ids
-    hands, _ = one_night(uri, gallery)
-    assert hands.embedded == [gone]
+    executor, _ = one_night(uri, gallery)
+    assert executor.embedded == [gone]
     check(uri, gallery)
 
 

@@ -13,25 +13,25 @@ from retrieval.gallery.listing import list_batches
 from retrieval.images import fetch as fetching
 from retrieval.images.fetch import fetch_photos, hash_photos
 from retrieval.index import (
-    Night,
-    foresee,
+    UpdateOptions,
+    estimate_update,
     index_schema,
     is_index,
     last_check_us,
     open_index,
-    prepare,
+    plan_update,
     publish,
+    refused_again,
 )
-from retrieval.index import update_plan as comparing
 from retrieval.index.gallery_diff import LISTED_SCHEMA
 from retrieval.index.staging import INDEX_REJECT_SCHEMA, read_rejects, stage
-from tests.retrieval.nights import DAY_US, LoopHands, sha256, vector_of
+from tests.retrieval.nights import DAY_US, LoopExecutor, sha256, vector_of
 
 SHARD_ROWS = 4
 FOREVER_NS = 4_000_000_000 * 10**9  # a time that no night can trust
 
 
-class FetchingHands(LoopHands):
+class FetchingExecutor(LoopExecutor):
     """Hands that fetch real files, and refuse what cannot be fetched; content "bad" is no photo."""
 
     def hash_photos(self, photos):
@@ -40,7 +40,7 @@ class FetchingHands(LoopHands):
         hashes = hash_photos(photos["uri"].to_pylist(), photos["size_bytes"].to_pylist())
         return pa.table({"image_id": names, "content_sha256": pa.array(hashes, pa.string())})
 
-    def embed(self, photos, night):
+    def embed(self, photos, options):
         good, bad = [], []
         contents = fetch_photos(photos["uri"].to_pylist(), photos["size_bytes"].to_pylist())
         for photo, content in zip(photos.to_pylist(), contents, strict=True):
@@ -56,13 +56,13 @@ class FetchingHands(LoopHands):
             pa.Table.from_pylist(rows, schema)
             for rows, schema in ((good, index_schema(self.spec)), (bad, INDEX_REJECT_SCHEMA))
         )
-        return [stage(self.uri, self.spec, (night.run_id, night.listed_us), good, bad)]
+        return [stage(self.uri, self.spec, (options.run_id, options.listed_us), good, bad)]
 
 
-class IdleHands(LoopHands):
-    """Where hands are a cluster, asking starts it."""
+class IdleExecutor(LoopExecutor):
+    """Where executor are a cluster, asking starts it."""
 
-    hash_photos = embed = carry = None
+    hash_photos = embed = compact = None
 
 
 class Nights:
@@ -73,10 +73,10 @@ class Nights:
         self.now_us = 3_000_000_000 * 10**6
         self.follow_links = False
 
-    def _night(self, **settings):
+    def _options(self, **settings):
         self.now_us += DAY_US
         seen = open_index(self.uri) if is_index(self.uri) else None
-        night = Night(
+        options = UpdateOptions(
             run_id=f"run-{self.now_us}",
             listed_us=self.now_us,
             shard_rows=SHARD_ROWS,
@@ -87,19 +87,22 @@ class Nights:
         labels = (
             batch.append_column("label", pa.nulls(len(batch), pa.string())) for batch in batches
         )
-        return seen, [batch.select(LISTED_SCHEMA.names) for batch in labels], night
+        return seen, [batch.select(LISTED_SCHEMA.names) for batch in labels], options
 
-    def run(self, kind=FetchingHands, **settings):
+    def run(self, kind=FetchingExecutor, **settings):
         """Gives what was embedded, and the candidate."""
-        hands = kind(self.uri, None)
-        seen, listed, night = self._night(**settings)
-        candidate = prepare(self.uri, seen, hands.spec, listed, night, hands)
+        executor = kind(self.uri, None)
+        seen, listed, options = self._options(**settings)
+        with plan_update(self.uri, seen, executor.spec, listed, options) as plan:
+            candidate = executor.run(plan)
         publish(candidate)
-        return hands.embedded, candidate
+        return executor.embedded, candidate
 
-    def foresee(self):
-        seen, listed, night = self._night()
-        return foresee(self.uri, seen, LoopHands.__init__.__defaults__[0], listed, night)
+    def estimate(self):
+        seen, listed, options = self._options()
+        return estimate_update(
+            self.uri, seen, LoopExecutor.__init__.__defaults__[0], listed, options
+        )
 
     def reasons(self):
         path = open_index(self.uri).run.get("rejects")
@@ -108,11 +111,11 @@ class Nights:
 
     def check_nothing_happens(self):
         version = open_index(self.uri).version
-        seen = self.foresee()
+        seen = self.estimate()
         assert (seen.num_new, seen.num_changed, seen.num_rewritten_shards) == (0, 0, 0)
-        _, candidate = self.run(IdleHands)
+        _, candidate = self.run(IdleExecutor)
         assert candidate.is_unchanged
-        assert candidate.counts["num_rejected_now"] == 0
+        assert candidate.counts.num_rejected_now == 0
         assert open_index(self.uri).version == version
 
 
@@ -156,7 +159,7 @@ def nights(tmp_path):
 def test_a_night_without_a_change_does_nothing_whatever_cannot_be_fetched(nights, tmp_path, kind):
     break_as(kind, tmp_path / "gallery" / "odd.jpg")
     embedded, candidate = nights.run()
-    assert (len(embedded), candidate.counts["num_rejected_now"]) == (1, 1)
+    assert (len(embedded), candidate.counts.num_rejected_now) == (1, 1)
     nights.check_nothing_happens()
     assert len(nights.reasons()) == 1
     assert nights.run(by_content=True)[0] == []  # the others are hashed, and the same
@@ -251,7 +254,7 @@ def test_rejects_that_are_many_are_tried_until_one_is_back_or_the_time_is_up(
     nights, tmp_path, monkeypatch
 ):
     """The rest is for workers, who are many and start anyway."""
-    monkeypatch.setattr(comparing, "_TRIED_AT_ONCE", 2)
+    monkeypatch.setattr(refused_again, "_TRIED_AT_ONCE", 2)
     names = [f"n{number}" for number in range(6)]
     for name in names:
         (tmp_path / "gallery" / name).symlink_to(f"to-{name}")
@@ -260,7 +263,7 @@ def test_rejects_that_are_many_are_tried_until_one_is_back_or_the_time_is_up(
     (tmp_path / "gallery" / "to-n3").write_bytes(b"there")
     assert nights.run()[0] == ["n2", "n3", "n4", "n5", "to-n3"]
     assert nights.reasons().keys() == set(names) - {"n3"}
-    monkeypatch.setattr(comparing, "_TRY_S", -1.0)
+    monkeypatch.setattr(refused_again, "_TRY_S", -1.0)
     assert nights.run()[0] == ["n2", "n4", "n5"]
 
 

@@ -174,8 +174,8 @@ def test_a_receipt_that_names_something_else_is_none(tmp_path, elsewhere, field,
     precious = put(tmp_path / "index" / "precious.txt")
     before = contents(elsewhere)
     assert read_receipts(uri, SPEC) == ([], [])
-    hands, _ = one_night(uri, gallery)
-    assert hands.embedded == ["a/new"]
+    executor, _ = one_night(uri, gallery)
+    assert executor.embedded == ["a/new"]
     check(uri, gallery)
     assert contents(elsewhere) == before
     assert precious.read_bytes() == b"mine"
@@ -204,8 +204,8 @@ def test_a_staged_shard_that_is_a_link_is_not_taken_up(tmp_path):
     shard.rename(tmp_path / "moved")
     shard.symlink_to(tmp_path / "moved")
     assert read_receipts(uri, SPEC)[0] == []
-    hands, _ = one_night(uri, gallery)
-    assert hands.embedded == ["a/new"]
+    executor, _ = one_night(uri, gallery)
+    assert executor.embedded == ["a/new"]
 
 
 @pytest.mark.parametrize("folder", ["_staging", "_rejects"])

@@ -15,9 +15,9 @@ from retrieval.index import (
     open_index,
     publish,
     read_index,
+    update_plan,
     write_record,
 )
-from retrieval.index import update as night
 from retrieval.index.history import read_commit
 from retrieval.index.removal_lists import State, names_in_force, read_lists, state_of, write_list
 from retrieval.index.staging import read_receipts
@@ -28,7 +28,7 @@ from retrieval.maintenance.status import describe_index
 from retrieval.maintenance.vacuum import vacuum_index
 from tests.retrieval.interleaving import Killed
 from tests.retrieval.night_cases import gallery_of, killed_night
-from tests.retrieval.nights import SPEC, LoopHands, begin, check, one_night
+from tests.retrieval.nights import SPEC, LoopExecutor, begin, check, one_night
 from tests.versions import DAY_S, PRESENT_S, add_shard, commit, date_file, entry, old_index
 
 
@@ -140,7 +140,7 @@ def night_and_vacuum(tmp_path):
 def test_a_night_that_only_a_vacuum_has_overtaken_takes_the_next_number(tmp_path):
     uri, gallery = night_and_vacuum(tmp_path)
     add_shard(tmp_path, {"x": "1"}, spec=None)  # rubbish that the night does not need
-    candidate = begin(uri, gallery, LoopHands(uri, gallery))
+    candidate = begin(uri, gallery, LoopExecutor(uri, gallery))
     stale = set(tmp_path.glob("shard-*")) - {
         tmp_path / shard.path for shard in candidate.index.shards
     }
@@ -154,7 +154,7 @@ def test_a_night_that_only_a_vacuum_has_overtaken_takes_the_next_number(tmp_path
 
 def test_another_run_still_ends_it_though_a_vacuum_came_after(tmp_path):
     uri, gallery = night_and_vacuum(tmp_path)
-    candidate = begin(uri, gallery, LoopHands(uri, gallery))
+    candidate = begin(uri, gallery, LoopExecutor(uri, gallery))
     gallery.put("b/other", b"other")
     one_night(uri, gallery)
     add_shard(tmp_path, {"x": "1"})
@@ -167,21 +167,21 @@ def test_another_run_still_ends_it_though_a_vacuum_came_after(tmp_path):
 
 def test_a_shard_that_a_vacuum_takes_before_the_entry_is_embedded_again(tmp_path):
     uri, gallery = night_and_vacuum(tmp_path)
-    hands = LoopHands(uri, gallery)
-    candidate = begin(uri, gallery, hands)
-    assert hands.embedded == []
+    executor = LoopExecutor(uri, gallery)
+    candidate = begin(uri, gallery, executor)
+    assert executor.embedded == []
     clean(tmp_path)
     with pytest.raises(VacuumedError, match=r"this new shard is not there; .* run it again"):
         publish(candidate)
-    hands = LoopHands(uri, gallery)
-    assert publish(begin(uri, gallery, hands)) == 2
-    assert len(hands.embedded) == 4
+    executor = LoopExecutor(uri, gallery)
+    assert publish(begin(uri, gallery, executor)) == 2
+    assert len(executor.embedded) == 4
     check(uri, gallery)
 
 
 def test_a_shard_that_a_killed_vacuum_has_listed_is_not_taken_up(tmp_path, monkeypatch):
     uri, gallery = night_and_vacuum(tmp_path)
-    candidate = begin(uri, gallery, LoopHands(uri, gallery))
+    candidate = begin(uri, gallery, LoopExecutor(uri, gallery))
     killed_at(monkeypatch, vacuum, "vacuum", lambda: clean(tmp_path))  # before any removal
     for path in tmp_path.glob("_staging/*"):
         assert path.exists()
@@ -192,8 +192,8 @@ def test_a_shard_that_a_killed_vacuum_has_listed_is_not_taken_up(tmp_path, monke
     with pytest.raises(VacuumedError):
         publish(candidate)
     assert read_receipts(uri, SPEC)[0] == []
-    hands, _ = one_night(uri, gallery)
-    assert len(hands.embedded) == 4
+    executor, _ = one_night(uri, gallery)
+    assert len(executor.embedded) == 4
     check(uri, gallery)
     clean(tmp_path)
     assert read_lists(uri) == []
@@ -262,7 +262,7 @@ def test_rejects_that_vanish_in_the_middle_of_a_night_are_one_line(tmp_path, mon
             for path in tmp_path.glob("_staging/*.rejects.parquet"):
                 path.unlink()
 
-    monkeypatch.setattr(night, "reached", vanish)
+    monkeypatch.setattr(update_plan, "reached", vanish)
     with pytest.raises(VacuumedError, match=r"these rejects of this run are gone: .* run it again"):
         one_night(uri, gallery)
     monkeypatch.undo()
@@ -309,8 +309,8 @@ def test_a_receipt_of_a_newer_release_is_none(tmp_path, version, num_embedded):
         path.write_text(json.dumps(found))
     else:
         of_release(path, version)
-    hands, _ = one_night(uri, gallery)
-    assert len(hands.embedded) == num_embedded
+    executor, _ = one_night(uri, gallery)
+    assert len(executor.embedded) == num_embedded
     check(uri, gallery)
 
 

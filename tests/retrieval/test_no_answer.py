@@ -12,8 +12,7 @@ import pytest
 from deltalake.exceptions import DeltaError
 
 from retrieval.errors import IndexFormatError, RetrievalError, StorageError
-from retrieval.index import is_index, open_index, read_index, read_run, table
-from retrieval.index import update_plan as comparing
+from retrieval.index import is_index, open_index, read_index, read_run, table, update_plan
 from retrieval.index.history import read_commits, split_version
 from retrieval.index.torn_entry import set_torn_entry_aside
 from retrieval.maintenance.check import check_index
@@ -122,7 +121,7 @@ def test_a_log_that_cannot_be_opened_is_one_line(tmp_path, monkeypatch, code, to
 
 @pytest.mark.parametrize("text", SILENT.values(), ids=SILENT)
 def test_the_answer_of_a_store_is_no_damage(tmp_path, monkeypatch, text):
-    monkeypatch.setattr(comparing, "open_difference", plain_difference)
+    monkeypatch.setattr(update_plan, "open_difference", plain_difference)
     uri, gallery = str(tmp_path / "index"), gallery_of(3)
     one_night(uri, gallery)
     pq.write_table(

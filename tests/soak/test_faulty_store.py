@@ -26,7 +26,7 @@ from retrieval.storage import read_bytes, write_bytes
 from tests.faults import faulty_store
 from tests.retrieval.commits import SPEC as COMMIT_SPEC
 from tests.retrieval.commits import make_shard
-from tests.retrieval.nights import DAY_US, Gallery, LoopHands, begin, check, one_night, rows_of
+from tests.retrieval.nights import DAY_US, Gallery, LoopExecutor, begin, check, one_night, rows_of
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -65,11 +65,11 @@ class Week:
         self.gallery.change(self.numbers)
         for attempt in range(NUM_TRIES + 1):
             self.gallery.now_us += DAY_US
-            hands = LoopHands(self.uri, self.gallery)
+            executor = LoopExecutor(self.uri, self.gallery)
             self.set_rate(0 if attempt == NUM_TRIES else self.rate)
             failed = run_id = None
             try:
-                candidate = begin(self.uri, self.gallery, hands)
+                candidate = begin(self.uri, self.gallery, executor)
                 run_id = candidate.index.run["run_id"]
                 publish_candidate(candidate)
             except RetrievalError as error:
@@ -114,8 +114,8 @@ class Week:
         assert sorted(self.versions) == list(range(index.version + 1))
 
     def check_end(self):
-        hands, candidate = one_night(self.uri, self.gallery)
-        assert (hands.embedded, candidate.is_unchanged) == ([], True)
+        executor, candidate = one_night(self.uri, self.gallery)
+        assert (executor.embedded, candidate.is_unchanged) == ([], True)
         for version, rows in self.versions.items():  # whoever has opened one reads on in it
             assert by_id(rows_of(self.uri, version)) == by_id(rows)
         scratch = f"{self.uri}-scratch"

@@ -24,15 +24,15 @@ SLOW = EmbedConfig(backbone="tests.fakes:slow", weights="none", labels="none", b
 _RUN = """
 import json
 import sys
-import pipelines.embed.executor as hands
+import pipelines.embed.executor
 import pipelines.embed.inputs as inputs
 import pipelines.embed.job as job
 from pipelines.embed import EmbedConfig
-hands.BLOCK_ROWS = 8
+executor.BLOCK_ROWS = 8
 inputs._SHARD_BYTES = 8 * 6
 config = EmbedConfig(backbone="tests.fakes:slow", weights="none", labels="none", batch_size=4,
                      rebase=len(sys.argv) > 3)
-print(json.dumps(job.run(sys.argv[1], sys.argv[2], config)))
+print(json.dumps(job.run(sys.argv[1], sys.argv[2], config).to_json()))
 """
 
 
@@ -97,7 +97,7 @@ def test_a_driver_that_is_killed_while_shards_are_written(photos, tmp_path, coun
     time.sleep(5)  # its workers see that it is gone
     staged = len(list((index / "_staging").glob("*.json")))
     assert staged >= count
-    report = run(str(photos), str(index), SLOW)
+    report = run(str(photos), str(index), SLOW).to_json()
     assert report["num_resumed"] >= 28 * count
     assert report["num_resumed"] + report["num_embedded"] == 60
     check_whole(index, tmp_path / "scratch", photos)

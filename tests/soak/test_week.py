@@ -115,7 +115,7 @@ def test_a_week_of_nights_is_what_one_night_makes(gallery, tmp_path, capsys):
     reader.start()
     totals = Counter()
     for day in range(7):
-        record = run(str(gallery), str(index), config)
+        record = run(str(gallery), str(index), config).to_json()
         listed = sum(record[f"num_{name}"] for name in
                      ("unchanged", "moved", "resumed", "embedded", "rejected"))  # fmt: skip
         assert listed == record["num_listed"]

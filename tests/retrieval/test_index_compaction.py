@@ -15,7 +15,7 @@ import pytest
 
 from retrieval.errors import IndexFormatError
 from retrieval.index import index_schema
-from retrieval.index.compaction import Piece, Source, carry, plan_shards
+from retrieval.index.compaction import RowSlice, ShardUsage, compact, plan_shards
 from retrieval.index.gallery_diff import CARRIED_SCHEMA
 from retrieval.index.shards import Shard, write_shard
 from tests.conftest import make_spec
@@ -26,7 +26,7 @@ SPEC = make_spec(3)
 
 def source(num_kept, *, of=None, touched=0, live=True):
     """A shard of `of` rows (by default of those that stay)."""
-    return Source(Shard("shard", num_kept if of is None else of, 1), live, num_kept, touched)
+    return ShardUsage(Shard("shard", num_kept if of is None else of, 1), live, num_kept, touched)
 
 
 STAGED = source(4, live=False)
@@ -121,7 +121,9 @@ def test_what_is_listed_is_replaced_and_what_was_computed_goes_on_bit_by_bit(tmp
     spec, uri = make_spec(3, dtype), str(tmp_path)
     before = rows("a", "b", "c", "d", spec=spec)
     shard = write_shard(uri, before)
-    written = carry(uri, spec, [Piece(shard, carried((0, "a"), (2, "other"), (3, "unlabelled")))])
+    written = compact(
+        uri, spec, [RowSlice(shard, carried((0, "a"), (2, "other"), (3, "unlabelled")))]
+    )
     after = pq.read_table(tmp_path / written.path)
     assert after.schema.equals(index_schema(spec), check_metadata=True)
     kept = ["content_sha256", "width", "height", "embedding"]
@@ -143,7 +145,7 @@ def test_not_a_number_and_minus_zero_go_on_too(tmp_path):
     before = rows("a")
     embedding = pa.array([odd], before.schema.field("embedding").type)
     table = before.set_column(8, before.schema.field("embedding"), embedding)
-    written = carry(uri, SPEC, [Piece(write_shard(uri, table), carried((0, "a")))])
+    written = compact(uri, SPEC, [RowSlice(write_shard(uri, table), carried((0, "a")))])
     assert pq.read_table(tmp_path / written.path)["embedding"].to_pylist() == [odd]
 
 
@@ -152,10 +154,10 @@ def test_pieces_of_several_shards_come_one_after_another(tmp_path):
     first, second = write_shard(uri, rows("a", "b", "c")), write_shard(uri, rows("d", "e"))
     # One row may go to two photos.
     pieces = [
-        Piece(second, carried((1, "e"))),
-        Piece(first, carried((0, "a"), (0, "aa"), (2, "c"))),
+        RowSlice(second, carried((1, "e"))),
+        RowSlice(first, carried((0, "a"), (0, "aa"), (2, "c"))),
     ]
-    written = carry(uri, SPEC, [*pieces, Piece(second, carried((0, "d")))])
+    written = compact(uri, SPEC, [*pieces, RowSlice(second, carried((0, "d")))])
     found = pq.read_table(tmp_path / written.path)
     assert found["image_id"].to_pylist() == ["e", "a", "aa", "c", "d"]
     assert found["embedding"].to_pylist() == rows("e", "a", "a", "c", "d")["embedding"].to_pylist()
@@ -179,7 +181,7 @@ def test_a_damaged_source_is_named_and_nothing_is_written(tmp_path, damage):
         path.write_bytes((tmp_path / good.path).read_bytes())
     files = sorted(tmp_path.iterdir())
     with pytest.raises(IndexFormatError) as error:
-        carry(uri, SPEC, [Piece(good, carried((0, "a"))), Piece(bad, carried((0, "b")))])
+        compact(uri, SPEC, [RowSlice(good, carried((0, "a"))), RowSlice(bad, carried((0, "b")))])
     assert str(error.value).startswith(f"{path}: ")
     assert str(error.value).endswith(" Embed the photos again with `heal`.")
     assert sorted(tmp_path.iterdir()) == files
