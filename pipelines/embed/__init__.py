@@ -25,9 +25,28 @@ budget      the time that each stage took, and what bounds the job
 job         all of it; the order of a night is in retrieval/index/update.py
 """
 
-from pipelines.embed.config import DECIDED_BY_MODEL, EmbedConfig
-from pipelines.embed.estimating import estimate
-from pipelines.embed.job import Gate, run
-from pipelines.embed.model import complete
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retrieval.lazily import lazily
+
+if TYPE_CHECKING:
+    from pipelines.embed.config import DECIDED_BY_MODEL, EmbedConfig
+    from pipelines.embed.estimating import estimate
+    from pipelines.embed.job import Gate, run
+    from pipelines.embed.model import complete
 
 __all__ = ["DECIDED_BY_MODEL", "EmbedConfig", "Gate", "complete", "estimate", "run"]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "DECIDED_BY_MODEL": "config",
+        "EmbedConfig": "config",
+        "estimate": "estimating",
+        "Gate": "job",
+        "run": "job",
+        "complete": "model",
+    },
+)

@@ -17,8 +17,20 @@ gate        figures of a version before it is committed, and whether they will d
 job         all of it
 """
 
-from pipelines.reindex.config import GateConfig, ReindexConfig
-from pipelines.reindex.estimating import estimate
-from pipelines.reindex.job import run
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retrieval.lazily import lazily
+
+if TYPE_CHECKING:
+    from pipelines.reindex.config import GateConfig, ReindexConfig
+    from pipelines.reindex.estimating import estimate
+    from pipelines.reindex.job import run
 
 __all__ = ["GateConfig", "ReindexConfig", "estimate", "run"]
+
+__getattr__ = lazily(
+    __name__,
+    {"GateConfig": "config", "ReindexConfig": "config", "estimate": "estimating", "run": "job"},
+)
