@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -279,3 +281,21 @@ def test_no_command_takes_settings_of_any_type():
                 ast.unparse(one).startswith("click.command") for one in node.decorator_list
             ):
                 assert node.args.kwarg is None, f"{path.name}: {node.name}"
+
+
+@pytest.mark.parametrize(
+    ("command", "function", "names"),
+    [
+        ("verify", "retrieval.ranking.verification.verify:verify", ["sample", "seed"]),
+        ("report", "retrieval.report.ranking_page:write_report", ["max_queries"]),
+        ("vacuum", "retrieval.maintenance.vacuum:vacuum_index", ["keep_days", "force"]),
+        ("diff", "pipelines.diff:run", ["num_listed"]),
+        ("submit", "pipelines.submit.request:make_request", ["python"]),
+    ],
+)
+def test_a_command_without_a_config_has_the_defaults_of_its_function(command, function, names):
+    module, name = function.split(":")
+    signature = inspect.signature(getattr(importlib.import_module(module), name))
+    context = click.Context(main.commands[command])
+    found = {option.name: option.get_default(context) for option in context.command.params}
+    assert [found[name] for name in names] == [signature.parameters[name].default for name in names]
