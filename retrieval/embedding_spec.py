@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrieval.choices import STORED_TYPES
 from retrieval.errors import IndexFormatError
 
 __all__ = ["EmbeddingSpec"]
@@ -83,7 +84,7 @@ class EmbeddingSpec:
                 f"{where}: the embedding column does not say how it was made ({error!r}). "
                 f"Only tables written by `retrieval-cli embed` are indexes."
             ) from error
-        if spec.dim < 1 or spec.dtype not in ("float16", "float32"):
+        if spec.dim < 1 or spec.dtype not in STORED_TYPES:
             raise IndexFormatError(
                 f"{where}: embeddings of {spec.dim} × {spec.dtype}; float16 or float32 and at "
                 f"least one dimension are needed. Embed the photos again."

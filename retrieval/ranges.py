@@ -5,12 +5,9 @@ None holds NaN or infinity, and a whole number fits into the 64 bits of the libr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Final
-
-from retrieval.errors import UsageError
 
 __all__ = [
     "COUNT",
@@ -25,7 +22,6 @@ __all__ = [
     "SHARE",
     "SIDE",
     "Range",
-    "check_settings",
 ]
 
 
@@ -76,15 +72,3 @@ MANY: Final = Range(low=1, high=2**20, is_whole=True)
 EPOCHS: Final = Range(low=1, high=2**20, is_whole=True)
 SIDE: Final = Range(low=1, high=2**13, is_whole=True)  # of a network's input: 0.8 GB a photo
 SEED: Final = Range(low=-(2**63), high=2**64 - 1, is_whole=True)  # as torch takes them
-
-
-def check_settings(config: object, ranges: Mapping[str, Range]) -> None:
-    """Refuse settings outside their ranges; one that is None is left open.
-
-    Raises:
-        UsageError: names the setting, what was found and what is needed.
-    """
-    for name, needed in ranges.items():
-        value = getattr(config, name)
-        if value is not None and not needed.holds(value):
-            raise UsageError(f"`{name}` {value}: {needed} is needed.")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipelines.augment.job import AugmentConfig
-from pipelines.augment.output import SETTINGS, check_format, check_places
+from pipelines.augment.config import AugmentConfig
+from pipelines.augment.output import SETTINGS, check_format, check_places, make_method
 from pipelines.augment.plan import plan_classes
 from pipelines.dry_run import Crew, look_around
 from pipelines.ray_runtime.cluster_options import Site
@@ -36,7 +36,7 @@ def estimate(
     """
     photos, output = absolute_uri(photos), absolute_uri(output)
     check_format(output)
-    method = config.method(output)
+    method = make_method(config, output)
     check_places(photos, output)
     scan = presume_photos(photos, config.labels, follow_links=config.follow_links)
     plans = plan_classes(

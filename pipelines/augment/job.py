@@ -18,20 +18,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
+from pipelines.augment.config import AugmentConfig
 from pipelines.augment.output import (
     REJECTS,
     check_format,
     check_places,
     finished_parts,
+    make_method,
     read_parts,
-    recorded_decoder,
     remove_others,
     sheet_path,
 )
@@ -48,12 +49,9 @@ from retrieval.augmentations.contact_sheet import contact_sheet
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST, SETTINGS
 from retrieval.augmentations.multiplying import Method, reduced_picture
 from retrieval.augmentations.quality_filter import Verdict
-from retrieval.augmentations.recipes import load_recipe
 from retrieval.errors import ImageError, RetrievalError, StorageError, UsageError
 from retrieval.format_version import FORMAT_VERSION
-from retrieval.images import check_decoder, newest_decoder
 from retrieval.images.fetch import fetch_photo
-from retrieval.ranges import COUNT, SEED, Range, check_settings
 from retrieval.storage import (
     absolute_uri,
     check_writable,
@@ -63,56 +61,6 @@ from retrieval.storage import (
 )
 
 __all__ = ["AugmentConfig", "run"]
-
-
-_RANGES = {
-    "per_class": COUNT,
-    "seed": replace(SEED, low=0),
-    "size": Range(low=16, high=2048, is_whole=True),
-    "quality": Range(low=1, high=100, is_whole=True),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """Settings of the job.
-
-    Attributes:
-        recipe: Name or file; see `retrieval.augmentations.recipes`.
-        per_class: Images of a class that are wanted, photos and results together.
-        seed: Of all that is drawn.
-        size: Shorter side in pixels to which a larger photo is reduced before.
-        quality: Of the JPEG results, 1 to 100.
-        format: "jpeg" for files in class folders, "parquet" for tables of images.
-        labels: Rule of `retrieval.gallery.labels`.
-        follow_links: Whether links out of the folder of photos are followed.
-        decoder: By which photos are read, see `retrieval.images`; None for that which the output
-            was begun with, or the newest.
-    """
-
-    recipe: str = "paper"
-    per_class: int = 600
-    seed: int = 0
-    size: int = 256
-    quality: int = 90
-    format: str = "jpeg"
-    labels: str = "folder"
-    follow_links: bool = False
-    decoder: int | None = None
-
-    def __post_init__(self) -> None:
-        check_settings(self, _RANGES)
-
-    def method(self, output: str) -> Method:
-        """How photos are multiplied into a folder, which keeps its decoder when it goes on.
-
-        Raises:
-            UsageError: the recipe, or a decoder that this program does not have.
-        """
-        decoder = recorded_decoder(output) if self.decoder is None else self.decoder
-        decoder = newest_decoder() if decoder is None else decoder
-        check_decoder(decoder)
-        return Method(load_recipe(self.recipe), self.seed, self.size, self.quality, decoder)
 
 
 def run(
@@ -142,7 +90,7 @@ def run(
     laps = Laps()
     photos, output = absolute_uri(photos), absolute_uri(output)
     check_format(output)
-    method = config.method(output)
+    method = make_method(config, output)
     check_places(photos, output)
     check_writable(output)
     listed = list_labelled(photos, config.labels, follow_links=config.follow_links)

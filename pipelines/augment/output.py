@@ -18,12 +18,16 @@ from typing import Final
 
 import pyarrow as pa
 
+from pipelines.augment.config import AugmentConfig
 from pipelines.augment.worker import Part, encode_table, part_path, read_part
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST, SETTINGS
+from retrieval.augmentations.multiplying import Method
+from retrieval.augmentations.recipes import load_recipe
 from retrieval.augmentations.result_names import source_of
 from retrieval.errors import StorageError, UsageError
 from retrieval.format_version import check_format_version
 from retrieval.gallery.listing import CONTACT_SHEET, is_left_out
+from retrieval.images import check_decoder, newest_decoder
 from retrieval.storage import (
     DAMAGED_PARQUET,
     Entry,
@@ -47,6 +51,7 @@ __all__ = [
     "check_format",
     "check_places",
     "finished_parts",
+    "make_method",
     "read_parts",
     "recorded_decoder",
     "remove_others",
@@ -116,6 +121,18 @@ def recorded_decoder(output: str) -> int | None:
     except (OSError, ValueError, TypeError):
         return None  # none there, or of somebody else, which `check_places` refuses
     return found if type(found) is int else None
+
+
+def make_method(config: AugmentConfig, output: str) -> Method:
+    """How photos are multiplied into a folder, which keeps its decoder when it goes on.
+
+    Raises:
+        UsageError: the recipe, or a decoder that this program does not have.
+    """
+    decoder = recorded_decoder(output) if config.decoder is None else config.decoder
+    decoder = newest_decoder() if decoder is None else decoder
+    check_decoder(decoder)
+    return Method(load_recipe(config.recipe), config.seed, config.size, config.quality, decoder)
 
 
 def _read_copied(output: str) -> frozenset[str]:

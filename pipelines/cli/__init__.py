@@ -13,27 +13,12 @@ from typing import Any
 
 import click
 
-from pipelines.cli.augment import augment
-from pipelines.cli.demo import demo
-from pipelines.cli.diff import diff
-from pipelines.cli.embed import embed
-from pipelines.cli.evaluate import evaluate
-from pipelines.cli.experiment import experiment
 from pipelines.cli.home import ensure_home
 from pipelines.cli.interrupts import Interrupted, handled, is_interrupted
 from pipelines.cli.parameters import as_options
-from pipelines.cli.rank import rank
-from pipelines.cli.reindex import reindex
-from pipelines.cli.report import report
-from pipelines.cli.restore import restore
-from pipelines.cli.retry_rejects import retry_rejects
-from pipelines.cli.status import status
-from pipelines.cli.streams import flush_stdout, for_the_report, take_over
-from pipelines.cli.submit import submit
-from pipelines.cli.train import train
+from pipelines.cli.streams import flush_stdout, take_over
 from pipelines.cli.usage import PlainErrors
-from pipelines.cli.vacuum import vacuum
-from pipelines.cli.verify import verify
+from pipelines.cli.verbs import Verbs
 from pipelines.metrics import of_verb
 from retrieval.errors import RetrievalError
 from retrieval.one_line import one_line
@@ -107,7 +92,7 @@ def _as_one_line(error: Exception) -> click.ClickException:
     return click.ClickException(one_line(text))
 
 
-@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Cli, commands=Verbs(), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="retrieval-cli")
 @click.pass_context
 def main(ctx: click.Context) -> None:
@@ -124,12 +109,3 @@ def main(ctx: click.Context) -> None:
         retrieval-cli report ranking report.html
     """
     ctx.with_resource(of_verb(ctx.invoked_subcommand or ""))
-
-
-for command in (
-    demo, augment, embed, rank, verify, evaluate, report, train, experiment,
-    reindex, retry_rejects, status, diff, restore, vacuum, submit,
-):  # fmt: skip
-    if command.callback is not None:
-        command.callback = for_the_report(command.callback)
-    main.add_command(command)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
+from pipelines.augment.config import AugmentConfig
 from pipelines.cli.interrupts import Interrupted
-from pipelines.cli.numbers import number
+from pipelines.cli.options import options
 from pipelines.cli.shared import dry_run_option, print_report, say, site_options
 from pipelines.ray_runtime.cluster_options import Site
-from retrieval.ranges import COUNT, SEED
 
 __all__ = ["augment"]
 
@@ -22,69 +20,10 @@ INTERRUPTED = (
 @click.command()
 @click.argument("photos")
 @click.argument("output")
-@click.option(
-    "--recipe",
-    default="paper",
-    show_default=True,
-    help="paper (every technique, one a result), light (several gentle ones a result), none (the "
-    "photos alone), or a YAML file.",
-)
-@click.option(
-    "--per-class",
-    default=600,
-    show_default=True,
-    type=number(COUNT),
-    help="Images of a class to reach, photos and results together.",
-)
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=number(SEED, low=0),
-    help="Seed of all that is drawn.",
-)
-@click.option(
-    "--size",
-    default=256,
-    show_default=True,
-    type=click.IntRange(16, 2048),
-    help="Shorter side in pixels to which a larger photo is reduced before.",
-)
-@click.option(
-    "--decoder",
-    type=number(COUNT),
-    help="Version of the rules by which photos are read. [default: the newest, or that of what "
-    "was begun there]",
-)
-@click.option(
-    "--quality",
-    default=90,
-    show_default=True,
-    type=click.IntRange(1, 100),
-    help="Quality of the JPEG results.",
-)
-@click.option(
-    "--format",
-    type=click.Choice(["jpeg", "parquet"]),
-    default="jpeg",
-    show_default=True,
-    help="jpeg (class folders of files), or parquet (tables with a column of bytes).",
-)
-@click.option(
-    "--labels",
-    default="folder",
-    show_default=True,
-    help="folder (the first folder of the path), pattern:REGEX (its first group, in the file's "
-    "name), or a CSV or Parquet file with image_id and label.",
-)
-@click.option(
-    "--follow-links",
-    is_flag=True,
-    help="Follow links that lead out of PHOTOS too; otherwise each is a reject.",
-)
+@options(config=AugmentConfig)
 @dry_run_option
 @site_options
-def augment(photos: str, output: str, site: Site, dry_run: bool, **settings: Any) -> None:  # noqa: ANN401
+def augment(photos: str, output: str, config: AugmentConfig, dry_run: bool, site: Site) -> None:
     """Multiply the photos of each class by augmentation, up to --per-class images.
 
     OUTPUT holds a folder a class: the photos byte for byte, and beside each of them its results,
@@ -104,7 +43,6 @@ def augment(photos: str, output: str, site: Site, dry_run: bool, **settings: Any
     """
     from pipelines import augment as job
 
-    config = job.AugmentConfig(**settings)
     if dry_run:
         print_report(job.estimate(photos, output, config, site=site))
         return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from pipelines.cli.numbers import number
@@ -33,7 +31,9 @@ __all__ = ["diff"]
     type=number(COUNT),
     help="Images of each query of --probe. [default: 10]",
 )
-def diff(index: str, before: int, after: int, **settings: Any) -> None:  # noqa: ANN401
+def diff(
+    index: str, before: int, after: int, num_listed: int, probe: str | None, top_k: int | None
+) -> None:
     """Compare two versions of an index: ids added, removed, moved, changed, relabelled.
 
     Shards that both versions share are not read. With --probe both are ranked for some queries,
@@ -44,9 +44,9 @@ def diff(index: str, before: int, after: int, **settings: Any) -> None:  # noqa:
         retrieval-cli diff index/gallery 11 12 --list
         retrieval-cli diff index/gallery 11 12 --probe index/queries --top-k 10
     """
-    if settings["top_k"] is not None and settings["probe"] is None:
+    if top_k is not None and probe is None:
         raise click.UsageError("--top-k is for --probe: name queries to rank.")
-    settings["top_k"] = settings["top_k"] or 10
     from pipelines import diff as job
 
-    print_report(job.run(index, before, after, **settings).to_json())
+    found = job.run(index, before, after, num_listed=num_listed, probe=probe, top_k=top_k or 10)
+    print_report(found.to_json())

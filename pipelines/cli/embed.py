@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from pipelines.cli.embed_options import check_model, embed_options
+from pipelines.cli.options import options
 from pipelines.cli.shared import dry_run_option, print_report, site_options
+from pipelines.embed.config import EmbedConfig
 from pipelines.ray_runtime.cluster_options import Site
 
 __all__ = ["embed"]
@@ -16,19 +15,10 @@ __all__ = ["embed"]
 @click.command()
 @click.argument("photos")
 @click.argument("index")
-@embed_options
+@options(config=EmbedConfig)
 @dry_run_option
 @site_options
-@click.pass_context
-def embed(
-    ctx: click.Context,
-    /,
-    photos: str,
-    index: str,
-    site: Site,
-    dry_run: bool,
-    **settings: Any,  # noqa: ANN401
-) -> None:
+def embed(photos: str, index: str, config: EmbedConfig, dry_run: bool, site: Site) -> None:
     """Embed the photos of a folder into an index; run again, only what has changed.
 
     PHOTOS is searched with all its folders, or is a manifest: a Parquet file with image_id, uri,
@@ -55,9 +45,5 @@ def embed(
     """
     from pipelines import embed as job
 
-    check_model(ctx, settings["model"], job.DECIDED_BY_MODEL)
     run = job.estimate if dry_run else job.run
-    print_report(
-        run(photos, index, job.EmbedConfig(**settings), site=site),
-        result=None if dry_run else index,
-    )
+    print_report(run(photos, index, config, site=site), result=None if dry_run else index)

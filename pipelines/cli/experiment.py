@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from pipelines.cli.interrupts import Interrupted
-from pipelines.cli.numbers import number
-from pipelines.cli.shared import (
-    dry_run_option,
-    normalising_options,
-    print_report,
-    say,
-    site_options,
-)
+from pipelines.cli.options import options
+from pipelines.cli.shared import dry_run_option, print_report, say, site_options
+from pipelines.experiment.config import ExperimentConfig
 from pipelines.ray_runtime.cluster_options import Site
-from retrieval.errors import UsageError
-from retrieval.experiments import ROWS, choose_rows  # light: neither torch nor NumPy
-from retrieval.ranges import COUNT, EPOCHS, MANY, SEED, SIDE
+from retrieval.experiments import ROWS
 
 __all__ = ["experiment"]
 
@@ -28,74 +19,15 @@ INTERRUPTED = (
 )
 
 
-def _parse_rows(
-    ctx: click.Context, param: click.Parameter, value: str | None
-) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    names = [name.strip() for name in value.split(",")]
-    try:
-        return tuple(row.name for row in choose_rows(ROWS, names))
-    except UsageError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
-
-
 @click.command(epilog="\n    ".join(["\b\nRows:", *(row.name for row in ROWS)]))
 @click.argument("photos")
 @click.argument("output")
-@click.option(
-    "--rows",
-    callback=_parse_rows,
-    help="Names of rows, as below, separated by commas. [default: all 17]",
-)
-@click.option(
-    "--scale",
-    type=click.Choice(["full", "small"]),
-    default="full",
-    show_default=True,
-    help="small is a quick pass, whose figures say little; it changes the defaults below.",
-)
-@click.option("--epochs", type=number(EPOCHS), help="Of each training. [default: 10; small: 2]")
-@click.option(
-    "--image-size",
-    type=number(SIDE, low=32),
-    help="Side of the networks' input in pixels. [default: 224; small: 64]",
-)
-@normalising_options
-@click.option(
-    "--per-class",
-    type=number(COUNT),
-    help="Images of a class in the augmented data sets. [default: 600; small: 24]",
-)
-@click.option(
-    "--queries-per-class",
-    default=3,
-    show_default=True,
-    type=number(COUNT),
-    help="Photos of a class that become queries.",
-)
-@click.option(
-    "--batch-size",
-    default=32,
-    show_default=True,
-    type=number(MANY, low=2),
-    help="Photos of a training step, over all workers together.",
-)
-@click.option(
-    "--num-workers",
-    type=number(MANY),
-    help="Workers that train together. [default: one a GPU, or one a node]",
-)
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=number(SEED, low=0),
-    help="Of the queries, the augmentation and the trainings.",
-)
+@options(config=ExperimentConfig)
 @dry_run_option
 @site_options
-def experiment(photos: str, output: str, site: Site, dry_run: bool, **settings: Any) -> None:  # noqa: ANN401
+def experiment(
+    photos: str, output: str, config: ExperimentConfig, dry_run: bool, site: Site
+) -> None:
     """Train and measure the paper's 17 configurations; write ours beside the paper's figures.
 
     PHOTOS has one folder a class. Some photos of each class become the queries, the others the
@@ -115,7 +47,6 @@ def experiment(photos: str, output: str, site: Site, dry_run: bool, **settings: 
     """
     from pipelines import experiment as job
 
-    config = job.ExperimentConfig.at_scale(settings.pop("scale"), **settings)
     if dry_run:
         print_report(job.estimate(photos, output, config, site=site))
         return

@@ -10,15 +10,14 @@ import click
 
 from retrieval.parameters import NAME
 
-__all__ = ["as_options", "option_of"]
+__all__ = ["as_options", "option_of", "spelled"]
 
-# Parameters of the library that options give by another name.
-_OTHERS: Final = {
-    "memory_bytes": "memory_gib",
-    "binary_dtype": "vector_dtype",
-    "site.labels": "node_labels",
-}
-_BYTES: Final = re.compile(r"`memory_bytes` (-?[0-9]+)")
+_BYTES: Final = re.compile(r"`memory_bytes` (-?[0-9]+)")  # its option takes GiB
+
+
+def spelled(name: str) -> str:
+    """The option of a Python name."""
+    return f"--{name.replace('_', '-')}"
 
 
 def as_options(text: str, ctx: click.Context) -> str:
@@ -38,12 +37,16 @@ def as_options(text: str, ctx: click.Context) -> str:
 
 def option_of(name: str, ctx: click.Context) -> str | None:
     """The option that gives a parameter; None where no command has one."""
-    wanted = _OTHERS.get(name, name)
-    for command in _commands(ctx):
-        for option in command.params:
-            if isinstance(option, click.Option) and option.name == wanted:
-                return option.opts[0]
-    return None
+    found = [
+        (option, name == option.name)
+        for command in _commands(ctx)
+        for option in command.params
+        if isinstance(option, click.Option)
+        and (name == option.name or name in getattr(option, "known_as", ()))
+    ]
+    # An option that is called so comes before one whose field is.
+    found.sort(key=lambda each: not each[1])
+    return str(found[0][0].opts[0]) if found else None
 
 
 def _commands(ctx: click.Context) -> Iterator[click.Command]:

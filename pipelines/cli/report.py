@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from pipelines.cli.numbers import number
@@ -25,7 +23,9 @@ __all__ = ["report"]
     type=number(COUNT),
     help="Queries on the page; the figures are those of all.",
 )
-def report(ranking: str, output: str, **settings: Any) -> None:  # noqa: ANN401
+def report(
+    ranking: str, output: str, queries: str | None, gallery: str | None, max_queries: int
+) -> None:
     """Write an HTML page: the figures, and each query with what was found for it.
 
     The page is one file that needs no network.
@@ -37,5 +37,12 @@ def report(ranking: str, output: str, **settings: Any) -> None:  # noqa: ANN401
     from pipelines.progress import STDERR
     from retrieval.report import write_report
 
-    written = write_report(ranking, output, **settings, progress=STDERR)
+    written = write_report(
+        ranking,
+        output,
+        queries=queries,
+        gallery=gallery,
+        max_queries=max_queries,
+        progress=STDERR,
+    )
     print_report(written.to_json(), result=output)

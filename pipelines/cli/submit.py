@@ -14,8 +14,10 @@ import click
 from click.core import ParameterSource
 
 from pipelines.cli.interrupts import Interrupted
-from pipelines.cli.shared import ReportLost, parse_labels, print_report, say
+from pipelines.cli.parameters import as_options
+from pipelines.cli.shared import ReportLost, print_report, say
 from pipelines.cli.streams import report_stream
+from pipelines.ray_runtime.cluster_options import parse_labels
 from retrieval.errors import ClusterError
 from retrieval.secrets import holds_secret
 
@@ -50,6 +52,15 @@ def _parse_id(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", value):
         raise click.BadParameter(f"{value!r}: letters, digits, '.', '_' and '-', up to 128.")
     return value
+
+
+def _parse_labels(
+    ctx: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str]:
+    try:
+        return parse_labels(given)
+    except ValueError as error:
+        raise click.BadParameter(as_options(str(error), ctx)) from error
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -87,7 +98,7 @@ def _parse_id(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     "--driver-node",
     multiple=True,
     metavar="KEY=VALUE",
-    callback=parse_labels,
+    callback=_parse_labels,
     help="Label of Ray that the node of the driver must carry. May be given again. [default: the "
     "head]",
 )
@@ -99,8 +110,13 @@ def submit(
     /,
     command: tuple[str, ...],
     address: str,
+    submission_id: str | None,
+    working_dir: str | None,
+    python: str,
     runtime_env: str | None,
-    **settings: Any,  # noqa: ANN401
+    driver_node: dict[str, str],
+    no_wait: bool,
+    dry_run: bool,
 ) -> None:
     """Run any verb as a job on a Ray cluster: follow its log, and end as it ends.
 
@@ -121,15 +137,20 @@ def submit(
     _check_verb(ctx, command)
     from pipelines import submit as job
 
-    is_dry, no_wait = settings.pop("dry_run"), settings.pop("no_wait")
     environment = job.read_runtime_env(runtime_env) if runtime_env else {}
-    driver_node = settings.pop("driver_node")
-    request = job.make_request(command, runtime_env=environment, node=driver_node, **settings)
+    request = job.make_request(
+        command,
+        runtime_env=environment,
+        node=driver_node,
+        submission_id=submission_id,
+        working_dir=working_dir,
+        python=python,
+    )
     about: dict[str, Any] = {
         "submission_id": request.submission_id,
         "entrypoint": request.entrypoint,
     }
-    if is_dry:
+    if dry_run:
         shown = job.shown_runtime_env(request.runtime_env)
         about |= {"address": address, "runtime_env": shown, "node": request.node}
         print_report(about)

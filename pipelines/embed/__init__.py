@@ -27,13 +27,20 @@ report      what a run has found
 estimating  what a run would do, for --dry-run
 """
 
-from pipelines.embed.config import DECIDED_BY_MODEL, EmbedConfig
-from pipelines.embed.estimating import EmbedEstimate, estimate
-from pipelines.embed.executor import Embedded, Executor, RayExecutor
-from pipelines.embed.job import Prepared, prepare, publish, run
-from pipelines.embed.model import Network, complete
-from pipelines.embed.report import EmbedReport
-from pipelines.embed.update import Attempts, Update, start
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retrieval.lazily import lazily
+
+if TYPE_CHECKING:
+    from pipelines.embed.config import DECIDED_BY_MODEL, EmbedConfig
+    from pipelines.embed.estimating import EmbedEstimate, estimate
+    from pipelines.embed.executor import Embedded, Executor, RayExecutor
+    from pipelines.embed.job import Prepared, prepare, publish, run
+    from pipelines.embed.model import Network, complete
+    from pipelines.embed.report import EmbedReport
+    from pipelines.embed.update import Attempts, Update, start
 
 __all__ = [
     "DECIDED_BY_MODEL",
@@ -54,3 +61,26 @@ __all__ = [
     "run",
     "start",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "DECIDED_BY_MODEL": "config",
+        "EmbedConfig": "config",
+        "EmbedEstimate": "estimating",
+        "estimate": "estimating",
+        "Embedded": "executor",
+        "Executor": "executor",
+        "RayExecutor": "executor",
+        "Prepared": "job",
+        "prepare": "job",
+        "publish": "job",
+        "run": "job",
+        "Network": "model",
+        "complete": "model",
+        "EmbedReport": "report",
+        "Attempts": "update",
+        "Update": "update",
+        "start": "update",
+    },
+)

@@ -1,15 +1,25 @@
-"""Settings of `embed`."""
+"""Settings of `embed`. Pure data: the command line reads it at once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from retrieval.choices import BACKBONES, FIRST_DECODER, PRECISIONS, STORED_TYPES
 from retrieval.errors import UsageError
-from retrieval.images import FIRST_DECODER, Preprocessing
-from retrieval.models.own_networks import choose_preprocessing, default_weights
-from retrieval.ranges import MANY, SEED, SIDE, check_settings
+from retrieval.ranges import COUNT, MANY, SEED, SIDE
+from retrieval.setting_texts import (
+    MEAN_HELP,
+    STD_HELP,
+    USUAL_CHANNELS,
+    channels,
+    deviations,
+)
+from retrieval.settings import check_settings, setting
+
+if TYPE_CHECKING:
+    from retrieval.images import Preprocessing
 
 __all__ = ["DECIDED_BY_MODEL", "DEFAULTS", "EmbedConfig"]
 
@@ -58,32 +68,98 @@ class EmbedConfig:
         rebase: Where another run has committed meanwhile, go on from its version.
     """
 
-    backbone: str | None = None
-    weights: str | None = None
-    seed: int | None = None
-    image_size: int | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    decoder: int | None = None
-    model: str | None = None
-    new_model: bool = False
-    labels: str = "folder"
-    follow_links: bool = False
-    dtype: str | None = None
-    precision: str = "auto"
-    batch_size: int | None = None
-    num_actors: int | None = None
-    verify_content: bool = False
+    model: str | None = setting(
+        None,
+        "Folder that `retrieval-cli train` has made: its network, weights and preprocessing. A "
+        "network of your own is named too, by `backbone`: no folder has its code run alone.",
+    )
+    new_model: bool = setting(
+        False,
+        "Allow another model, size, type or seed than the index was embedded by: all images are "
+        "embedded anew.",
+    )
+    backbone: str | None = setting(
+        None,
+        f"{', '.join(BACKBONES)}, or package.module:function for a network of your own, which "
+        "Python finds by PYTHONPATH. The network may state the preprocessing that it needs, in a "
+        "dict `preprocessing` with size, mean, std.",
+        unset="that of the index, or the model's; resnet18",
+    )
+    weights: str | None = setting(
+        None,
+        "imagenet (from torchvision's cache, or downloaded), none (random), or a .safetensors or "
+        ".pth state dict.",
+        unset="those of the index; imagenet, or what your own function returns",
+    )
+    seed: int | None = setting(
+        None, "Seed of random weights.", numbers=SEED, unset="that of the index; 0"
+    )
+    image_size: int | None = setting(
+        None,
+        "Side in pixels of the square to which a photo is stretched.",
+        numbers=SIDE,
+        unset="that of the index, the model or the network; 224",
+    )
+    mean: tuple[float, float, float] | None = setting(
+        None, MEAN_HELP, shape="R,G,B", parse=channels, unset=USUAL_CHANNELS
+    )
+    std: tuple[float, float, float] | None = setting(
+        None, STD_HELP, shape="R,G,B", parse=deviations, unset=USUAL_CHANNELS
+    )
+    decoder: int | None = setting(
+        None,
+        "Version of the rules by which photos are read.",
+        numbers=COUNT,
+        unset="that of the index, or the model's; 1",
+    )
+    labels: str = setting(
+        "folder",
+        "folder (the first folder of the path), none, pattern:REGEX (its first group, in the "
+        "file's name), or a CSV or Parquet file with image_id and label.",
+    )
+    follow_links: bool = setting(
+        False, "Follow links that lead out of PHOTOS too; otherwise each is a reject."
+    )
+    dtype: str | None = setting(
+        None,
+        "Stored type of a component.",
+        choices=STORED_TYPES,
+        unset="that of the index; float16",
+    )
+    precision: str = setting(
+        "auto",
+        "In which the network computes. auto: float16 on a GPU, bfloat16 on a CPU that has it, "
+        "else float32; each worker compares photos of its first batch with float32, and falls "
+        "back to it where a cosine is below 0.999.",
+        choices=PRECISIONS,
+    )
+    batch_size: int | None = setting(
+        None,
+        "Photos in a forward pass. [default: 8, on a GPU 256; halved where a GPU has not enough "
+        "memory]",
+        numbers=MANY,
+    )
+    num_actors: int | None = setting(
+        None, "Copies of the network. [default: one a GPU, or one per 16 CPUs]", numbers=MANY
+    )
+    verify_content: bool = setting(
+        False,
+        "Read every photo: its content alone decides whether it has changed, not its size and "
+        "time.",
+    )
     retry_rejects: bool = False
-    heal: bool = False
-    rebase: bool = False
+    heal: bool = setting(
+        False, "Read every shard of the index, and embed again what damaged ones held."
+    )
+    rebase: bool = setting(
+        False, "If another run commits meanwhile, go on from its version instead of failing."
+    )
 
     def __post_init__(self) -> None:
         given = [name for name in DECIDED_BY_MODEL if getattr(self, name) is not None]
         if self.model is not None and given:
-            raise UsageError(f"model={self.model!r}: decides {', '.join(given)} too; leave it out.")
-        ranges = {"seed": SEED, "image_size": SIDE, "batch_size": MANY, "num_actors": MANY}
-        check_settings(self, ranges)
+            raise UsageError(f"`model` decides `{given[0]}` too: give one of them.")
+        check_settings(self)
 
     @property
     def network(self) -> str:
@@ -93,6 +169,8 @@ class EmbedConfig:
     @property
     def start_weights(self) -> str:
         """Weights of the network; a model has its own."""
+        from retrieval.models.own_networks import default_weights  # loads NumPy
+
         return self.weights or default_weights(self.network)
 
     @property
@@ -108,6 +186,9 @@ class EmbedConfig:
             preprocessing: What came of them, once the network is known. Mean and deviation are
                 recorded where they are not the usual ones.
         """
+        from retrieval.images import Preprocessing  # loads NumPy
+        from retrieval.models.own_networks import choose_preprocessing
+
         found = preprocessing or choose_preprocessing(self.given_preprocessing)
         settings = {**asdict(self), "decoder": found.decoder}
         del settings["new_model"]

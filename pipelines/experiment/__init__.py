@@ -8,8 +8,20 @@ photos      the protocol: which photos are queries; both sides copied
 row         one row: train, embed, rank, evaluate, and the result that says so
 """
 
-from pipelines.experiment.config import SCALES, ExperimentConfig
-from pipelines.experiment.estimating import estimate
-from pipelines.experiment.job import run
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retrieval.lazily import lazily
+
+if TYPE_CHECKING:
+    from pipelines.experiment.config import SCALES, ExperimentConfig
+    from pipelines.experiment.estimating import estimate
+    from pipelines.experiment.job import run
 
 __all__ = ["SCALES", "ExperimentConfig", "estimate", "run"]
+
+__getattr__ = lazily(
+    __name__,
+    {"SCALES": "config", "ExperimentConfig": "config", "estimate": "estimating", "run": "job"},
+)

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
-from pipelines.augment import AugmentConfig
-from pipelines.train import TrainConfig
-from retrieval.experiments import Row
-from retrieval.images import Preprocessing
-from retrieval.ranges import COUNT, EPOCHS, MANY, SEED, SIDE, check_settings
+from pipelines.augment.config import AugmentConfig
+from pipelines.train.config import TrainConfig
+from retrieval.choices import IMAGE_SIZE
+from retrieval.experiments import ROWS, Row, choose_rows  # light: neither torch nor NumPy
+from retrieval.ranges import COUNT, EPOCHS, MANY, SEED, SIDE
+from retrieval.setting_texts import MEAN_HELP, STD_HELP, USUAL_CHANNELS, channels, deviations
+from retrieval.settings import check_settings, setting
 
 __all__ = ["SCALES", "ExperimentConfig"]
 
 SCALES: Final[Mapping[str, Mapping[str, int]]] = {
-    "full": {"epochs": TrainConfig.epochs, "image_size": Preprocessing.size, "per_class": 600},
+    "full": {"epochs": TrainConfig.epochs, "image_size": IMAGE_SIZE, "per_class": 600},
     "small": {"epochs": 2, "image_size": 64, "per_class": 24},
 }
+# The data sets are drawn by this seed and by some that follow.
+_SEED: Final = replace(SEED, low=0, high=SEED.high - 2**10)
 
 
-_RANGES: Final = {
-    "epochs": EPOCHS,
-    "image_size": SIDE,
-    "batch_size": MANY,
-    "per_class": COUNT,
-    "queries_per_class": COUNT,
-    "num_workers": MANY,
-    # The data sets are drawn by this seed and by some that follow.
-    "seed": replace(SEED, low=0, high=SEED.high - 2**10),
-}
+def _rows(text: str) -> tuple[str, ...]:
+    names = [name.strip() for name in text.split(",")]
+    return tuple(row.name for row in choose_rows(ROWS, names))
+
+
+def _by_scale(name: str) -> str:
+    return f"[default: {SCALES['full'][name]}; small: {SCALES['small'][name]}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class ExperimentConfig:
 
     Attributes:
         rows: Names of the rows to run, in this order; None for the whole table.
-        scale: One of SCALES, from which the others were taken that were not given.
+        scale: One of SCALES, which gives what is None of epochs, image_size and per_class.
         epochs, image_size, batch_size: Of every training.
         mean, std: Of red, green and blue on the scale [0, 1], by which every network's input is
             normalised; None for ImageNet's.
@@ -48,26 +49,51 @@ class ExperimentConfig:
         seed: Of the choice of queries, the augmentation and the trainings.
     """
 
-    rows: tuple[str, ...] | None = None
-    scale: str = "full"
-    epochs: int = SCALES["full"]["epochs"]
-    image_size: int = SCALES["full"]["image_size"]
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    per_class: int = SCALES["full"]["per_class"]
-    queries_per_class: int = 3
-    batch_size: int = TrainConfig.batch_size
-    num_workers: int | None = None
-    seed: int = 0
+    rows: tuple[str, ...] | None = setting(
+        None,
+        f"Names of rows, as below, separated by commas. [default: all {len(ROWS)}]",
+        parse=_rows,
+    )
+    scale: str = setting(
+        "full",
+        "small is a quick pass, whose figures say little; it changes the defaults below.",
+        choices=tuple(SCALES),
+    )
+    epochs: int = setting(None, f"Of each training. {_by_scale('epochs')}", numbers=EPOCHS)
+    image_size: int = setting(
+        None,
+        f"Side of the networks' input in pixels. {_by_scale('image_size')}",
+        numbers=SIDE,
+        least=32,
+    )
+    mean: tuple[float, float, float] | None = setting(
+        None, MEAN_HELP, shape="R,G,B", parse=channels, unset=USUAL_CHANNELS
+    )
+    std: tuple[float, float, float] | None = setting(
+        None, STD_HELP, shape="R,G,B", parse=deviations, unset=USUAL_CHANNELS
+    )
+    per_class: int = setting(
+        None,
+        f"Images of a class in the augmented data sets. {_by_scale('per_class')}",
+        numbers=COUNT,
+    )
+    queries_per_class: int = setting(3, "Photos of a class that become queries.", numbers=COUNT)
+    batch_size: int = setting(
+        TrainConfig.batch_size,
+        "Photos of a training step, over all workers together.",
+        numbers=MANY,
+        least=2,
+    )
+    num_workers: int | None = setting(
+        None, "Workers that train together. [default: one a GPU, or one a node]", numbers=MANY
+    )
+    seed: int = setting(0, "Of the queries, the augmentation and the trainings.", numbers=_SEED)
 
     def __post_init__(self) -> None:
-        check_settings(self, _RANGES)
-
-    @classmethod
-    def at_scale(cls, scale: str, **settings: Any) -> ExperimentConfig:  # noqa: ANN401
-        """The settings of a scale, but for those that are given and not None."""
-        given = {name: value for name, value in settings.items() if value is not None}
-        return cls(scale=scale, **{**SCALES[scale], **given})
+        for name, value in SCALES[self.scale].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        check_settings(self)
 
     def augment_config(self, row: Row) -> AugmentConfig:
         """How the data set of a row is made."""

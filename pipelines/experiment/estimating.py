@@ -17,6 +17,7 @@ from pipelines.experiment.places import GALLERY, QUERIES, check_places
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.scan import presume_photos
 from pipelines.train import TrainConfig
+from pipelines.train.network import backbone_spec
 from pipelines.train.placement import place_workers
 from retrieval.experiments import ROWS, Row, choose_rows
 from retrieval.models.backbones import imagenet_weights_file
@@ -100,5 +101,5 @@ def _row(row: Row, config: ExperimentConfig, sides: Sides) -> dict[str, Any]:
 
 def _has_weights(row: Row, training: TrainConfig) -> bool:
     """Whether they are here already; the run would try to fetch them."""
-    spec = training.backbone_spec()
+    spec = backbone_spec(training)
     return spec.weights != "imagenet" or Path(imagenet_weights_file(row.backbone)).exists()

@@ -26,6 +26,7 @@ from pipelines.ray_runtime.cluster_options import Site
 from pipelines.train import Workers
 from pipelines.train import run as train
 from pipelines.train.contents import CONTENTS, with_contents
+from pipelines.train.network import backbone_spec
 from retrieval.errors import StorageError
 from retrieval.evaluation import evaluate
 from retrieval.experiments import Measured, Row, as_json
@@ -72,7 +73,7 @@ class RowRun:
     @property
     def starts_from_imagenet(self) -> bool:
         """Whether training starts from the weights that torchvision keeps."""
-        return self.config.train_config(self.row).backbone_spec().weights == "imagenet"
+        return backbone_spec(self.config.train_config(self.row)).weights == "imagenet"
 
     def settings(self) -> dict[str, Any]:
         """All that decides the result, as JSON gives it back; see `pipelines.later_settings`."""

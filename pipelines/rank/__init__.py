@@ -18,7 +18,19 @@ pool        actors that take work as soon as they have started
 job         all of it
 """
 
-from pipelines.rank.job import estimate, run
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retrieval.lazily import lazily
 from retrieval.ranking.settings import RankConfig
 
+if TYPE_CHECKING:
+    from pipelines.rank.job import estimate, run
+
 __all__ = ["RankConfig", "estimate", "run"]
+
+__getattr__ = lazily(
+    __name__,
+    {"estimate": "job", "run": "job"},
+)

@@ -19,9 +19,35 @@ job         all of it, read from top to bottom
 estimating  what a night would do, for --dry-run
 """
 
-from pipelines.reindex.config import GateConfig, ReindexConfig
-from pipelines.reindex.estimating import NightEstimate, estimate
-from pipelines.reindex.job import run
-from pipelines.reindex.record import NightRecord
+from __future__ import annotations
 
-__all__ = ["GateConfig", "NightEstimate", "NightRecord", "ReindexConfig", "estimate", "run"]
+from typing import TYPE_CHECKING
+
+from retrieval.lazily import lazily
+
+if TYPE_CHECKING:
+    from pipelines.reindex.config import GateConfig, ReindexConfig
+    from pipelines.reindex.estimating import NightEstimate, estimate
+    from pipelines.reindex.job import run
+    from pipelines.reindex.record import NightRecord
+
+__all__ = [
+    "GateConfig",
+    "NightEstimate",
+    "NightRecord",
+    "ReindexConfig",
+    "estimate",
+    "run",
+]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "GateConfig": "config",
+        "ReindexConfig": "config",
+        "NightEstimate": "estimating",
+        "estimate": "estimating",
+        "run": "job",
+        "NightRecord": "record",
+    },
+)

@@ -1,13 +1,14 @@
-"""Settings of `reindex`."""
+"""Settings of `reindex`. Pure data: the command line reads it at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipelines.embed import EmbedConfig
-from pipelines.rank import RankConfig
+from pipelines.embed.config import EmbedConfig
 from retrieval.errors import UsageError
-from retrieval.ranges import COUNT, FRACTION, check_settings
+from retrieval.ranges import COUNT, FRACTION
+from retrieval.ranking.settings import RankConfig
+from retrieval.settings import check_settings, setting
 
 __all__ = ["GateConfig", "ReindexConfig"]
 _FIGURES = ("top_1", "top_3", "top_10", "map", "overlap")
@@ -27,18 +28,31 @@ class GateConfig:
         max_removed: Share of the version before that may be missing, 0 to 1; needs no probe.
     """
 
-    probe: str | None = None
-    min_top_1: float | None = None
-    min_top_3: float | None = None
-    min_top_10: float | None = None
-    min_map: float | None = None
-    min_overlap: float | None = None
-    overlap_k: int = 10
-    max_removed: float | None = None
+    probe: str | None = setting(
+        None, "Labelled queries, an index or a folder, to measure the version on."
+    )
+    min_top_1: float | None = setting(
+        None, "Least top-1 accuracy of the probe, 0 to 1.", numbers=FRACTION
+    )
+    min_top_3: float | None = setting(None, "Least top-3 accuracy.", numbers=FRACTION)
+    min_top_10: float | None = setting(None, "Least top-10 accuracy.", numbers=FRACTION)
+    min_map: float | None = setting(None, "Least mean average precision.", numbers=FRACTION)
+    min_overlap: float | None = setting(
+        None,
+        "Least mean share of each query's nearest that the version before listed too.",
+        numbers=FRACTION,
+    )
+    overlap_k: int = setting(10, "How many nearest are compared.", numbers=COUNT)
+    max_removed: float | None = setting(
+        None,
+        "Most of the version before that may be missing, 0 to 1: images that are gone, or can no "
+        "longer be read. Needs no probe.",
+        numbers=FRACTION,
+        shape="SHARE",
+    )
 
     def __post_init__(self) -> None:
-        shares = ("max_removed", *(f"min_{name}" for name in _FIGURES))
-        check_settings(self, dict.fromkeys(shares, FRACTION) | {"overlap_k": COUNT})
+        check_settings(self)
         if self.probe is None and self.bounds():
             name = next(iter(self.bounds()))
             raise UsageError(
@@ -61,15 +75,17 @@ class ReindexConfig:
         queries: An index, or a folder of photos, to be ranked against the new version.
         rankings: The folder of their ranking; one that is there is brought up to date.
         report: The HTML page of the ranking; by default beside it.
-        rank: How it is ranked.
+        rank: How it is ranked; by default 100 images a query.
     """
 
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     gate: GateConfig = field(default_factory=GateConfig)
-    queries: str | None = None
-    rankings: str | None = None
-    report: str | None = None
-    rank: RankConfig = field(default_factory=RankConfig)
+    queries: str | None = setting(
+        None, "Index or folder of photos to rank against the new version."
+    )
+    rankings: str | None = setting(None, "Folder of their ranking; brought up to date.")
+    report: str | None = setting(None, "HTML page of the ranking. [default: RANKINGS.html]")
+    rank: RankConfig = field(default_factory=lambda: RankConfig(top_k=100))
 
     def __post_init__(self) -> None:
         if (self.queries is None) != (self.rankings is None):

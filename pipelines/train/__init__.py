@@ -1,7 +1,9 @@
 """`train`: fine-tune a backbone on labelled photos, on Ray Train.
 
 job         the whole of it: start reading here
-config      settings, and what of them travels to the workers
+config      settings
+network     the network that they describe, and what it takes
+plan        what travels to the workers
 estimating  what a training would do, for --dry-run
 split       the photos, examined once and shared out between training and validation
 placement   how many workers, and what they book
@@ -22,6 +24,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from retrieval.lazily import lazily
+
 if TYPE_CHECKING:
     from pipelines.train.config import TrainConfig, Workers
     from pipelines.train.estimating import estimate
@@ -29,12 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainConfig", "Workers", "estimate", "run"]
 
-
-def __getattr__(name: str) -> object:
-    """Load the job, and with it torch, when it is asked for: decoding tasks need neither."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pipelines.train import config, estimating, job
-
-    of_name = {"run": job, "estimate": estimating}
-    return getattr(of_name.get(name, config), name)
+__getattr__ = lazily(
+    __name__,
+    {"TrainConfig": "config", "Workers": "config", "estimate": "estimating", "run": "job"},
+)

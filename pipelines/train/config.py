@@ -1,17 +1,26 @@
-"""Settings of a training, and what of them travels to the workers."""
+"""Settings of a training. Pure data: the command line reads it at once.
+
+`network` builds what they describe, `plan` is what of them travels to the workers.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
-from pipelines.ray_runtime.cluster_options import Site
-from retrieval.augmentations import Recipe
+from retrieval.choices import (
+    BACKBONES,
+    BATCH_NORMS,
+    IMAGE_SIZE,
+    LOSSES,
+    MODES,
+    OPTIMIZERS,
+    SAMPLERS,
+    TRAINING_PRECISIONS,
+)
 from retrieval.errors import UsageError
-from retrieval.images import Preprocessing, newest_decoder
-from retrieval.models.backbones import BackboneSpec, build_backbone, inner_network
-from retrieval.models.own_networks import choose_preprocessing, is_own, stated_preprocessing
 from retrieval.ranges import (
     COUNT,
     DECAY,
@@ -22,28 +31,36 @@ from retrieval.ranges import (
     SEED,
     SHARE,
     SIDE,
-    check_settings,
 )
-from retrieval.training.network import TrainingNetwork, build_network
-from retrieval.training.objectives import HeadSettings
-from retrieval.training.optimizer import Schedule
+from retrieval.setting_texts import (
+    MEAN_HELP,
+    STD_HELP,
+    USUAL_CHANNELS,
+    channels,
+    deviations,
+)
+from retrieval.settings import check_settings, setting
 
-__all__ = ["TrainConfig", "WorkerPlan", "Workers"]
+__all__ = ["TrainConfig", "Workers"]
+
+_WORKERS: Final = re.compile(r"([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?")
 
 
-_RANGES = {
-    "dropout": SHARE,
-    "label_smoothing": SHARE,
-    "learning_rate": POSITIVE,
-    "weight_decay": NOT_NEGATIVE,
-    "lr_decay": DECAY,
-    "warmup_epochs": NOT_NEGATIVE,
-    "epochs": EPOCHS,
-    "batch_size": MANY,
-    "image_size": SIDE,
-    "photos_per_class": COUNT,
-    "seed": SEED,
-}
+def _share_or_folder(text: str) -> str | float:
+    try:
+        fraction = float(text)
+    except ValueError:
+        return text  # a folder
+    if not 0 < fraction < 1:
+        raise ValueError(f"{text} is no share between 0 and 1; a folder called so is ./{text}.")
+    return fraction
+
+
+def _number_or_range(text: str) -> int | tuple[int, int]:
+    found = _WORKERS.fullmatch(text)
+    if not found or (found[2] and int(found[2]) < int(found[1])):
+        raise ValueError(f"{text!r} is neither a number nor a range, as in 2 or 1-4.")
+    return (int(found[1]), int(found[2])) if found[2] else int(found[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,36 +100,101 @@ class TrainConfig:
         seed: Of weights, split, order, dropout and augmentation.
     """
 
-    backbone: str = "resnet18"
-    mode: str = "full"
-    weights: str | None = None
-    batch_norm: str = "train"
-    loss: str = "cross-entropy"
-    dropout: float = 0.5
-    label_smoothing: float = 0.0
-    optimizer: str = "adam"
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    lr_decay: float = 0.96
-    warmup_epochs: float = 0.0
-    epochs: int = 10
-    batch_size: int = 32
-    sampler: str = "shuffled"
-    recipe: str = "none"
-    image_size: int | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    decoder: int | None = None
-    validation: str | float = 0.2
-    photos_per_class: int | None = None
-    labels: str = "folder"
-    follow_links: bool = False
-    precision: str = "float32"
-    channels_last: bool = True
-    seed: int = 0
+    backbone: str = setting(
+        "resnet18",
+        f"{', '.join(BACKBONES)}, or package.module:function for a network of your own, which "
+        "Python finds by PYTHONPATH. It may state the preprocessing that it needs, in a dict "
+        "`preprocessing` with size, mean, std.",
+    )
+    mode: str = setting(
+        "full",
+        "What learns: every weight; the head alone; or every weight, from random ones.",
+        choices=MODES,
+    )
+    weights: str | None = setting(
+        None,
+        "Where training starts: imagenet (from torchvision's cache, or downloaded), none "
+        "(random), or a .safetensors or .pth state dict. [default: imagenet; none from scratch, "
+        "and of your own network what the function returns]",
+    )
+    epochs: int = setting(10, numbers=EPOCHS)
+    recipe: str = setting(
+        "none",
+        "Augmentation on the fly: none, light (keeps the label), paper (one of all techniques a "
+        "photo), or a YAML file.",
+    )
+    validation: str | float = setting(
+        0.2,
+        "Share of each class to hold out, or a folder of validation photos.",
+        parse=_share_or_folder,
+    )
+    image_size: int | None = setting(
+        None,
+        "Side of the network's input in pixels.",
+        numbers=SIDE,
+        least=32,
+        unset=f"the network's, or {IMAGE_SIZE}",
+    )
+    mean: tuple[float, float, float] | None = setting(
+        None, MEAN_HELP, shape="R,G,B", parse=channels, unset=USUAL_CHANNELS
+    )
+    std: tuple[float, float, float] | None = setting(
+        None, STD_HELP, shape="R,G,B", parse=deviations, unset=USUAL_CHANNELS
+    )
+    decoder: int | None = setting(
+        None,
+        "Version of the rules by which photos are read. [default: the newest, or that of what "
+        "was begun there]",
+        numbers=COUNT,
+    )
+    loss: str = setting("cross-entropy", choices=LOSSES)
+    sampler: str = setting(
+        "shuffled",
+        "balanced: four photos of each class of a batch, small classes as often as large ones.",
+        choices=SAMPLERS,
+    )
+    batch_size: int = setting(
+        32, "Photos of a step, over all workers together.", numbers=MANY, least=2
+    )
+    optimizer: str = setting("adam", choices=OPTIMIZERS)
+    learning_rate: float = setting(1e-4, numbers=POSITIVE)
+    lr_decay: float = setting(0.96, "Factor from one epoch to the next.", numbers=DECAY)
+    warmup_epochs: float = setting(
+        0.0, "Over which the learning rate rises from near 0.", numbers=NOT_NEGATIVE
+    )
+    weight_decay: float = setting(0.0, numbers=NOT_NEGATIVE)
+    dropout: float = setting(0.5, "Share of the head's inputs dropped.", numbers=SHARE)
+    label_smoothing: float = setting(0.0, "For cross-entropy.", numbers=SHARE)
+    batch_norm: str = setting(
+        "train",
+        "Whether statistics of batch normalisation follow the photos. With `mode` last-layer they "
+        "are all that changes the embeddings: frozen leaves these as they were.",
+        choices=BATCH_NORMS,
+    )
+    photos_per_class: int | None = setting(
+        None, "Original photos to train on in a class. [default: all]", numbers=COUNT
+    )
+    follow_links: bool = setting(
+        False,
+        "Follow links that lead out of the folders of photos too; otherwise each is a reject.",
+    )
+    labels: str = setting(
+        "folder", "folder (the first folder of the path), pattern:REGEX, or a CSV or Parquet file."
+    )
+    precision: str = setting(
+        "float32",
+        "bfloat16 is for GPUs: about twice as fast, half the memory.",
+        choices=TRAINING_PRECISIONS,
+    )
+    channels_last: bool = setting(
+        True,
+        "How images lie in memory; first is faster for some networks on some CPUs.",
+        opposite="channels_first",
+    )
+    seed: int = setting(0, "Of everything that is random.", numbers=SEED)
 
     def __post_init__(self) -> None:
-        check_settings(self, _RANGES)
+        check_settings(self)
         if not (isinstance(self.validation, str) or 0 < self.validation < 1):
             raise UsageError(
                 f"`validation` {self.validation}: a folder, or a share above 0 and below 1, is "
@@ -129,69 +211,14 @@ class TrainConfig:
         """The file of starting weights, where one is named."""
         return None if self.weights in (None, "imagenet", "none") else self.weights
 
-    def backbone_spec(self) -> BackboneSpec:
-        """Network and starting weights."""
-        weights = self.weights or ("none" if self.mode == "from-scratch" else "")
-        return BackboneSpec(name=self.backbone, weights=weights, seed=self.seed)
-
     @property
     def given_preprocessing(self) -> dict[str, Any]:
         """What is said of the network's input, by the names of `Preprocessing`."""
         return {"size": self.image_size, "mean": self.mean, "std": self.std}
 
-    def preprocessing(self) -> Preprocessing:
-        """How photos become the network's input; of one's own network, see `settled`."""
-        decoder = newest_decoder() if self.decoder is None else self.decoder
-        return replace(choose_preprocessing(self.given_preprocessing), decoder=decoder)
-
-    def settled(self) -> TrainConfig:
-        """The same with what the network states of its input, for all that is not said here.
-
-        Mean and deviation stay None where they are the usual ones.
-
-        Raises:
-            UsageError: the network cannot be built, or states what cannot be.
-
-        Cost: builds a network of one's own, without weights from a file.
-        """
-        stated = {}
-        if is_own(self.backbone):
-            network = build_backbone(BackboneSpec(name=self.backbone, weights="none"))
-            stated = stated_preprocessing(inner_network(network), self.backbone)
-        found = choose_preprocessing(self.given_preprocessing, stated)
-        return replace(
-            self,
-            image_size=found.size,
-            mean=None if found.mean == Preprocessing.mean else found.mean,
-            std=None if found.std == Preprocessing.std else found.std,
-        )
-
     def recorded(self) -> dict[str, Any]:
         """The settings as JSON gives them back."""
         return dict(json.loads(json.dumps(asdict(self))))
-
-    def schedule(self) -> Schedule:
-        """Learning rate over time."""
-        return Schedule(
-            learning_rate=self.learning_rate,
-            decay=self.lr_decay,
-            warmup_epochs=self.warmup_epochs,
-        )
-
-    def build_network(self, num_classes: int) -> TrainingNetwork:
-        """The network as training begins, on the CPU; raises what is wrong with the settings."""
-        return build_network(
-            self.backbone_spec(),
-            HeadSettings(
-                loss=self.loss,
-                num_classes=num_classes,
-                dropout=self.dropout,
-                label_smoothing=self.label_smoothing,
-            ),
-            mode=self.mode,
-            batch_norm=self.batch_norm,
-            size=self.preprocessing().size,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,30 +231,12 @@ class Workers:
         max_failures: How often workers that died are started again.
     """
 
-    num_workers: int | tuple[int, int] | None = None
-    max_failures: int = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerPlan:
-    """All that a worker needs to know. Plain values: each builds its own network.
-
-    Attributes:
-        config: Settings of the job.
-        recipe: The recipe that it names, read once by the driver.
-        classes: Labels in the order of the head's rows.
-        num_threads: Threads of a worker on the CPU.
-        num_decoders: Tasks that decode for a worker at a time; None for as many as find room.
-        split_uri: Parquet file with the photos, rows of SPLIT_SCHEMA.
-        metrics_uri: Where the figures of the epochs are written, as JSON lines.
-        site: Where photos are decoded.
-    """
-
-    config: TrainConfig
-    recipe: Recipe
-    classes: tuple[str, ...]
-    num_threads: int
-    num_decoders: int | None
-    split_uri: str
-    metrics_uri: str
-    site: Site
+    num_workers: int | tuple[int, int] | None = setting(
+        None,
+        "Workers that train together, or a range such as 1-4: as many as there are GPUs at the "
+        "time; without GPUs the most. [default: one a GPU, or one a node]",
+        parse=_number_or_range,
+    )
+    max_failures: int = setting(
+        3, "How often workers that died are started again.", numbers=replace(COUNT, low=0)
+    )

@@ -15,6 +15,7 @@ from pipelines.scan import Scan, presume_photos
 from pipelines.train.config import TrainConfig, Workers
 from pipelines.train.contents import with_contents
 from pipelines.train.job import check_batches
+from pipelines.train.network import build_network, preprocessing_of, settled
 from pipelines.train.placement import DECODE_CPUS, Placement, place_workers
 from pipelines.train.places import check_places
 from pipelines.train.publishing import finished_model, resume_split, with_decoder
@@ -54,14 +55,14 @@ def estimate(
         RetrievalError: as `run` does before it opens the first photo.
     """
     photos, model = absolute_uri(photos), absolute_uri(model)
-    given, config = config.given_preprocessing, with_decoder(config.settled(), model)
+    given, config = config.given_preprocessing, with_decoder(settled(config), model)
     settings = with_contents({"photos": photos, **config.recorded()}, config)
     report = {
         "dry_run": True,
         "photos": photos,
         "model": model,
         "backbone": config.backbone,
-        "preprocessing": describe_preprocessing(config.preprocessing(), given),
+        "preprocessing": describe_preprocessing(preprocessing_of(config), given),
     }
     if finished_model(model, settings):
         return {**report, "already_trained": True}
@@ -69,7 +70,7 @@ def estimate(
     begun = resume_split(model, settings)
     load_recipe(config.recipe)
     with status_line(f"loading {config.backbone}"):
-        network = config.build_network(num_classes=2)
+        network = build_network(config, num_classes=2)
     split = begun or _presume(photos, config)
     ground = look_around(site)
     place = place_workers(ground.there, workers.num_workers)
@@ -116,7 +117,7 @@ def _work(
     network: TrainingNetwork, config: TrainConfig, place: Placement, ground: Ground
 ) -> dict[str, Any]:
     num = place.num_workers if isinstance(place.num_workers, int) else place.num_workers[1]
-    pixels = math.ceil(config.batch_size / num) * config.preprocessing().size ** 2 * 3 * 4
+    pixels = math.ceil(config.batch_size / num) * preprocessing_of(config).size ** 2 * 3 * 4
     worker_bytes = _TORCH_BYTES + _COPIES * _size(network) + pixels
     decoders = place.num_decoders
     plan = ground.plan(

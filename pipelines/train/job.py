@@ -26,11 +26,13 @@ from pipelines.ray_runtime.cluster_options import Site
 from pipelines.ray_runtime.nodes import resources
 from pipelines.ray_runtime.session import session
 from pipelines.step_timer import Laps
-from pipelines.train.config import TrainConfig, WorkerPlan, Workers
+from pipelines.train.config import TrainConfig, Workers
 from pipelines.train.contents import with_contents
+from pipelines.train.network import build_network, preprocessing_of, settled
 from pipelines.train.photo_changes import say_changes
 from pipelines.train.placement import Placement, place_workers
 from pipelines.train.places import check_places, checkpoints_of
+from pipelines.train.plan import WorkerPlan
 from pipelines.train.publishing import (
     finished_model,
     publish,
@@ -82,7 +84,7 @@ def run(  # noqa: PLR0913 - every job has `site`
     """
     start, laps = time.monotonic(), Laps()
     photos, model = absolute_uri(photos), absolute_uri(model)
-    given, config = config.given_preprocessing, with_decoder(config.settled(), model)
+    given, config = config.given_preprocessing, with_decoder(settled(config), model)
     settings = with_contents({"photos": photos, **config.recorded()}, config)
     if found := finished_model(model, settings):
         say_changes(photos, model, config, say)
@@ -92,7 +94,7 @@ def run(  # noqa: PLR0913 - every job has `site`
     split = resume_split(model, settings)
     recipe = load_recipe(config.recipe)
     with status_line(f"loading {config.backbone}"):
-        network = config.build_network(num_classes=2)  # its errors end the job before Ray starts
+        network = build_network(config, num_classes=2)  # its errors end the job before Ray starts
     laps.end("load_model")
 
     with session(site):
@@ -161,7 +163,7 @@ def check_batches(
         )
     share = min(config.batch_size, split.count(TRAINING)) // most
     if share < 2:  # the smallest, of the last worker
-        check_share(network, config.preprocessing().size, share)
+        check_share(network, preprocessing_of(config).size, share)
     _, codes = np.unique(split.labels_of(TRAINING), return_inverse=True)
     epoch_batches(
         codes, batch_size=config.batch_size, sampler=config.sampler, seed=config.seed, epoch=0

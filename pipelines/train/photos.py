@@ -11,9 +11,10 @@ import ray.data
 from numpy.typing import NDArray
 
 from pipelines.ray_runtime.session import quiet_data
-from pipelines.train.config import WorkerPlan
 from pipelines.train.decoding import DecodePhotos
+from pipelines.train.network import preprocessing_of
 from pipelines.train.placement import DECODE_CPUS
+from pipelines.train.plan import WorkerPlan
 from retrieval.augmentations import Recipe, load_recipe
 from retrieval.images.fetch import FETCH_AT_ONCE
 from retrieval.index.reading import vectors_of
@@ -95,7 +96,7 @@ class TrainingPhotos:
         """
         starts = range(0, photos.num_rows, _BLOCK_ROWS)
         quiet_data(self._site, in_order=True)
-        decode = DecodePhotos(self._config.preprocessing(), recipe, self._config.seed)
+        decode = DecodePhotos(preprocessing_of(self._config), recipe, self._config.seed)
         dataset = ray.data.from_blocks([photos.slice(start, _BLOCK_ROWS) for start in starts])
         dataset = dataset.map_batches(
             decode,
@@ -107,7 +108,7 @@ class TrainingPhotos:
                 self._num_decoders and max(1, min(self._num_decoders, len(starts)))
             ),
         )
-        side = self._config.preprocessing().size
+        side = preprocessing_of(self._config).size
         for table in dataset.iter_batches(
             batch_size=share, batch_format="pyarrow", prefetch_batches=2
         ):

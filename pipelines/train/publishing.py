@@ -18,9 +18,11 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.later_settings import TRAIN, comparable
-from pipelines.train.config import TrainConfig, WorkerPlan
+from pipelines.train.config import TrainConfig
 from pipelines.train.contents import CONTENTS
+from pipelines.train.network import build_network, preprocessing_of
 from pipelines.train.places import TABLES, checkpoints_of, remove_checkpoints
+from pipelines.train.plan import WorkerPlan
 from pipelines.train.split import Split
 from pipelines.train.trainer import Outcome
 from retrieval.errors import StorageError, TrainingError, UsageError
@@ -74,7 +76,7 @@ def with_decoder(config: TrainConfig, model: str) -> TrainConfig:
     elif decoder is None and file_exists(_settings_of(model)):
         decoder = _read_settings(_settings_of(model)).get("decoder", FIRST_DECODER)
     config = replace(config, decoder=newest_decoder() if decoder is None else decoder)
-    config.preprocessing()
+    preprocessing_of(config)
     return config
 
 
@@ -202,13 +204,13 @@ def publish(
     best = progress.best
     if best is None:
         raise StorageError(f"{checkpoints_of(model)}: its checkpoint holds no epoch. Remove it.")
-    network = plan.config.build_network(len(plan.classes))
+    network = build_network(plan.config, len(plan.classes))
     network.load_state_dict(progress.best_weights)
     facts = ModelFacts(
         backbone=plan.config.backbone,
         mode=plan.config.mode,
         classes=plan.classes,
-        preprocessing=plan.config.preprocessing(),
+        preprocessing=preprocessing_of(plan.config),
         training={
             "settings": dict(settings),
             "epochs_done": len(progress.history),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.scan import Scan, list_labelled, scan_photos
 from pipelines.train.config import TrainConfig
+from pipelines.train.network import preprocessing_of
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, MANIFEST, SETTINGS
 from retrieval.augmentations.result_names import photo_of
 from retrieval.errors import IndexFormatError, UsageError
@@ -81,7 +82,7 @@ def split_photos(photos: str, config: TrainConfig, say: Callable[[str], None], s
             has a class of its own.
         StorageError, IndexFormatError: a folder cannot be read.
     """
-    preprocessing = config.preprocessing()
+    preprocessing = preprocessing_of(config)
 
     def examine(folder: str) -> Scan:
         return scan_photos(

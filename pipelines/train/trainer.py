@@ -18,9 +18,9 @@ from ray.train.torch import TorchTrainer
 from pipelines.progress import live_line
 from pipelines.ray_runtime.nodes import beside_the_driver
 from pipelines.ray_runtime.wait import start_text
-from pipelines.train.config import WorkerPlan
 from pipelines.train.failures import EndsAtOnce, meaning
 from pipelines.train.placement import Placement
+from pipelines.train.plan import WorkerPlan
 from pipelines.train.torch_backend import ConnectionConfig
 from pipelines.train.worker import Journal, train_worker
 from retrieval.storage import join, open_store

@@ -21,8 +21,10 @@ import torch.distributed as dist
 from ray.actor import ActorHandle
 from torch import nn
 
-from pipelines.train.config import WorkerPlan
+from pipelines.train.config import TrainConfig
+from pipelines.train.network import build_network, preprocessing_of
 from pipelines.train.photos import TrainingPhotos
+from pipelines.train.plan import WorkerPlan
 from pipelines.train.prefetcher import StreamsAhead
 from retrieval.errors import TrainingError
 from retrieval.storage import write_bytes
@@ -35,7 +37,7 @@ from retrieval.training.epochs import (
     train_epoch,
 )
 from retrieval.training.network import has_unused_weights
-from retrieval.training.optimizer import build_optimizer
+from retrieval.training.optimizer import Schedule, build_optimizer
 from retrieval.training.sampling import seed_of
 from retrieval.training.validation import validation_figures
 
@@ -101,11 +103,11 @@ class _Worker:
         config = plan.config
         self.device = Device(
             ray.train.torch.get_device(),
-            config.preprocessing(),
+            preprocessing_of(config),
             config.precision,
             config.channels_last,
         )
-        self.network = plan.config.build_network(len(plan.classes))
+        self.network = build_network(plan.config, len(plan.classes))
         if config.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)
         self.network.to(self.device.torch_device)
@@ -119,7 +121,7 @@ class _Worker:
         self.trained: nn.Module = self.network
         if self.num_workers > 1:
             # Only where need be: it has each step look for them.
-            finds_unused = has_unused_weights(self.network, config.preprocessing().size)
+            finds_unused = has_unused_weights(self.network, preprocessing_of(config).size)
             self.trained = ray.train.torch.prepare_model(
                 self.network,
                 move_to_device=False,
@@ -136,7 +138,7 @@ class _Worker:
 
     def run_epoch(self, epoch: int, streams: StreamsAhead[PhotoBatch]) -> dict[str, Any]:
         """Train and validate on the next two streams; the same record on every worker."""
-        start, schedule = time.perf_counter(), self.config.schedule()
+        start, schedule = time.perf_counter(), _schedule(self.config)
         # Dropout: the same draws again after a restart, others for each worker.
         torch.manual_seed(seed_of(self.config.seed, "dropout", epoch, self.rank))
         num_steps = self.photos.num_steps
@@ -196,3 +198,11 @@ class _Worker:
             lines = "".join(json.dumps(line) + "\n" for line in self.progress.history)
             write_bytes(self.metrics_uri, lines.encode())
             self.journal.record.remote(record)
+
+
+def _schedule(config: TrainConfig) -> Schedule:
+    return Schedule(
+        learning_rate=config.learning_rate,
+        decay=config.lr_decay,
+        warmup_epochs=config.warmup_epochs,
+    )

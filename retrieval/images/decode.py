@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from retrieval.choices import FIRST_DECODER, IMAGE_SIZE
 from retrieval.errors import ImageError, ModelError, UsageError
 from retrieval.images.colours import to_rgb
 from retrieval.images.memory_lock import one_at_a_time
@@ -62,8 +63,6 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS: Final = 120_000_000
 # MAX_PIXELS fit uncompressed at 4 bytes each: for photos the pixel budget decides, not this.
 MAX_FILE_BYTES: Final = 512 * 2**20
-# Of a network that is named without a model folder.
-FIRST_DECODER: Final = 1
 # A JPEG is decoded at 1/2, 1/4 or 1/8 only where both sides stay >= this many times the target.
 # Against the full decode of 48 photos (0.9-4.3 megapixels) at 224: mean difference 0.41 of 255,
 # worst photo 0.99, worst value 17; 40 % less time. Without `box` in _load: 0.70, 2.8, 45.
@@ -88,7 +87,7 @@ class Preprocessing:
         decoder: Version of the rules by which a file becomes pixels, one of `decoders()`.
     """
 
-    size: int = 224
+    size: int = IMAGE_SIZE
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     decoder: int = FIRST_DECODER

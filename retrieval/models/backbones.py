@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from retrieval.choices import BACKBONES
 from retrieval.errors import ModelError, UsageError
 from retrieval.images import Preprocessing
 from retrieval.models.own_networks import default_weights, is_own
@@ -34,17 +35,6 @@ __all__ = [
     "inner_network",
     "load_weights",
 ]
-
-# Name → dimensions D of its pooled features.
-BACKBONES: Mapping[str, int] = {
-    "resnet18": 512,
-    "resnet50": 2048,
-    "resnet101": 2048,
-    "resnet152": 2048,
-    "resnext101_32x8d": 2048,
-    "wide_resnet101_2": 2048,
-    "googlenet": 1024,
-}
 
 _POOLING = "average"
 

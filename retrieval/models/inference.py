@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
+from retrieval.choices import PRECISIONS
 from retrieval.errors import UsageError
 from retrieval.models.fusion import join_convolutions
 from retrieval.storage import first_line
@@ -29,8 +30,6 @@ Network: TypeAlias = Callable[[Tensor], Tensor]
 
 __all__ = ["PRECISIONS", "QuickNetwork", "agreement", "choose_dtype"]
 
-# "auto": what the device does fast, as `choose_dtype` says.
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # Least cosine between a photo's features from the quick network and from the network as it is.
 _AGREES = 0.999
 # Photos of the first forward pass that are compared, at most.

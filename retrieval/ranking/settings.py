@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from retrieval.ranges import COUNT, MANY, check_settings
-
-if TYPE_CHECKING:
-    from retrieval.vectors import VectorColumns
+from retrieval.choices import DEVICES, METRICS
+from retrieval.ranges import COUNT, GIBIBYTES, MANY
+from retrieval.setting_texts import metric_name, number_or_all
+from retrieval.settings import Unit, check_settings, setting
+from retrieval.vector_columns import VectorColumns
 
 __all__ = ["RankConfig"]
 
@@ -33,19 +33,47 @@ class RankConfig:
             since is ranked.
     """
 
-    top_k: int | None = 10
-    metric: str = "cosine"
-    exclude_self: bool = False
-    num_threads: int | None = None
-    num_actors: int | None = None
-    memory_bytes: int | None = None
+    top_k: int | None = setting(10, "Images to list for each query, or all.", parse=number_or_all)
+    metric: str = setting(
+        "cosine",
+        "How near two vectors are; of l2, l1 and minkowski:P smaller is nearer.",
+        shape="|".join((*METRICS, "minkowski:P")),
+        parse=metric_name,
+    )
+    exclude_self: bool = setting(False, "Leave out the image with the query's own id.")
+    memory_bytes: int | None = setting(
+        None,
+        "What one process may hold. [default: 1, and 1/32 a thread]",
+        numbers=COUNT,
+        unit=Unit(name="memory_gib", size=2**30, numbers=GIBIBYTES),
+    )
+    num_threads: int | None = setting(
+        None,
+        "Threads; asks for this machine alone. [default: without a cluster, one a core]",
+        numbers=MANY,
+    )
+    num_actors: int | None = setting(
+        None,
+        "Ray actors, at most one a CPU or GPU; asks for Ray. [default: on a cluster, as many as "
+        "have work]",
+        numbers=MANY,
+    )
+    device: str = setting(
+        "cpu",
+        "cuda: a GPU; auto: where there is one. That engine has run on one kind of GPU alone so "
+        "far, and so it has to be asked for: check what it ranks by `verify`.",
+        choices=DEVICES,
+    )
+    previous: str | None = setting(
+        None,
+        "Ranking of earlier versions of the same indexes: rank only what has changed since.",
+        shape="RANKING",
+    )
+    allow_duplicates: bool = setting(False, "Rank a gallery with equal ids.")
     columns: VectorColumns | None = None
-    device: str = "cpu"
-    allow_duplicates: bool = False
-    previous: str | None = None
 
     def __post_init__(self) -> None:
-        check_settings(self, {"num_threads": MANY, "num_actors": MANY, "memory_bytes": COUNT})
+        check_settings(self)
 
     def memory_for(self, num_threads: int) -> int:
         """Bytes that a process with so many threads may hold."""

@@ -65,6 +65,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.choices import METRICS, minkowski_power
+
 __all__ = [
     "COARSE_GRID",
     "EXACT_SQUARES",
@@ -80,7 +82,6 @@ __all__ = [
     "score_rule",
 ]
 
-METRICS = ("cosine", "ip", "l2", "l1")
 _DISTANCES = ("l2", "l1")
 
 # The numbers of all rules by which scores have ever been computed: a file names its own, and
@@ -107,21 +108,6 @@ Floats = NDArray[np.float64]
 def is_distance(metric: str) -> bool:
     """Whether smaller scores are nearer."""
     return metric in _DISTANCES or minkowski_power(metric) is not None
-
-
-def minkowski_power(metric: str) -> float | None:
-    """P of "minkowski:P"; None for anything else, and for a P below 1 or without end.
-
-    Example:
-        >>> minkowski_power("minkowski:3")
-        3.0
-    """
-    name, _, power = metric.partition(":")
-    try:
-        value = float(power) if name == "minkowski" else 0.0
-    except ValueError:
-        return None
-    return value if 1 <= value < float("inf") else None
 
 
 def score_rule(metric: str) -> int:

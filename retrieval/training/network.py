@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from retrieval.choices import BATCH_NORMS, MODES
 from retrieval.errors import UsageError
 from retrieval.models.backbones import BackboneSpec, build_backbone
-from retrieval.models.folder import MODES
 from retrieval.training.objectives import (
     HeadSettings,
     MultiSimilarity,
@@ -29,8 +29,6 @@ from retrieval.training.objectives import (
 )
 
 __all__ = ["BATCH_NORMS", "TrainingNetwork", "build_network", "check_share", "has_unused_weights"]
-
-BATCH_NORMS = ("train", "frozen")
 
 
 class Answer(NamedTuple):
@@ -78,7 +76,7 @@ def build_network(
     Args:
         backbone: Network and starting weights; its seed is the head's as well.
         head: What stands on top.
-        mode: One of `retrieval.models.folder.MODES`.
+        mode: One of `retrieval.choices.MODES`.
         batch_norm: One of BATCH_NORMS: whether statistics of batch normalisation are updated.
         size: Side S of the photos in pixels.
 

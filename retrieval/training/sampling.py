@@ -11,11 +11,11 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.choices import SAMPLERS
 from retrieval.errors import UsageError
 
 __all__ = ["SAMPLERS", "epoch_batches", "num_steps", "seed_of"]
 
-SAMPLERS = ("shuffled", "balanced")
 # Photos of a class in a batch of the balanced sampler: enough for pairs, and 8 classes in 32.
 PHOTOS_PER_CLASS = 4
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, UsageError
 from retrieval.storage.text_columns import is_bytes, is_text
+from retrieval.vector_columns import VectorColumns
 from retrieval.vectors.ids import id_array
 
 __all__ = [
@@ -27,23 +27,6 @@ __all__ = [
 ID_NAMES = ("image_id", "id", "key", "path", "image_path", "uri", "url", "file_name", "filename")
 VECTOR_NAMES = ("embedding", "embeddings", "image_embedding", "vector", "vectors", "features")
 FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
-
-
-@dataclass(frozen=True)
-class VectorColumns:
-    """Which columns to read; None means to find them by name and type.
-
-    Attributes:
-        id_column: Column of the ids: text, integers or UUIDs, plain or in a dictionary; bytes
-            that are UTF-8.
-        vector_column: Column of the vectors.
-        binary_dtype: Type of a component where vectors are bare bytes: "float16", "float32"
-            or "float64". Our own index says it itself.
-    """
-
-    id_column: str | None = None
-    vector_column: str | None = None
-    binary_dtype: str | None = None
 
 
 def find_id_column(schema: pa.Schema, wanted: str | None, where: str) -> str:

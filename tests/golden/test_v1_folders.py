@@ -19,6 +19,7 @@ from pipelines.experiment.row import RowRun
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.scan import Scan
 from pipelines.train import TrainConfig
+from pipelines.train.network import build_network
 from pipelines.train.publishing import finished_model, resume_split
 from pipelines.train.split import share_photos
 from retrieval.augmentations import load_recipe
@@ -133,7 +134,7 @@ def test_an_unfinished_training_goes_on_with_its_split(v1):
         assert [table.column_names, *plain_rows(table)] == known[name]
     assert {row[3] for row in known["split"][1:]} == {"training", "validation"}
     (checkpoint,) = folder.glob("training/run/checkpoint_2*")
-    network = config.build_network(3)
+    network = build_network(config, 3)
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad])
     progress = Progress.load(checkpoint, network, optimizer)
     assert len(progress.history) == known["epochs"]
@@ -211,8 +212,8 @@ def test_a_finished_row_of_an_experiment_is_not_run_again(v1):
     before = {file: file.stat().st_mtime_ns for file in (where / "photos").rglob("*")}
     copy_photos(shared, str(where / "photos"))
     assert before == {file: file.stat().st_mtime_ns for file in (where / "photos").rglob("*")}
-    config = ExperimentConfig.at_scale(
-        "small", epochs=1, image_size=32, per_class=8, queries_per_class=1, batch_size=8
+    config = ExperimentConfig(
+        scale="small", epochs=1, image_size=32, per_class=8, queries_per_class=1, batch_size=8
     )
     name = known["result.json"]["name"]
     (row,) = (row for row in ROWS if row.name == name)

@@ -26,8 +26,8 @@ def test_the_model_of_a_row_has_the_same_folder():
     }
     shared = Sides(pa.table(photos).sort_by("image_id"))
     assert shared.fingerprint() == result["settings"]["photos_sha256"]
-    config = ExperimentConfig.at_scale(
-        "small", epochs=1, image_size=32, per_class=8, queries_per_class=1, batch_size=8
+    config = ExperimentConfig(
+        scale="small", epochs=1, image_size=32, per_class=8, queries_per_class=1, batch_size=8
     )
     (row,) = (row for row in ROWS if row.name == result["name"])
     where = PurePosixPath(MADE_AT, "experiment")

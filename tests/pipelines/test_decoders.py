@@ -7,9 +7,10 @@ from dataclasses import asdict
 
 import pytest
 
-from pipelines.augment.job import AugmentConfig
-from pipelines.augment.output import check_places
+from pipelines.augment.config import AugmentConfig
+from pipelines.augment.output import check_places, make_method
 from pipelines.train.config import TrainConfig
+from pipelines.train.network import preprocessing_of
 from pipelines.train.publishing import finished_model, resume_split, with_decoder
 from retrieval.errors import StorageError, UsageError
 from retrieval.images import decode as images
@@ -35,7 +36,7 @@ def begin_augmenting(folder, decoder):
 @pytest.mark.usefixtures("second_decoder")
 def test_a_new_training_takes_the_newest_decoder(tmp_path):
     assert with_decoder(TrainConfig(), str(tmp_path)).decoder == 2
-    assert with_decoder(TrainConfig(decoder=1), str(tmp_path)).preprocessing().decoder == 1
+    assert preprocessing_of(with_decoder(TrainConfig(decoder=1), str(tmp_path))).decoder == 1
 
 
 @pytest.mark.usefixtures("second_decoder")
@@ -77,23 +78,23 @@ def test_a_training_by_a_decoder_of_a_newer_release_is_refused(tmp_path):
 
 @pytest.mark.usefixtures("second_decoder")
 def test_an_augmented_folder_goes_on_with_its_own_decoder(tmp_path):
-    assert AugmentConfig().method(str(tmp_path)).decoder == 2
+    assert make_method(AugmentConfig(), str(tmp_path)).decoder == 2
     begin_augmenting(tmp_path / "old", 1)
-    assert AugmentConfig().method(str(tmp_path / "old")).decoder == 1
-    assert AugmentConfig(decoder=2).method(str(tmp_path / "old")).decoder == 2
+    assert make_method(AugmentConfig(), str(tmp_path / "old")).decoder == 1
+    assert make_method(AugmentConfig(decoder=2), str(tmp_path / "old")).decoder == 2
 
 
 def test_an_augmented_folder_of_a_newer_release_is_refused(tmp_path):
     begin_augmenting(tmp_path, 4)
     with pytest.raises(UsageError, match="decoder 4: unknown here"):
-        AugmentConfig().method(str(tmp_path))
+        make_method(AugmentConfig(), str(tmp_path))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"method": {"decoder_version": "x"}}'])
 def test_settings_of_somebody_else_say_no_decoder_and_are_refused(tmp_path, content):
     (tmp_path / ".augmented").mkdir()
     (tmp_path / ".augmented" / "settings.json").write_text(content)
-    assert AugmentConfig().method(str(tmp_path)).decoder == 1
+    assert make_method(AugmentConfig(), str(tmp_path)).decoder == 1
     with pytest.raises(StorageError, match="holds files that augment has not written") as caught:
         check_places("/nowhere", str(tmp_path))
     assert "\n" not in str(caught.value)

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from pipelines.cli import main
 from pipelines.embed import EmbedConfig, run, update
 from pipelines.train import TrainConfig
+from pipelines.train.network import preprocessing_of, settled
 from retrieval.errors import ModelError, UsageError
 from retrieval.images import Preprocessing, decode_image
 from retrieval.index import is_index, open_index, read_index
@@ -234,15 +235,15 @@ def test_what_a_network_states_of_its_input_and_what_the_options_say(photos, tmp
 
 def test_training_takes_the_network_s_word_and_a_night_the_folder_s(tmp_path):
     photos = draw_photos(tmp_path / "photos")
-    stated = TrainConfig(backbone="tests.fakes:stating").settled()
-    assert stated.preprocessing() == Preprocessing(size=16, mean=(0, 0, 0), std=(1, 1, 1))
-    given = TrainConfig(backbone="tests.fakes:stating", image_size=32, std=(2, 2, 2)).settled()
-    assert given.preprocessing() == Preprocessing(size=32, mean=(0, 0, 0), std=(2, 2, 2))
+    stated = settled(TrainConfig(backbone="tests.fakes:stating"))
+    assert preprocessing_of(stated) == Preprocessing(size=16, mean=(0, 0, 0), std=(1, 1, 1))
+    given = settled(TrainConfig(backbone="tests.fakes:stating", image_size=32, std=(2, 2, 2)))
+    assert preprocessing_of(given) == Preprocessing(size=32, mean=(0, 0, 0), std=(2, 2, 2))
     found = plan("train", photos, tmp_path / "model", "--backbone", "tests.fakes:stating")
     assert found["preprocessing"]["mean"] == [0.0, 0.0, 0.0]
     assert found["preprocessing"]["from"]["mean"] == "network"
     # The settings of trainings that were begun before there were these options.
-    assert TrainConfig().settled().recorded() | {"mean": None, "std": None} == (
+    assert settled(TrainConfig()).recorded() | {"mean": None, "std": None} == (
         TrainConfig(image_size=224).recorded()
     )
 
@@ -265,5 +266,5 @@ def test_an_image_size_of_no_pixels_is_wrong_usage():
 def test_a_config_with_a_model_and_what_it_decides_is_refused():
     with pytest.raises(UsageError) as caught:
         EmbedConfig(model="m", backbone="resnet50", weights="none", image_size=96)
-    assert str(caught.value) == "model='m': decides weights, image_size too; leave it out."
+    assert str(caught.value) == "`model` decides `weights` too: give one of them."
     assert EmbedConfig(model="m", dtype="float32").model == "m"

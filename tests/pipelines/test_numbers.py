@@ -13,6 +13,7 @@ from pipelines.experiment import ExperimentConfig
 from pipelines.rank import RankConfig
 from pipelines.reindex import GateConfig
 from pipelines.train import TrainConfig
+from pipelines.train.network import build_network
 from retrieval.errors import UsageError
 
 # No file names and no free text; numbers that a callback reads from text are among them.
@@ -123,4 +124,4 @@ def test_a_share_to_validate_on_is_one(value):
 @pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**64 - 1])
 def test_every_seed_of_the_range_works(seed):
     config = TrainConfig(backbone="tests.training:small", weights="none", image_size=32, seed=seed)
-    config.build_network(2)
+    build_network(config, 2)

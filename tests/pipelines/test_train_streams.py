@@ -11,8 +11,10 @@ import pytest
 
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.train import photos
-from pipelines.train.config import TrainConfig, WorkerPlan
+from pipelines.train.config import TrainConfig
+from pipelines.train.network import preprocessing_of
 from pipelines.train.photos import TrainingPhotos
+from pipelines.train.plan import WorkerPlan
 from pipelines.train.prefetcher import StreamsAhead
 from pipelines.train.publishing import start_folder
 from pipelines.train.split import split_photos
@@ -54,7 +56,7 @@ def plainly(plan, epochs, rank, num_workers):
     def batch(rows, recipe, numbers, size):
         pixels = [
             training_pixels(
-                Path(row["uri"]).read_bytes(), CONFIG.preprocessing(), load_recipe(recipe),
+                Path(row["uri"]).read_bytes(), preprocessing_of(CONFIG), load_recipe(recipe),
                 seed=CONFIG.seed, draw=(row["image_id"], number),
             )
             for row, number in zip(rows, numbers, strict=True)

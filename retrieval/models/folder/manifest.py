@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from retrieval.choices import MODES
 from retrieval.errors import ModelError
 from retrieval.format_version import FORMAT_VERSION, check_format_version
 from retrieval.images import LATER_KEYS, Preprocessing
@@ -38,7 +39,6 @@ __all__ = [
 
 MANIFEST: Final = "model.json"
 WEIGHTS: Final = "weights.safetensors"
-MODES: Final = ("full", "last-layer", "from-scratch")
 
 _NEWEST_VERSION = 2
 _MAX_BYTES = 2**24  # some 200,000 classes
