@@ -23,6 +23,7 @@ from retrieval.images.decode import (
     check_decoder,
     decode_image,
     decoders,
+    image_pixels,
     load_rgb,
     newest_decoder,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "check_decoder",
     "decode_image",
     "decoders",
+    "image_pixels",
     "load_rgb",
     "newest_decoder",
 ]

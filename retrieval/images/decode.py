@@ -51,6 +51,7 @@ __all__ = [
     "check_decoder",
     "decode_image",
     "decoders",
+    "image_pixels",
     "load_rgb",
     "newest_decoder",
 ]
@@ -178,6 +179,32 @@ def decode_image(data: bytes, preprocessing: Preprocessing) -> DecodedImage:
         upright = square.transpose(_TURNS[orientation]) if orientation > 1 else square
         # np.array copies: asarray would be read-only, about which torch warns.
         return DecodedImage(np.array(upright), *size)
+
+
+def image_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """An image in memory as a square of pixels, by the rules of `decode_image`.
+
+    Of a JPEG that Pillow has opened, pixels may differ by a few of 255 from those of its bytes,
+    which are decoded at a reduced size where that is enough.
+
+    Args:
+        image: In any mode; EXIF orientation is applied, transparency is white.
+        preprocessing: Its size.
+
+    Returns:
+        uint8 (S, S, 3) with S = preprocessing.size, RGB.
+
+    Raises:
+        ImageError: it cannot be read, or has more pixels than a file may have.
+    """
+    with refusing(b"", MAX_PIXELS):
+        check_pixels(*image.size, MAX_PIXELS)
+        check_sides(*image.size)
+        image = image.copy()  # loads it, and leaves the caller's as it is
+        orientation = _orientation(image)
+        rgb = to_rgb(image, b"")
+        square = rgb.resize((preprocessing.size,) * 2, Image.Resampling.BILINEAR)
+        return np.array(square.transpose(_TURNS[orientation]) if orientation > 1 else square)
 
 
 def load_rgb(

@@ -5,6 +5,7 @@ own_networks    whose word has a network's code run, and what it says of its inp
 weights         files of weights, read safely and laid in by name
 folder/         the model folder: what training writes and embedding reads
 network_input   pixels → what a network takes
+model           load_model: a network that is called with images
 embedder        a batch of images → embeddings
 inference       precisions, and how a forward pass is cut
 fusion          batch normalisation folded into convolutions

@@ -49,6 +49,7 @@ class Embedder:
         precision: str = "auto",
         expect: str | None = None,
         num_photos: int = 0,
+        device: str = "auto",
     ) -> None:
         """Build the network, on the GPU if this process sees one.
 
@@ -67,6 +68,7 @@ class Embedder:
             expect: The fingerprint that the network must have: a job's workers must all
                 use the weights that its driver has seen.
             num_photos: That one thread will embed, as far as is known: long work is compiled.
+            device: "cpu", "cuda", or "auto": a GPU where this process sees one.
 
         Raises:
             ModelError, UsageError: as `build_backbone` and `load_network`; or the network takes
@@ -80,7 +82,7 @@ class Embedder:
                 f"weights {made['fingerprint'][:12]}, the job began with {expect and expect[:12]}. "
                 f"Give every machine the same file, or put it where all can read it."
             )
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = _choose_device(device)
         network = network.to(self._device)
         self._batch_size = batch_size or _BATCH_SIZE[self._device.type]
         self._halving = threading.Lock()
@@ -183,6 +185,15 @@ class Embedder:
 
     def _as_input(self, batch: NDArray[np.uint8]) -> Tensor:
         return as_network_input(batch, self.preprocessing, self._device)
+
+
+def _choose_device(device: str) -> torch.device:
+    has_gpu = torch.cuda.is_available()
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"`device` {device!r}: none of auto, cpu, cuda.")
+    if device == "cuda" and not has_gpu:
+        raise UsageError("`device` 'cuda': torch finds no GPU here. Use 'cpu' or 'auto'.")
+    return torch.device("cuda" if has_gpu and device != "cpu" else "cpu")
 
 
 def _filled_up(some: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
