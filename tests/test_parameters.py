@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 # A whole command may be quoted, options and all, where it is what mends a file.
 COMMAND = re.compile(r"retrieval-cli \S+ \S+ --[a-z-]+")
 OPTION = re.compile(r"(?<![\w-])--[a-z]")
-# Words in backquotes that are no parameters: a recipe, a key of model.json, a command.
-NO_PARAMETERS = {"paper", "training", "verify"}
+# Words in backquotes that are no parameters: a recipe, a key of model.json, a dict, commands.
+NO_PARAMETERS = {"paper", "training", "preprocessing", "submit", "verify"}
 
 
 def texts(source):
@@ -37,8 +37,8 @@ def texts(source):
             yield node.lineno, node.value
 
 
-def of_library():
-    for path in sorted((ROOT / "retrieval").rglob("*.py")):
+def of_package(name):
+    for path in sorted((ROOT / name).rglob("*.py")):
         for line, text in texts(path.read_text()):
             yield f"{path.relative_to(ROOT)}:{line}", text
 
@@ -50,7 +50,7 @@ def options_in(found):
 
 
 def test_no_text_of_the_library_names_an_option():
-    assert options_in(of_library()) == []
+    assert options_in(of_package("retrieval")) == []
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,12 @@ def test_that_test_finds_options(source, is_found):
     assert bool(options_in(texts(source))) == is_found
 
 
-def test_each_parameter_that_a_message_names_has_an_option():
+@pytest.mark.parametrize("package", ["retrieval", "pipelines"])
+def test_each_parameter_that_a_message_names_has_an_option(package):
     ctx = click.Context(main)
     unknown = {
         (place, name)
-        for place, text in of_library()
+        for place, text in of_package(package)
         if "\n" not in text  # a message has one line, a docstring many
         for name in NAME.findall(text)
         if name not in NO_PARAMETERS and not option_of(name, ctx)
