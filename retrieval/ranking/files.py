@@ -53,12 +53,14 @@ class Ranking:
         facts: The rest of its manifest: format version, inputs, metric, k, counts, settings,
             timings. Read from a file, it is a `JsonObject`.
         manifest: The file that they are from.
+        held: The rows of a ranking in memory, sorted by query and rank, in the place of parts.
     """
 
     uri: str
     parts: tuple[str, ...]
     facts: Mapping[str, Any]
     manifest: str = MANIFEST
+    held: pa.Table | None = None
 
     @property
     def score_rule(self) -> int:
@@ -120,6 +122,9 @@ def read_parts(
 
     Cost: reads each part once; the checks take some 20 ns a row.
     """
+    if ranking.held is not None:
+        yield ranking.held if columns is None else ranking.held.select(columns)
+        return
     num_rows = num_queries = 0
     for name in ranking.parts if names is None else names:
         table = read_part(join(ranking.uri, name), columns, ranking.facts.get("num_rows"))

@@ -19,7 +19,9 @@ from retrieval.ranking.parts import RANKING_SCHEMA
 from retrieval.ranking.plan import Plan, choose_k, make_plan
 from retrieval.ranking.queries import Queries
 from retrieval.ranking.rank_blocks import BlockRanker
+from retrieval.ranking.rank_report import RankedSides, sides_of
 from retrieval.ranking.settings import RankConfig
+from retrieval.ranking.sides import sum_ids
 from retrieval.search import Candidates
 from retrieval.vectors import (
     ArrayFile,
@@ -51,14 +53,16 @@ class RankedLists:
             numbers where the gallery is an array without ids. Where a query has fewer than K, as
             with `exclude_self` and k = None, its row ends in "" or -1.
         scores: float64 (Q, K), canonical; NaN where there is no id.
-        metric: How near is told.
+        sides: What was ranked, and by which settings.
+        ids_sum: What tells the ids of each side that is no index.
         certificate: How each block of queries was found, for reports.
     """
 
     query_ids: NDArray[Any]
     ids: NDArray[Any]
     scores: NDArray[np.float64]
-    metric: str
+    sides: RankedSides
+    ids_sum: Mapping[str, str | None]
     certificate: Sequence[Mapping[str, Any]] = field(repr=False)
 
     def to_arrow(self) -> pa.Table:
@@ -211,7 +215,8 @@ def _rank(
         else _texts(loaded.ids, plan.queries.long_ids)[order],
         lists.ids[order],
         lists.scores[order],
-        config.metric,
+        RankedSides(**sides_of(plan)),
+        {"queries": sum_ids(plan.queries), "gallery": sum_ids(plan.gallery)},
         ranker.certificates,
     )
 

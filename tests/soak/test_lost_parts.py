@@ -24,7 +24,7 @@ SLOW = EmbedConfig(backbone="tests.fakes:slow", weights="none", labels="none", b
 _RUN = """
 import json
 import sys
-import pipelines.embed.executor
+import pipelines.embed.executor as executor
 import pipelines.embed.inputs as inputs
 import pipelines.embed.job as job
 from pipelines.embed import EmbedConfig
