@@ -29,7 +29,7 @@ from retrieval.evaluation import Evaluation, evaluate
 from retrieval.format_version import FORMAT_VERSION
 from retrieval.index import UpdateCounts
 from retrieval.ranking.files import check_ranking_place
-from retrieval.report import check_output, write_report
+from retrieval.report_page import check_output, write_report
 from retrieval.storage import absolute_uri, entries, entry_at, join, read_json, write_bytes
 
 __all__ = ["run"]

@@ -40,7 +40,7 @@ MOVED: Final[Mapping[str, str]] = {
 
 NOW_FUNCTIONS: Final[Mapping[str, tuple[str, str]]] = {
     "pipelines.evaluate": ("retrieval.evaluation", "evaluate"),
-    "pipelines.report": ("retrieval.report", "write_report"),
+    "pipelines.report": ("retrieval.report_page", "write_report"),
     "pipelines.status": ("retrieval.maintenance.status", "describe_index"),
 }
 

@@ -21,7 +21,8 @@ Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `p
     evaluation   top-k accuracy, mAP, precision
     maintenance  care of an index: status, check, differences, restore, vacuum
     experiments  the paper's table: rows, queries, comparison
-    report       one HTML page
+    report_page  one HTML page
+    public       what this package itself offers: open_index, rank, evaluate, report
     drawn        the drawn gallery of the demo and the tests
     moved        modules by the names that they had before
 
@@ -30,22 +31,57 @@ Letters of shapes: B batch, H W pixels, D dimensions, Q queries, N gallery rows,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from retrieval.lazily import lazily
 from retrieval.moved import MOVED, keep_old_names
 
 if TYPE_CHECKING:
-    from retrieval.index import IndexRows, read_index
+    from retrieval.index.reading import IndexRows, read_index
+    from retrieval.models.model import Model, load_model
+    from retrieval.public.index import Index, open_index
+    from retrieval.public.judging import evaluate, report
+    from retrieval.public.ranking import Ranking, open_ranking, rank
+    from retrieval.ranking.verification.verify import verify
+    from retrieval.search.top_k import top_k
 
-__all__ = ["IndexRows", "read_index"]
+__all__ = [
+    "Index",
+    "IndexRows",
+    "Model",
+    "Ranking",
+    "evaluate",
+    "load_model",
+    "open_index",
+    "open_ranking",
+    "rank",
+    "read_index",
+    "report",
+    "top_k",
+    "verify",
+]
+
+# Loaded when they are asked for, so that the import stays fast.
+_MODULES: Final = {
+    "Index": "public.index",
+    "IndexRows": "index.reading",
+    "Model": "models.model",
+    "Ranking": "public.ranking",
+    "evaluate": "public.judging",
+    "load_model": "models.model",
+    "open_index": "public.index",
+    "open_ranking": "public.ranking",
+    "rank": "public.ranking",
+    "read_index": "index.reading",
+    "report": "public.judging",
+    "top_k": "search.top_k",
+    "verify": "ranking.verification.verify",
+}
 
 keep_old_names(MOVED)
 
+__getattr__ = lazily(__name__, _MODULES)
 
-def __getattr__(name: str) -> object:
-    """Load what notebooks use only when it is asked for, so that the import stays fast."""
-    if name in __all__:
-        from retrieval import index
 
-        return getattr(index, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

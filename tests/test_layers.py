@@ -58,7 +58,7 @@ CLICK = "Only the command line knows click"
         ("retrieval/search/scores.py", "from retrieval.ranking import files", PACKAGES),
         ("retrieval/ranking/files.py", "from retrieval import evaluation", PACKAGES),
         ("retrieval/evaluation/metrics.py", "from retrieval import training", PACKAGES),
-        ("retrieval/report/page.py", "from retrieval import maintenance", PACKAGES),
+        ("retrieval/report_page/page.py", "from retrieval import maintenance", PACKAGES),
         ("retrieval/hopes.py", "", PACKAGES),  # has no place in the contract
         ("retrieval/index/schema.py", "from retrieval.index import table", CIRCLES),
         ("pipelines/rank/job.py", "from pipelines import embed", JOBS),

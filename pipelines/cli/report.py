@@ -35,7 +35,7 @@ def report(
         retrieval-cli report ranking report.html
     """
     from pipelines.progress import STDERR
-    from retrieval.report import write_report
+    from retrieval.report_page import write_report
 
     written = write_report(
         ranking,

@@ -10,7 +10,7 @@ from retrieval.errors import StorageError
 from retrieval.index import is_index
 from retrieval.index.table import may_hold_index
 from retrieval.ranking.files import check_ranking_place
-from retrieval.report import check_output as check_report
+from retrieval.report_page import check_output as check_report
 from retrieval.storage import absolute_uri, check_apart, entry_at, is_same_place, join
 
 __all__ = ["PROBE_RANKINGS", "check_places"]

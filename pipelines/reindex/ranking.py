@@ -16,7 +16,7 @@ from retrieval.evaluation import evaluate
 from retrieval.index import open_index
 from retrieval.ranking.files import Ranking, open_ranking
 from retrieval.ranking.sides import holds_ranked
-from retrieval.report import write_report
+from retrieval.report_page import write_report
 from retrieval.search import score_rule
 from retrieval.storage import absolute_uri, file_exists
 

@@ -42,6 +42,7 @@ __all__ = [
     "IndexRows",
     "read_columns",
     "read_index",
+    "read_rows",
     "read_shard",
     "read_whole_shard",
     "strange_shard",
@@ -89,7 +90,11 @@ def read_index(uri: str, version: int | None = None) -> IndexRows:
     """
     if version is None:
         uri, version = split_version(uri)
-    index = open_index(uri, version)
+    return read_rows(open_index(uri, version))
+
+
+def read_rows(index: Index) -> IndexRows:
+    """Read an open version into memory; see `read_index`."""
     texts = read_columns(index, ["image_id", "label"])
     order = _sorting(texts["image_id"])
     if order is None and len(index.shards) == 1:

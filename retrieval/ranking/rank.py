@@ -54,7 +54,7 @@ class RankedLists:
             with `exclude_self` and k = None, its row ends in "" or -1.
         scores: float64 (Q, K), canonical; NaN where there is no id.
         sides: What was ranked, and by which settings.
-        ids_sum: What tells the ids of each side that is no index.
+        ids_sum: What tells the ids of each side that is no index; None for row numbers.
         certificate: How each block of queries was found, for reports.
     """
 
@@ -216,7 +216,10 @@ def _rank(
         lists.ids[order],
         lists.scores[order],
         RankedSides(**sides_of(plan)),
-        {"queries": sum_ids(plan.queries), "gallery": sum_ids(plan.gallery)},
+        {
+            "queries": None if queries.has_numbers else sum_ids(plan.queries),
+            "gallery": None if gallery.has_numbers else sum_ids(plan.gallery),
+        },
         ranker.certificates,
     )
 

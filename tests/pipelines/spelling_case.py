@@ -14,7 +14,7 @@ from pipelines.rank import RankConfig
 from retrieval.evaluation import evaluate
 from retrieval.index import commit_index, open_index
 from retrieval.ranking.files import open_ranking
-from retrieval.report import write_report
+from retrieval.report_page import write_report
 from tests.conftest import make_index
 from tests.first_release import as_first_release
 

@@ -22,7 +22,7 @@ from retrieval.evaluation.overlap import compare_rankings
 from retrieval.ranking.files import RankingWriter, check_ranking_place, open_ranking, read_parts
 from retrieval.ranking.settings import RankConfig
 from retrieval.ranking.verification import verify
-from retrieval.report import write_report
+from retrieval.report_page import write_report
 from retrieval.vectors import open_source
 from tests.conftest import make_index
 from tests.damage import Target, count_outcomes

@@ -16,7 +16,7 @@ from retrieval.evaluation import evaluate
 from retrieval.index import open_index
 from retrieval.ranking.files import open_ranking
 from retrieval.ranking.verification import verify
-from retrieval.report import write_report
+from retrieval.report_page import write_report
 from tests.conftest import make_index
 from tests.pipelines.spelling_case import (
     ALL,

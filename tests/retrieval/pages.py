@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 from PIL import Image
 
-from retrieval.report import (
+from retrieval.report_page import (
     Neighbour,
     Page,
     QueryResult,

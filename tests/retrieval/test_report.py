@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval.report import (
+from retrieval.report_page import (
     Neighbour,
     QueryResult,
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from retrieval.report import (
+from retrieval.report_page import (
     QueryResult,
     make_thumbnail,
     write_page,

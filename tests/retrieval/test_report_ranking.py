@@ -10,7 +10,7 @@ import pytest
 
 from retrieval.errors import StorageError, UsageError
 from retrieval.ranking.files import RankingWriter
-from retrieval.report import write_report
+from retrieval.report_page import write_report
 from tests.conftest import make_index, photo_bytes
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import retrieval.report.page
-from retrieval.report import (
+import retrieval.report_page.page
+from retrieval.report_page import (
     Neighbour,
     Page,
     QueryResult,
@@ -176,7 +176,7 @@ def test_the_page_asks_for_nothing_from_outside():
 
 @pytest.mark.parametrize("file", ["page.css", "page.html"])
 def test_page_files_cannot_be_misread(file):
-    text = (Path(retrieval.report.page.__file__).parent / file).read_text(encoding="utf-8")
+    text = (Path(retrieval.report_page.page.__file__).parent / file).read_text(encoding="utf-8")
 
     if file == "page.css":
         assert not re.search(r"\{[{%#]", text)  # it is included as a Jinja2 template

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from retrieval.errors import ImageError
-from retrieval.report import (
+from retrieval.report_page import (
     make_thumbnail,
     thumbnail_size,
 )

@@ -9,9 +9,9 @@ The page needs no network, no script and no other file. `page` knows nothing of 
 gets results, metrics and thumbnails as plain values.
 """
 
-from retrieval.report.page import Neighbour, Page, QueryResult, write_page
-from retrieval.report.ranking_page import WrittenReport, check_output, write_report
-from retrieval.report.thumbnails import make_thumbnail, thumbnail_size
+from retrieval.report_page.page import Neighbour, Page, QueryResult, write_page
+from retrieval.report_page.ranking_page import WrittenReport, check_output, write_report
+from retrieval.report_page.thumbnails import make_thumbnail, thumbnail_size
 
 __all__ = [
     "Neighbour",

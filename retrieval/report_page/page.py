@@ -240,7 +240,7 @@ def _tops(metrics: Mapping[str, Any]) -> list[str]:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("retrieval", "report"),
+        loader=jinja2.PackageLoader("retrieval", "report_page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_printable,

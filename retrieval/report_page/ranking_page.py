@@ -26,8 +26,8 @@ from retrieval.models.own_networks import is_own
 from retrieval.parameters import named
 from retrieval.progress import QUIET, Progress
 from retrieval.ranking.files import Ranking, open_ranking, read_parts
-from retrieval.report.page import MAX_SHOWN, Neighbour, Page, QueryResult, write_page
-from retrieval.report.thumbnails import make_thumbnail, thumbnail_size
+from retrieval.report_page.page import MAX_SHOWN, Neighbour, Page, QueryResult, write_page
+from retrieval.report_page.thumbnails import make_thumbnail, thumbnail_size
 from retrieval.storage import (
     absolute_uri,
     check_apart,
@@ -71,8 +71,8 @@ def write_report(
     ranking: Ranking | str,
     output: str,
     *,
-    queries: str | None = None,
-    gallery: str | None = None,
+    queries: str | pa.Table | None = None,
+    gallery: str | pa.Table | None = None,
     max_queries: int = 2000,
     progress: Progress = QUIET,
 ) -> WrittenReport:
@@ -81,8 +81,9 @@ def write_report(
     Args:
         ranking: A finished ranking, or its folder.
         output: The HTML file.
-        queries: Index of the queries; by default where it was when it was ranked.
-        gallery: Index of the gallery; likewise.
+        queries: Index of the queries, by default where it was when it was ranked; or a table with
+            image_id, label and uri of all of them.
+        gallery: The same of the gallery.
         max_queries: Queries on the page; of more, evenly many are left out. The figures are
             those of all.
         progress: Says how many thumbnails are made.
@@ -100,12 +101,15 @@ def write_report(
     check_output(output)
     if isinstance(ranking, str):
         ranking = open_ranking(ranking)
-    ranked = {f"the {side}": ranking.facts[side]["uri"] for side in _SIDES}
-    named = {"the queries' index": queries, "the gallery's index": gallery}
-    check_apart({"the ranking": ranking.uri, **ranked, **named}, {"the page": output})
+    given = {"queries": queries, "gallery": gallery}
+    check_apart(
+        {"the ranking": ranking.uri or None, **_places(ranking, given)}, {"the page": output}
+    )
     tables = {
-        side: read_photos(named or ranking.facts[side]["uri"], ranking, side)
-        for side, named in zip(_SIDES, (queries, gallery), strict=True)
+        side: each
+        if isinstance(each, pa.Table)
+        else read_photos(each or ranking.facts[side]["uri"], ranking, side)
+        for side, each in given.items()
     }
     photos = {side: _Photos(table) for side, table in tables.items()}
     figures = _figures(ranking, tables)
@@ -130,6 +134,14 @@ def write_report(
         num_photos=len(shown),
         num_photos_unreadable=len(shown) - len(thumbnails),
     )
+
+
+def _places(ranking: Ranking, given: Mapping[str, str | pa.Table | None]) -> dict[str, str | None]:
+    """What is read of the two sides, by what a message calls it."""
+    names = {"queries": "the queries' index", "gallery": "the gallery's index"}
+    there = {side: each for side, each in given.items() if not isinstance(each, pa.Table)}
+    ranked = {f"the {side}": ranking.facts[side]["uri"] for side in there}
+    return {**ranked, **{names[side]: each for side, each in there.items()}}
 
 
 def check_output(output: str) -> None:
