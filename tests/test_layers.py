@@ -63,7 +63,7 @@ CLICK = "Only the command line knows click"
         ("retrieval/index/schema.py", "from retrieval.index import table", CIRCLES),
         ("pipelines/rank/job.py", "from pipelines import embed", JOBS),
         ("pipelines/ray_runtime/cluster_options.py", "import pipelines.ray_runtime.wait", SESSION),
-        ("pipelines/verify.py", "import click", CLICK),
+        ("pipelines/scan.py", "import click", CLICK),
     ],
 )
 def test_a_forbidden_import_breaks_them(copy, file, line, contract):
