@@ -21,8 +21,9 @@ ROOT = Path(__file__).parents[1]
 # A whole command may be quoted, options and all, where it is what mends a file.
 COMMAND = re.compile(r"retrieval-cli \S+ \S+ --[a-z-]+")
 OPTION = re.compile(r"(?<![\w-])--[a-z]")
-# Words in backquotes that are no parameters: a recipe, a key of model.json, a dict, commands.
-NO_PARAMETERS = {"paper", "training", "preprocessing", "submit", "verify"}
+# Words in backquotes that are no parameters of a command: a recipe, a key of model.json, a dict,
+# commands; and those of functions that no command calls.
+NO_PARAMETERS = {"paper", "training", "preprocessing", "submit", "verify", "k", "vectors"}
 
 
 def texts(source):
