@@ -19,12 +19,13 @@ def lint_imports(folder):
     )  # fmt: skip
 
 
-@pytest.fixture
-def copy(tmp_path):
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("copy")
     for name in ("retrieval", "pipelines"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    return tmp_path
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
 
 
 def test_the_contracts_hold(copy):
@@ -68,8 +69,12 @@ CLICK = "Only the command line knows click"
 )
 def test_a_forbidden_import_breaks_them(copy, file, line, contract):
     target = copy / file
-    target.write_text(f"{target.read_text() if target.exists() else ''}\n{line}\n")
-    result = lint_imports(copy)
+    whole = target.read_text() if target.exists() else None
+    target.write_text(f"{whole or ''}\n{line}\n")
+    try:
+        result = lint_imports(copy)
+    finally:
+        target.unlink() if whole is None else target.write_text(whole)
     assert result.returncode != 0
     assert f"{contract} BROKEN" in result.stdout
 

@@ -23,18 +23,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
-from io import BytesIO
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from retrieval.choices import FIRST_DECODER, IMAGE_SIZE
 from retrieval.errors import ImageError, ModelError, UsageError
 from retrieval.images.colours import to_rgb
 from retrieval.images.memory_lock import one_at_a_time
-from retrieval.images.pillow_errors import refusing
+from retrieval.images.pillow_errors import open_image, refusing
 from retrieval.images.reasons import Reason
 from retrieval.images.structure import without_ballast
 from retrieval.images.structure.limits import check_pixels, check_sides
@@ -240,7 +239,7 @@ def _load(data: bytes, min_size: int | None) -> Iterator[_Loaded]:
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(Reason.TOO_LARGE, f"{len(data)} bytes; the limit is {MAX_FILE_BYTES}")
     data = without_ballast(data)
-    image = _open(data)
+    image = open_image(data, FORMATS)
     size = image.size
     check_pixels(*size, MAX_PIXELS)
     check_sides(*size)
@@ -287,18 +286,6 @@ def check_decoder(version: int) -> None:
             f"decoder {version!r}: unknown here; this release has {', '.join(map(str, decoders()))}"
             f". Choose one of them, or upgrade retrieval-cli where a newer one was used."
         )
-
-
-def _open(data: bytes) -> Image.Image:
-    try:
-        return Image.open(BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:  # which hides what the reader of the right format said
-        # Pillow seeks a JPEG's resolution in its EXIF and gives the photo up over damage there.
-        data = data.replace(b"Exif\0\0", b"Void\0\0")
-        for factory, accepts in map(Image.OPEN.__getitem__, FORMATS):
-            if accepts and accepts(data[:16]):
-                return factory(BytesIO(data), "")
-        raise ImageError(Reason.UNKNOWN_FORMAT, f"none of {', '.join(FORMATS)}") from None
 
 
 def _orientation(image: Image.Image) -> int:

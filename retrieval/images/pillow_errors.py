@@ -1,4 +1,4 @@
-"""What Pillow raises and warns about while it decodes, as one `ImageError`."""
+"""What Pillow raises and warns about while it opens and decodes, as one `ImageError`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,37 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
+
+from PIL import Image, UnidentifiedImageError
 
 from retrieval.errors import ImageError
-from retrieval.images.reasons import refusal
+from retrieval.images.reasons import Reason, refusal
 
-__all__ = ["refusing"]
+__all__ = ["open_image", "refusing"]
+
+
+def open_image(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """An image by its content, not decoded yet.
+
+    Args:
+        data: Content of the file.
+        formats: Pillow's names of those that may be read.
+
+    Raises:
+        ImageError: it is none of these.
+        Exception: what the reader of its format raises.
+    """
+    try:
+        return Image.open(BytesIO(data), formats=formats)
+    except UnidentifiedImageError:  # which hides what the reader of the right format said
+        # Pillow seeks a JPEG's resolution in its EXIF and gives the photo up over damage there.
+        data = data.replace(b"Exif\0\0", b"Void\0\0")
+        for factory, accepts in map(Image.OPEN.__getitem__, formats):
+            if accepts and accepts(data[:16]):
+                return factory(BytesIO(data), "")
+        raise ImageError(Reason.UNKNOWN_FORMAT, f"none of {', '.join(formats)}") from None
+
 
 _decoding_lock = threading.Lock()
 _decoding: list[warnings.catch_warnings[None]] = []  # an entry per decoding thread, all the same
