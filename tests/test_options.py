@@ -299,3 +299,17 @@ def test_a_command_without_a_config_has_the_defaults_of_its_function(command, fu
     context = click.Context(main.commands[command])
     found = {option.name: option.get_default(context) for option in context.command.params}
     assert [found[name] for name in names] == [signature.parameters[name].default for name in names]
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "retrieval", "retrieval.experiments", "pipelines.augment", "pipelines.embed",
+        "pipelines.rank", "pipelines.train", "pipelines.reindex", "pipelines.experiment",
+    ],
+)  # fmt: skip
+def test_each_name_of_a_package_that_loads_lazily_is_there(package):
+    found = importlib.import_module(package)
+    assert [name for name in found.__all__ if not hasattr(found, name)] == []
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
+        found.nothing  # noqa: B018

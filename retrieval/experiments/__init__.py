@@ -8,16 +8,23 @@ comparison  the records as Markdown, CSV and JSON
 Pure data and text, without torch: the command line checks names by it.
 """
 
-from retrieval.experiments.comparison import Facts, as_csv, as_json, as_markdown
-from retrieval.experiments.outcomes import DONE, IMPOSSIBLE, NOT_RUN, Measured, Outcome, record
-from retrieval.experiments.queries import chance_accuracy, choose_queries
-from retrieval.experiments.rows import (
-    PAPER_BASIS,
-    ROWS,
-    SMALL_PHOTOS_PER_CLASS,
-    Row,
-    choose_rows,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retrieval.lazily import lazily
+
+if TYPE_CHECKING:
+    from retrieval.experiments.comparison import Facts, as_csv, as_json, as_markdown
+    from retrieval.experiments.outcomes import DONE, IMPOSSIBLE, NOT_RUN, Measured, Outcome, record
+    from retrieval.experiments.queries import chance_accuracy, choose_queries
+    from retrieval.experiments.rows import (
+        PAPER_BASIS,
+        ROWS,
+        SMALL_PHOTOS_PER_CLASS,
+        Row,
+        choose_rows,
+    )
 
 __all__ = [
     "DONE",
@@ -38,3 +45,13 @@ __all__ = [
     "choose_rows",
     "record",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    dict.fromkeys(("Facts", "as_csv", "as_json", "as_markdown"), "comparison")
+    | dict.fromkeys(("DONE", "IMPOSSIBLE", "NOT_RUN", "Measured", "Outcome", "record"), "outcomes")
+    | dict.fromkeys(("chance_accuracy", "choose_queries"), "queries")
+    | dict.fromkeys(
+        ("PAPER_BASIS", "ROWS", "SMALL_PHOTOS_PER_CLASS", "Row", "choose_rows"), "rows"
+    ),
+)
