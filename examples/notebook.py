@@ -19,8 +19,9 @@ model = retrieval.load_model(sys.argv[3] if len(sys.argv) > 3 else "resnet18")
 vectors = model.encode(images)
 
 # Each image is a query among all others.
+k = min(10, len(images) - 1)
 ranking = retrieval.rank(
-    vectors, vectors, k=10, query_ids=images, gallery_ids=images, exclude_self=True
+    vectors, vectors, k, query_ids=images, gallery_ids=images, exclude_self=True
 )
 side = pd.DataFrame({"image_id": images, "label": labels, "uri": images})
 figures = retrieval.evaluate(ranking, side, side)

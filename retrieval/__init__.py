@@ -41,9 +41,8 @@ if TYPE_CHECKING:
     from retrieval.models.model import Model, load_model
     from retrieval.public.index import Index, open_index
     from retrieval.public.judging import evaluate, report
-    from retrieval.public.ranking import Ranking, open_ranking, rank
+    from retrieval.public.ranking import Ranking, open_ranking, rank, top_k
     from retrieval.ranking.verification.verify import verify
-    from retrieval.search.top_k import top_k
 
 __all__ = [
     "Index",
@@ -74,7 +73,7 @@ _MODULES: Final = {
     "rank": "public.ranking",
     "read_index": "index.reading",
     "report": "public.judging",
-    "top_k": "search.top_k",
+    "top_k": "public.ranking",
     "verify": "ranking.verification.verify",
 }
 

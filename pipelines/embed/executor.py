@@ -107,10 +107,12 @@ class RayExecutor:
 
     def hash_images(self, images: pa.Table, update: Update) -> pa.Table:
         """Hash the content of images, in tasks that read 32 at a time; a few in this process."""
+        if not images.num_rows:
+            return _with_hashes(images)
         if images.num_rows <= _FEW_PHOTOS:
+            blocks = _blocks(images, FETCH_AT_ONCE)
             with status_line(f"hashing {images.num_rows} photos"):
-                found = [_with_hashes(block) for block in _blocks(images, FETCH_AT_ONCE)]
-                return pa.concat_tables(found) if found else _with_hashes(images)
+                return pa.concat_tables([_with_hashes(block) for block in blocks])
         with self._on_ray(update.laps):
             tally = Tally(images.num_rows)
             quiet_data(self._site)

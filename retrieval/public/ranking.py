@@ -28,7 +28,7 @@ from retrieval.vectors import VectorColumns
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Ranking", "Vectors", "open_ranking", "rank"]
+__all__ = ["Ranking", "Vectors", "open_ranking", "rank", "top_k"]
 
 
 class OpenIndex(Protocol):
@@ -208,6 +208,40 @@ def rank(  # noqa: PLR0913 - the settings of a ranking, by name
         "certificate": list(lists.certificate),
     }
     return Ranking(StoredRanking("", (), facts, held=table), lists)
+
+
+def top_k(
+    queries: NDArray[Any],
+    gallery: NDArray[Any],
+    k: int = 10,
+    *,
+    metric: str = "cosine",
+    num_threads: int | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find the k nearest rows of one array for each row of another, exactly.
+
+    Args:
+        queries: float16, float32 or float64 (Q, D).
+        gallery: Likewise, (N, D).
+        k: Neighbours, 1 to N.
+        metric: As of `rank`.
+        num_threads: Threads of this process; by default all cores.
+
+    Returns:
+        Row numbers int64 (Q, k), nearest first, of equal scores the smaller; and their scores,
+        float64 (Q, k): those of `rank`, to the last bit.
+
+    Raises:
+        UsageError, RetrievalError: as `rank`.
+
+    Example:
+        >>> gallery = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
+        >>> rows, scores = top_k(gallery[:2], gallery, k=2, metric="ip", num_threads=1)
+        >>> rows.tolist(), scores.tolist()
+        ([[0, 2], [1, 2]], [[1.0, 1.0], [1.0, 1.0]])
+    """
+    lists = rank_lists(queries, gallery, k, metric=metric, num_threads=num_threads)
+    return lists.ids, lists.scores
 
 
 def _stored(side: Vectors) -> Any:  # noqa: ANN401

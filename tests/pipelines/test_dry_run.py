@@ -151,9 +151,8 @@ def test_without_a_measured_rate_no_time_is_promised(world, alone):
 
 def test_another_network_embeds_all_anew(world, alone):
     root, _ = world
-    said = estimate(f"{root}/photos", f"{root}/index", EmbedConfig(
-        backbone="tests.fakes:one_weight", weights="none", new_model=True
-    ))  # fmt: skip
+    config = EmbedConfig(backbone="tests.fakes:one_weight", weights="none", new_model=True)
+    said = estimate(f"{root}/photos", f"{root}/index", config).to_json()
     assert said["is_embedded_anew"]
     assert said["num_to_embed"] == {"at_least": 12, "at_most": 12}
 

@@ -49,7 +49,7 @@ def test_classes_that_are_links_are_told_to_whoever_trains_on_them(tmp_path, cap
     (tmp_path / "elsewhere" / "a.jpg").touch()
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "class").symlink_to("../elsewhere")
-    hint = "Links that lead out of the folder are not followed (1); see --follow-links."
+    hint = "Links that lead out of the folder are not followed (1); see `follow_links`."
     with pytest.raises(UsageError, match=rf"lies in a class folder, .* {re.escape(hint)}$"):
         presume_photos(str(tmp_path / "photos"), "folder")
     assert capsys.readouterr().err == f"{tmp_path}/photos: {hint}\n"

@@ -247,10 +247,10 @@ def test_a_version_that_was_committed_without_its_ranking_gets_it(night, monkeyp
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gate": {"min_map": 0.5}}, "--min-map: needs a labelled probe set to be measured on"),
-        ({"queries": "q"}, "--queries: needs --rankings too"),
-        ({"rankings": "r"}, "--rankings: needs --queries too"),
-        ({"report": "r.html"}, "--report: is of a ranking"),
+        ({"gate": {"min_map": 0.5}}, "`min_map`: needs a labelled probe set to be measured on"),
+        ({"queries": "q"}, "`queries`: needs `rankings` too"),
+        ({"rankings": "r"}, "`rankings`: needs `queries` too"),
+        ({"report": "r.html"}, "`report`: is of a ranking"),
     ],
 )
 def test_settings_that_go_together(settings, message):

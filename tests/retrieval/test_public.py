@@ -25,6 +25,8 @@ from retrieval.evaluation import evaluate as evaluate_stored
 from retrieval.ranking.files import RANKING_SCHEMA
 from retrieval.ranking.settings import RankConfig
 from retrieval.ranking.write import write_ranking
+from retrieval.search.top_k import top_k as search_blocks
+from retrieval.vectors import VectorBlock
 from tests.conftest import make_index
 
 RNG = np.random.default_rng(7)
@@ -174,6 +176,17 @@ def test_figures_are_those_of_the_command(places):
     for sides in ((), (queries, gallery), map(retrieval.open_index, (queries, gallery))):
         assert retrieval.evaluate(places / "r", *sides) == expected
     assert retrieval.evaluate(retrieval.open_ranking(places / "r"), ks=[2]).top.keys() == {2}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2", "l1"])
+def test_top_k_agrees_with_the_search_of_blocks(dtype, metric):
+    vectors = np.concatenate([VECTORS, VECTORS[:6]]).astype(dtype)  # with ties
+    rows, scores = retrieval.top_k(vectors[:9], vectors, k=7, metric=metric)
+    ids = np.array([f"{n:02}".encode() for n in range(len(vectors))])
+    found = search_blocks(VectorBlock(ids[:9], vectors[:9]), [VectorBlock(ids, vectors)], 7, metric)
+    assert [f"{n:02}".encode() for n in rows.ravel()] == found.ids.tolist()
+    assert scores.ravel().tobytes() == found.scores.tobytes()
 
 
 def test_a_hand_worked_figure():
