@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Final
 
 import pyarrow as pa
@@ -107,6 +106,7 @@ class UpdatePlan:
     num_live: int
     receipts: list[Receipt]
     useless: list[Receipt]
+    _rewrites: list[Rewrites] = field(default_factory=list, repr=False)
 
     def settle(self, hashes: pa.Table | None = None) -> None:
         """Decide what becomes of the images of `to_hash`.
@@ -122,10 +122,16 @@ class UpdatePlan:
         """Images to embed: rows of LISTED_SCHEMA, by id."""
         return self.difference.to_embed()
 
-    @cached_property
+    @property
     def rewrites(self) -> Rewrites:
         """Which shards are written anew, and of what; once it is settled."""
-        reached("embedded")
+        # No cached_property: until Python 3.12 it holds one lock for all plans of a process.
+        if not self._rewrites:
+            reached("embedded")
+            self._rewrites.append(self._plan_rewrites())
+        return self._rewrites[0]
+
+    def _plan_rewrites(self) -> Rewrites:
         difference = self.difference
         return Rewrites(
             self.usages(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +41,7 @@ class Index:
         self.uri: str = stored.uri
         self.version: int = stored.version
         self.spec: EmbeddingSpec = stored.spec
+        self._read: IndexRows | None = None
 
     def __len__(self) -> int:
         return self.stored.num_rows
@@ -56,9 +56,11 @@ class Index:
             f"{spec.dim} × {spec.dtype} by {spec.backbone})"
         )
 
-    @cached_property
+    @property
     def _rows(self) -> IndexRows:
-        return read_rows(self.stored)
+        if self._read is None:
+            self._read = read_rows(self.stored)
+        return self._read
 
     @property
     def ids(self) -> list[str]:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -53,7 +52,7 @@ class Ranking:
     def __init__(self, stored: StoredRanking, lists: RankedLists | None = None) -> None:
         self.stored = stored
         self.facts: Mapping[str, Any] = stored.facts
-        self._made = lists
+        self._held = None if lists is None else (lists.query_ids, lists.ids, lists.scores)
 
     def __len__(self) -> int:
         return int(self.facts["num_queries"])
@@ -66,11 +65,11 @@ class Ranking:
             f"images by {facts['metric']})"
         )
 
-    @cached_property
+    @property
     def _lists(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
-        if self._made is not None:
-            return self._made.query_ids, self._made.ids, self._made.scores
-        return _as_lists(self.to_arrow())
+        if self._held is None:
+            self._held = _as_lists(self.to_arrow())
+        return self._held
 
     @property
     def query_ids(self) -> NDArray[Any]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -94,7 +93,7 @@ class Plan:
             config.device,
         )
 
-    @cached_property
+    @property
     def run_key(self) -> str:
         """Hash of all that decides the result: the same key, the same parts."""
         config = self.config
