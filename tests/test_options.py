@@ -249,7 +249,7 @@ PURE = sorted(
     ]
     if path.name != "moved.py" and not path.name.startswith("__")
 )
-HEAVY_ROOM = {"retrieval.table_format", "retrieval.embedding_spec"}
+HEAVY_ROOM = {"retrieval.format_version", "retrieval.embedding_spec"}
 IMPORT = "import sys, importlib\nfor name in {names!r}:\n    importlib.import_module(name)\n"
 TELL = "print(*[name for name in {heavy!r} if name in sys.modules])"
 
