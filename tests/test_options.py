@@ -24,9 +24,8 @@ from pipelines.reindex.config import GateConfig, ReindexConfig
 from pipelines.train.config import TrainConfig, Workers
 from retrieval import choices
 from retrieval.errors import UsageError
-from retrieval.ranges import Range
 from retrieval.ranking.settings import RankConfig
-from retrieval.settings import Unit, setting, settings_of
+from retrieval.settings import Range, Unit, setting, settings_of
 from retrieval.vector_columns import VectorColumns
 
 ROOT = Path(__file__).parents[1]

@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 from retrieval.errors import IndexFormatError
 from retrieval.images import Reason
 from retrieval.images.fetch import check_fetch
-from retrieval.index.folder import is_behind_link, parquet_names
 from retrieval.index.names import REJECTS, REJECTS_FOLDER
-from retrieval.index.staging import INDEX_REJECT_SCHEMA
+from retrieval.index.staging import INDEX_REJECT_SCHEMA, reject_files
 from retrieval.index.table import Index
 from retrieval.storage import (
     DAMAGED_PARQUET,
@@ -69,8 +68,7 @@ def reject_tables(index: Index, columns: Sequence[str]) -> Iterator[pa.Table]:
     folder = rejects_path(index.run, index.uri)
     if folder is None:
         return
-    names = [join(folder, name) for name in parquet_names(join(index.uri, folder))]
-    names = [name for name in names if not is_behind_link(index.uri, name)]
+    names = reject_files(index.uri, folder)
     if not names:
         raise IndexFormatError(
             f"{join(index.uri, folder)}: no rejects there, though version {index.version} names "

@@ -19,7 +19,6 @@ from retrieval.storage.addresses import (
 )
 from retrieval.storage.answers import is_no_answer, not_read
 from retrieval.storage.clients import check_store_answers, delta_options, first_line, open_store
-from retrieval.storage.contents import contents_at, none_there
 from retrieval.storage.files import (
     DAMAGED_PARQUET,
     FileTooLargeError,
@@ -45,7 +44,7 @@ from retrieval.storage.listing import (
     walk,
 )
 from retrieval.storage.parquet import check_inflation, parquet_file, parquet_table
-from retrieval.storage.places import check_apart, is_same_place
+from retrieval.storage.places import check_apart, contents_at, is_same_place, none_there
 from retrieval.storage.removal import is_path_below, remove_written
 from retrieval.storage.writing import (
     check_writable,
