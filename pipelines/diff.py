@@ -14,8 +14,8 @@ from pipelines.rank.executor import choose_executor
 from pipelines.ray_runtime.cluster_options import Site
 from retrieval.index import open_index
 from retrieval.maintenance.diff import VersionDiff, add_churn, diff_versions
-from retrieval.ranking.open_side import open_side
 from retrieval.ranking.settings import RankConfig
+from retrieval.ranking.sides import open_side
 
 __all__ = ["run"]
 

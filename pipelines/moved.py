@@ -27,7 +27,7 @@ MOVED: Final[Mapping[str, str]] = {
     "pipelines.rank.config": "retrieval.ranking.plan",
     "pipelines.rank.folding": "retrieval.ranking.search_parts",
     "pipelines.rank.lineage": "retrieval.ranking.shard_lineage",
-    "pipelines.rank.places": "retrieval.ranking.places",
+    "pipelines.rank.places": "retrieval.ranking.folder",
     "pipelines.rank.planning": "retrieval.ranking.plan",
     "pipelines.rank.previous": "retrieval.ranking.incremental",
     "pipelines.rank.queries": "retrieval.ranking.queries",

@@ -5,7 +5,7 @@ Arrays, tensors and Arrow tables in and out. Nothing here knows Ray, click or `p
     errors       the error tree
     embedding_spec  how vectors were made
     parameters   how messages name parameters
-    settings     fields of configs, with default, range and help; ranges, choices, setting_texts
+    settings     fields of configs, with default, range and help; choices
     vector_columns  which columns of other tools hold what
     lazily       names of a package that are loaded when they are asked for
     storage      local paths and s3://, gs:// addresses through pyarrow

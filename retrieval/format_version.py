@@ -2,19 +2,25 @@
 
 Every file that users keep says `format_version`, a whole number. It rises only when a program
 that knows the older form would read the file wrongly; a file that does not say it is of version
-1, as those are that were written before this was kept.
+1, as those are that were written before this was kept. A table that is kept as Parquet has it in
+the metadata of the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retrieval.errors import RetrievalError
 
-__all__ = ["FORMAT_VERSION", "check_format_version"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["FORMAT_VERSION", "check_format_version", "check_table_format", "with_format"]
 
 FORMAT_VERSION = "format_version"  # its name in every file
+
+_KEY = f"retrieval.{FORMAT_VERSION}".encode()
 
 
 def check_format_version(
@@ -52,3 +58,30 @@ def check_format_version(
             f"{'1' if newest == 1 else f'1 to {newest}'}. Upgrade retrieval-cli."
         )
     return version
+
+
+def with_format(table: pa.Table, version: int) -> pa.Table:
+    """A table whose Parquet file will say the version of its form; other metadata stays."""
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: str(version)})
+
+
+def check_table_format(
+    schema: pa.Schema, newest: int, where: str, error: type[RetrievalError]
+) -> int:
+    """The version of a table's form, as `check_format_version` has it; 1 where it is not said.
+
+    Args:
+        schema: Of the file that was read.
+        newest: The newest version that the caller reads.
+        where: The file, for the error.
+        error: What to raise.
+
+    Raises:
+        RetrievalError: of the class `error`: the version is newer, or no whole number from 1 on.
+    """
+    said = (schema.metadata or {}).get(_KEY)
+    if said is None:
+        return 1
+    text = said.decode(errors="replace")
+    found = int(text) if text.isascii() and text.isdigit() else text
+    return check_format_version({FORMAT_VERSION: found}, newest, where, error)

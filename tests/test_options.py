@@ -24,9 +24,8 @@ from pipelines.reindex.config import GateConfig, ReindexConfig
 from pipelines.train.config import TrainConfig, Workers
 from retrieval import choices
 from retrieval.errors import UsageError
-from retrieval.ranges import Range
 from retrieval.ranking.settings import RankConfig
-from retrieval.settings import Unit, setting, settings_of
+from retrieval.settings import Range, Unit, setting, settings_of
 from retrieval.vector_columns import VectorColumns
 
 ROOT = Path(__file__).parents[1]
@@ -249,7 +248,7 @@ PURE = sorted(
     ]
     if path.name != "moved.py" and not path.name.startswith("__")
 )
-HEAVY_ROOM = {"retrieval.table_format", "retrieval.embedding_spec"}
+HEAVY_ROOM = {"retrieval.format_version", "retrieval.embedding_spec"}
 IMPORT = "import sys, importlib\nfor name in {names!r}:\n    importlib.import_module(name)\n"
 TELL = "print(*[name for name in {heavy!r} if name in sys.modules])"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from retrieval.choices import IMAGE_FORMATS
-from retrieval.ranges import COUNT, SEED, Range
-from retrieval.settings import check_settings, setting
+from retrieval.settings import COUNT, SEED, Range, check_settings, setting
 
 __all__ = ["AugmentConfig"]
 

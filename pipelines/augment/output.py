@@ -25,7 +25,7 @@ from retrieval.augmentations.multiplying import Method
 from retrieval.augmentations.recipes import load_recipe
 from retrieval.augmentations.result_names import source_of
 from retrieval.errors import StorageError, UsageError
-from retrieval.format_version import check_format_version
+from retrieval.format_version import check_format_version, check_table_format
 from retrieval.gallery.listing import CONTACT_SHEET, is_left_out
 from retrieval.images import check_decoder, newest_decoder
 from retrieval.storage import (
@@ -43,7 +43,6 @@ from retrieval.storage import (
     write_bytes,
     written_as,
 )
-from retrieval.table_format import check_table_format
 
 __all__ = [
     "REJECTS",

@@ -26,6 +26,7 @@ from retrieval.augmentations.multiplying import Method, Multiplied
 from retrieval.augmentations.result_names import result_name
 from retrieval.augmentations.shares import Share
 from retrieval.errors import ImageError, StorageError
+from retrieval.format_version import check_table_format, with_format
 from retrieval.images.fetch import fetch_photos
 from retrieval.storage import (
     DAMAGED_PARQUET,
@@ -36,7 +37,6 @@ from retrieval.storage import (
     parse_json,
     write_bytes,
 )
-from retrieval.table_format import check_table_format, with_format
 
 __all__ = [
     "UNIT_SCHEMA",

@@ -6,7 +6,7 @@ import click
 
 from pipelines.cli.numbers import number
 from pipelines.cli.shared import print_report
-from retrieval.ranges import COUNT
+from retrieval.settings import COUNT
 
 __all__ = ["diff"]
 

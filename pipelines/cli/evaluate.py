@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pipelines.cli.shared import print_report
-from retrieval.ranges import COUNT
+from retrieval.settings import COUNT
 
 __all__ = ["evaluate"]
 

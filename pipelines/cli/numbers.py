@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from retrieval.ranges import Range
+from retrieval.settings import Range
 
 __all__ = ["number"]
 

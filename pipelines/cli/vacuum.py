@@ -6,7 +6,7 @@ import click
 
 from pipelines.cli.numbers import number
 from pipelines.cli.shared import print_report
-from retrieval.ranges import NOT_NEGATIVE
+from retrieval.settings import NOT_NEGATIVE
 
 __all__ = ["vacuum"]
 

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from pipelines.cli.numbers import number
 from pipelines.cli.shared import print_report, say
-from retrieval.ranges import COUNT, SEED
+from retrieval.settings import COUNT, SEED
 
 __all__ = ["verify"]
 

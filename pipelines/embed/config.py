@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrieval.choices import BACKBONES, FIRST_DECODER, PRECISIONS, STORED_TYPES
 from retrieval.errors import UsageError
-from retrieval.ranges import COUNT, MANY, SEED, SIDE
-from retrieval.setting_texts import (
+from retrieval.settings import (
+    COUNT,
+    MANY,
     MEAN_HELP,
+    SEED,
+    SIDE,
     STD_HELP,
     USUAL_CHANNELS,
     channels,
+    check_settings,
     deviations,
+    setting,
 )
-from retrieval.settings import check_settings, setting
 
 if TYPE_CHECKING:
     from retrieval.images import Preprocessing

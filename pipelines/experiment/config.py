@@ -10,9 +10,20 @@ from pipelines.augment.config import AugmentConfig
 from pipelines.train.config import TrainConfig
 from retrieval.choices import IMAGE_SIZE
 from retrieval.experiments import ROWS, Row, choose_rows  # light: neither torch nor NumPy
-from retrieval.ranges import COUNT, EPOCHS, MANY, SEED, SIDE
-from retrieval.setting_texts import MEAN_HELP, STD_HELP, USUAL_CHANNELS, channels, deviations
-from retrieval.settings import check_settings, setting
+from retrieval.settings import (
+    COUNT,
+    EPOCHS,
+    MANY,
+    MEAN_HELP,
+    SEED,
+    SIDE,
+    STD_HELP,
+    USUAL_CHANNELS,
+    channels,
+    check_settings,
+    deviations,
+    setting,
+)
 
 __all__ = ["SCALES", "ExperimentConfig"]
 

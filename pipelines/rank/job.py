@@ -11,10 +11,10 @@ from pipelines.ray_runtime.cluster_options import Site
 from pipelines.step_timer import Laps
 from retrieval.ranking.estimate import estimate_ranking
 from retrieval.ranking.files import check_ranking_place
-from retrieval.ranking.open_side import open_side
-from retrieval.ranking.places import check_places
+from retrieval.ranking.folder import check_places
 from retrieval.ranking.plan import choose_k
 from retrieval.ranking.settings import RankConfig
+from retrieval.ranking.sides import open_side
 from retrieval.ranking.write import write_ranking
 
 __all__ = ["estimate", "run"]

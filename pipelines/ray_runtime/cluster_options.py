@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from retrieval.errors import UsageError
-from retrieval.ranges import MANY
-from retrieval.settings import setting
+from retrieval.settings import MANY, setting
 
 __all__ = ["Site", "parse_labels"]
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 from pipelines.embed.config import EmbedConfig
 from retrieval.errors import UsageError
-from retrieval.ranges import COUNT, FRACTION
 from retrieval.ranking.settings import RankConfig
-from retrieval.settings import check_settings, setting
+from retrieval.settings import COUNT, FRACTION, check_settings, setting
 
 __all__ = ["GateConfig", "ReindexConfig"]
 _FIGURES = ("top_1", "top_3", "top_10", "map", "overlap")

@@ -21,25 +21,24 @@ from retrieval.choices import (
     TRAINING_PRECISIONS,
 )
 from retrieval.errors import UsageError
-from retrieval.ranges import (
+from retrieval.settings import (
     COUNT,
     DECAY,
     EPOCHS,
     MANY,
+    MEAN_HELP,
     NOT_NEGATIVE,
     POSITIVE,
     SEED,
     SHARE,
     SIDE,
-)
-from retrieval.setting_texts import (
-    MEAN_HELP,
     STD_HELP,
     USUAL_CHANNELS,
     channels,
+    check_settings,
     deviations,
+    setting,
 )
-from retrieval.settings import check_settings, setting
 
 __all__ = ["TrainConfig", "Workers"]
 

@@ -26,7 +26,12 @@ from pipelines.train.plan import WorkerPlan
 from pipelines.train.split import Split
 from pipelines.train.trainer import Outcome
 from retrieval.errors import StorageError, TrainingError, UsageError
-from retrieval.format_version import FORMAT_VERSION, check_format_version
+from retrieval.format_version import (
+    FORMAT_VERSION,
+    check_format_version,
+    check_table_format,
+    with_format,
+)
 from retrieval.images import FIRST_DECODER, newest_decoder
 from retrieval.index.shards import encode_parquet
 from retrieval.models.folder import ModelFacts, ModelFolder, is_model, open_model, write_model
@@ -41,7 +46,6 @@ from retrieval.storage import (
     write_bytes,
 )
 from retrieval.storage.json_files import check_fields, optional, whole
-from retrieval.table_format import check_table_format, with_format
 from retrieval.training.checkpoints import load_checkpoint
 from retrieval.training.curves import draw_curves
 

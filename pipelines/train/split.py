@@ -18,6 +18,7 @@ from pipelines.train.network import preprocessing_of
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, MANIFEST, SETTINGS
 from retrieval.augmentations.result_names import photo_of
 from retrieval.errors import IndexFormatError, UsageError
+from retrieval.format_version import check_table_format
 from retrieval.storage import (
     DAMAGED_PARQUET,
     absolute_uri,
@@ -28,7 +29,6 @@ from retrieval.storage import (
     parquet_table,
     read_bytes,
 )
-from retrieval.table_format import check_table_format
 from retrieval.training.splitting import LEFT_OUT, TRAINING, VALIDATION, assign_sides, hold_out
 
 __all__ = ["SPLIT_SCHEMA", "Split", "share_photos", "split_photos"]

@@ -4,7 +4,7 @@ Photos cannot be shipped here, so twelve buildings are drawn in three dimensions
 by day and by night. A gallery is the same on each machine with the same Pillow and NumPy.
 
     parts, buildings    flat faces in metres, and the twelve buildings made of them
-    render, photo       faces to pixels; one photo with its surroundings
+    photo               one photo with its surroundings: faces to pixels
     gallery             a gallery in a folder, with odd files
 """
 

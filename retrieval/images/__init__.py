@@ -1,10 +1,9 @@
 """Bytes → RGB uint8, or the reason why not.
 
 decode             one image, in this process; the one Preprocessing
-pillow_errors      what Pillow raises and warns about
 structure/         what a file is made of, counted before any decoder sees it
 colours            other colour models → RGB
-reasons            the closed list of reasons, and what is said of each
+reasons            the closed list of reasons, and what Pillow raises and warns about as these
 fetch              listed images: their content, their pixels, or the reason why not
 subprocess_decode  a process that a crash or a hang costs one image
 watchdog           ends it

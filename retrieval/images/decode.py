@@ -33,8 +33,7 @@ from retrieval.choices import FIRST_DECODER, IMAGE_SIZE
 from retrieval.errors import ImageError, ModelError, UsageError
 from retrieval.images.colours import to_rgb
 from retrieval.images.memory_lock import one_at_a_time
-from retrieval.images.pillow_errors import open_image, refusing
-from retrieval.images.reasons import Reason
+from retrieval.images.reasons import Reason, open_image, refusing
 from retrieval.images.structure import without_ballast
 from retrieval.images.structure.limits import check_pixels, check_sides
 

@@ -1,11 +1,9 @@
 """The index: a table of embeddings in immutable Parquet shards, one atomic commit a run.
 
-schema      columns
+schema      columns, also of shards that other tools have written
 shards      one Parquet file: encode and decode
-columns     ... its columns, whoever has written them
-version     one version of an index, as plain values
+version     one version of an index, as plain values; candidates, which are not committed
 table       the Delta Lake log: open a version, what a run said of itself
-candidates  versions that are written and not committed
 entries     one entry of it, read strictly
 delta_log_writer  its entries on a local disk, synced
 before_commit  what must hold before it
@@ -16,7 +14,6 @@ reading     the whole index as arrays
 
 update      one run: what was embedded and rewritten becomes a candidate, and that a version
 update_plan  ... its first half: a listing against what is there, and what must be done
-refused_again  which rejects need not be tried once more
 gallery_diff  what has changed between a listing and the rows that are there
 update_estimate  what an update would do, as far as the listing tells
 staging     what a run has written and not yet committed
@@ -25,7 +22,7 @@ records     what each run says of itself
 
 history     the log over many versions
 removal_lists  why a vacuum may run beside everything else
-rejects     where those of a version are, read strictly
+rejects     where those of a version are, read strictly; which are refused still
 folder      a folder's files with sizes and times
 names       by which this program knows its own files
 database    for one comparison, in bounded memory

@@ -33,8 +33,8 @@ from retrieval.index.names import SCRATCH, SCRATCH_FILE
 from retrieval.index.shards import Shard
 from retrieval.index.table import LOG_FILE
 from retrieval.storage import sync_folder, write_bytes
-from retrieval.storage.new_name import give_new_name, link_or_copy
 from retrieval.storage.removal import remove_written
+from retrieval.storage.writing import give_new_name, link_or_copy
 
 __all__ = [
     "add_action",

@@ -21,9 +21,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexFormatError, RetrievalError
-from retrieval.index.columns import as_index_columns
 from retrieval.index.history import split_version
-from retrieval.index.schema import index_schema
+from retrieval.index.schema import as_index_columns, index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.table import Index, open_index
 from retrieval.storage import (

@@ -6,23 +6,36 @@ The log keeps a record of every commit; here also nights without one have theirs
 from __future__ import annotations
 
 import json
+import os
+import platform
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
 
 from retrieval.errors import GateError, IndexFormatError, RetrievalError, StorageError
 from retrieval.format_version import check_format_version
 from retrieval.index.table import Index, is_index
-from retrieval.provenance import provenance
 from retrieval.secrets import without_secrets
 from retrieval.storage import join, list_files, read_json, write_bytes
 
-__all__ = ["RecordStamp", "failures_recorded", "last_check_us", "read_records", "write_record"]
+__all__ = [
+    "RecordStamp",
+    "failures_recorded",
+    "last_check_us",
+    "provenance",
+    "read_records",
+    "write_record",
+]
 
 _NEWEST_FORMAT = 1
 _LOOK_BACK = 10  # records; nights that fail leave some between
+
+_PACKAGES: Final = ("retrieval-cli", "ray", "torch", "pyarrow", "deltalake")
+_JOB_CONFIG: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray's job server for what it runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,3 +157,33 @@ def _read(uri: str) -> Mapping[str, Any]:
 
 def _as_us(value: object) -> int:
     return value if isinstance(value, int) else 0
+
+
+def provenance() -> dict[str, Any]:
+    """The machine, the versions, and the Ray job if this is one; nothing else of the environment.
+
+    Returns:
+        `host`; `python`; `versions`, None for what is not installed; `submission_id`, None if
+        this process was not submitted as a job.
+    """
+    return {
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "submission_id": _submission_id(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _submission_id() -> str | None:
+    try:
+        found = json.loads(os.environ.get(_JOB_CONFIG, ""))["metadata"]["job_submission_id"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None

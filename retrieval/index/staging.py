@@ -44,6 +44,7 @@ __all__ = [
     "read_own_rejects",
     "read_receipts",
     "read_rejects",
+    "reject_files",
     "rejects_folder",
     "stage",
     "write_rejects",
@@ -230,15 +231,20 @@ def read_rejects(index_uri: str, paths: Sequence[str]) -> pa.Table:
     """
     tables = [INDEX_REJECT_SCHEMA.empty_table()]
     for path in paths:
-        names = [path]
-        if not path.endswith(".parquet"):
-            names = [join(path, name) for name in parquet_names(join(index_uri, path))]
+        if path.endswith(".parquet"):
+            names = [] if is_behind_link(index_uri, path) else [path]
+        else:
+            names = reject_files(index_uri, path)
         for name in names:
-            if is_behind_link(index_uri, name):
-                continue
             with suppress(*DAMAGED_PARQUET, ValueError):  # an empty cell, for the cast
                 tables.append(_read_rejects(index_uri, name))
     return pa.concat_tables(tables)
+
+
+def reject_files(index_uri: str, folder: str) -> list[str]:
+    """The files of rejects in a folder of an index, relative to the index; none behind a link."""
+    names = [join(folder, name) for name in parquet_names(join(index_uri, folder))]
+    return [name for name in names if not is_behind_link(index_uri, name)]
 
 
 def read_own_rejects(index_uri: str, receipts: Iterable[Receipt]) -> pa.Table:

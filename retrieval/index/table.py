@@ -20,7 +20,6 @@ from deltalake.exceptions import DeltaError
 
 from retrieval.embedding_spec import EmbeddingSpec
 from retrieval.errors import IndexFormatError, RetrievalError, StorageError, UsageError
-from retrieval.index.candidates import index_of, is_candidate, read_candidate, save_candidate
 from retrieval.index.delta_retry import asked, root_cause
 from retrieval.index.entries import (
     SHARDS_KEY,
@@ -33,7 +32,15 @@ from retrieval.index.entries import (
 )
 from retrieval.index.names import check_below
 from retrieval.index.shards import Shard
-from retrieval.index.version import Index, may_hold_index, table_uri
+from retrieval.index.version import (
+    Index,
+    index_of,
+    is_candidate,
+    may_hold_index,
+    read_candidate,
+    save_candidate,
+    table_uri,
+)
 from retrieval.storage import (
     DAMAGED_PARQUET,
     delta_options,

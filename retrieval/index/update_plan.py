@@ -12,7 +12,6 @@ import pyarrow as pa
 from retrieval.errors import IndexFormatError, VacuumedError
 from retrieval.failpoints import reached
 from retrieval.index.before_commit import check_not_overtaken
-from retrieval.index.columns import as_index_columns
 from retrieval.index.compaction import Rewrites, ShardUsage
 from retrieval.index.folder import check_no_link
 from retrieval.index.gallery_diff import (
@@ -23,9 +22,8 @@ from retrieval.index.gallery_diff import (
 )
 from retrieval.index.names import REJECTS, STAGING
 from retrieval.index.reading import DAMAGED_SHARD, read_whole_shard, strange_shard
-from retrieval.index.refused_again import lasting_rejects, still_refused
-from retrieval.index.rejects import rejects_path
-from retrieval.index.schema import EmbeddingSpec, index_schema
+from retrieval.index.rejects import lasting_rejects, rejects_path, still_refused
+from retrieval.index.schema import EmbeddingSpec, as_index_columns, index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.staging import Receipt, read_receipts, read_rejects
 from retrieval.index.table import Index

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from retrieval.embedding_spec import EmbeddingSpec
 from retrieval.errors import IndexFormatError
-from retrieval.index.columns import as_index_columns
 from retrieval.index.reading import DAMAGED_SHARD, vectors_of
-from retrieval.index.schema import index_schema
+from retrieval.index.schema import as_index_columns, index_schema
 from retrieval.index.shards import Shard
 from retrieval.index.table import Index
 from retrieval.storage import first_line, is_no_answer, join, not_read, parquet_file, read_buffer

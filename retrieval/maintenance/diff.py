@@ -14,8 +14,8 @@ from retrieval.maintenance.version_diff import STATES, Changes, compare_versions
 from retrieval.progress import QUIET, Progress
 from retrieval.ranking.executor import Executor
 from retrieval.ranking.files import open_ranking
-from retrieval.ranking.open_side import Side
 from retrieval.ranking.settings import RankConfig
+from retrieval.ranking.sides import Side
 from retrieval.ranking.write import write_ranking
 from retrieval.storage import join
 

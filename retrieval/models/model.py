@@ -18,7 +18,7 @@ from retrieval.models.backbones import BACKBONES, BackboneSpec
 from retrieval.models.embedder import Embedder
 from retrieval.models.folder import open_model
 from retrieval.models.own_networks import is_own
-from retrieval.ranges import COUNT, MANY, SIDE, Range
+from retrieval.settings import COUNT, MANY, SIDE, Range
 from retrieval.storage import absolute_uri
 
 __all__ = ["Encodable", "Model", "load_model"]

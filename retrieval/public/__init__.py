@@ -2,8 +2,7 @@
 
 index     open_index: an index as arrays, Arrow, pandas; search
 ranking   rank, open_ranking: a ranking in memory, or the files of one
-judging   evaluate, report: how good a ranking is, in figures and as a page
-sides     ids, labels and addresses of the two sides, in whatever form a caller has them
+judging   evaluate, report: how good a ranking is, in figures and as a page; labels in any form
 
 Needs no Ray. The commands run the same functions below these.
 """

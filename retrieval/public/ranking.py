@@ -19,9 +19,9 @@ from retrieval.ranking.executor import Executor
 from retrieval.ranking.files import RANKING_FORMAT, RankingWriter, read_parts
 from retrieval.ranking.files import Ranking as StoredRanking
 from retrieval.ranking.files import open_ranking as open_stored
-from retrieval.ranking.open_side import Side
 from retrieval.ranking.rank import Ids, RankedLists
 from retrieval.ranking.rank import rank as rank_lists
+from retrieval.ranking.sides import Side
 from retrieval.vectors import VectorColumns
 
 if TYPE_CHECKING:

@@ -3,8 +3,6 @@
 rank           queries × gallery → arrays: the public function
 write          queries × gallery → a folder of Parquet parts and its manifest, made of
   settings       RankConfig
-  open_side      a location, an index or a source → a source
-  places         where a ranking may lie
   plan           whether the two sides fit, and how the work is cut
   queries        ids and vectors of the queries
   incremental    what a previous ranking spares
@@ -16,9 +14,9 @@ write          queries × gallery → a folder of Parquet parts and its manifest
 estimate       what `write` would read and write, and about how long it would take
 files          a finished ranking, read: Parquet parts in long form
 ranking_writer  ... written
-folder         which files are its own
+folder         where a ranking may lie, and which files there are its own
 manifest       _ranking.json, read strictly
 parts          the rows of one part, read strictly
-sides          what was ranked, and how it is found again
+sides          what is ranked, opened; how it is found again afterwards
 verification/  is a ranking what brute force gives?
 """

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from retrieval.ranking.executor import Executor, ThreadExecutor
-from retrieval.ranking.open_side import Side, open_side
 from retrieval.ranking.plan import Plan, make_plan
 from retrieval.ranking.queries import Queries
 from retrieval.ranking.rank_report import RankedSides, sides_of
 from retrieval.ranking.settings import RankConfig
+from retrieval.ranking.sides import Side, open_side
 from retrieval.search import Choice
 from retrieval.vectors import LongIdError, VectorSource
 

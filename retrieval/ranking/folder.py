@@ -1,22 +1,36 @@
-"""The folder of a ranking: which files in it are a ranking's own, and what may be removed."""
+"""Where a ranking may lie, which files in its folder are its own, and what may be removed."""
 
 from __future__ import annotations
 
+import glob
 import re
+from pathlib import Path
 
 from retrieval.errors import IndexFormatError, StorageError
+from retrieval.index.history import split_version
 from retrieval.ranking.manifest import MANIFESTS, read_manifest
 from retrieval.storage import (
     absolute_uri,
+    check_apart,
     entries,
     entry_at,
+    expand,
     file_exists,
+    is_local,
+    is_same_place,
     join,
     remove_written,
     written_as,
 )
 
-__all__ = ["PART", "check_ranking_place", "is_ranking", "own_files", "remove_ranking"]
+__all__ = [
+    "PART",
+    "check_places",
+    "check_ranking_place",
+    "is_ranking",
+    "own_files",
+    "remove_ranking",
+]
 
 # Parts as write_part names them: other tools' part-00000-….parquet must never be removed.
 PART = re.compile(r"part-\d{5,}-[0-9a-f]{12}\.parquet")
@@ -85,3 +99,26 @@ def remove_ranking(uri: str) -> None:
 def is_ranking(uri: str) -> bool:
     """Whether a finished ranking is there; StorageError if the store does not say."""
     return any(file_exists(join(absolute_uri(uri), name)) for name in MANIFESTS)
+
+
+def check_places(queries: str, gallery: str, ranking: str, previous: str | None = None) -> None:
+    """Refuse a ranking inside the vectors that it is made of, and vectors inside the ranking.
+
+    It may replace the previous ranking, in its own folder.
+
+    Raises:
+        UsageError: two of them do not lie apart.
+        StorageError: a glob matches no file.
+    """
+    for name, side in (("the queries", queries), ("the gallery", gallery)):
+        for uri in _places_of(side):
+            check_apart({name: uri}, {"the ranking": ranking})
+    if previous is not None and not is_same_place(previous, ranking):
+        check_apart({"the previous ranking": previous}, {"the ranking": ranking})
+
+
+def _places_of(side: str) -> list[str]:
+    """What is read; of a glob one file in each folder, beside which other files may be written."""
+    if is_local(side) and glob.has_magic(side) and not Path(absolute_uri(side)).exists():
+        return list({str(Path(file).parent): file for file in expand(side)}.values())
+    return [split_version(side)[0]]

@@ -127,11 +127,11 @@ class Previous:
             lasts.append((number[ends], ids[ends]))
             width = max(width, ids.dtype.itemsize)
             stays = ~np.isin(ids, self._removed)
-            pieces.append(Candidates(number[stays], ids[stays], scores[stays]))
+            pieces.append(Candidates(number, ids, scores).at(stays))
         last_ids = np.zeros(num_queries, f"S{width}")
         for number, ids in lasts:
             last_ids[number] = ids
-        return OldLists(_joined(pieces), last_scores, last_ids, is_listed)
+        return OldLists(Candidates.joined(pieces), last_scores, last_ids, is_listed)
 
     def _rows(
         self, query_ids: NDArray[np.bytes_]
@@ -266,13 +266,3 @@ def _is_text(column: pq.ColumnSchema) -> bool:
 
 def _holds_bytes(column: pq.ColumnSchema | pq.ColumnChunkMetaData) -> bool:
     return bool(column.physical_type == "BYTE_ARRAY")
-
-
-def _joined(pieces: list[Candidates]) -> Candidates:
-    if not pieces:
-        return Candidates.none()
-    return Candidates(
-        np.concatenate([piece.query for piece in pieces]),
-        np.concatenate([piece.ids for piece in pieces]),
-        np.concatenate([piece.scores for piece in pieces]),
-    )

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from retrieval.errors import UsageError
 from retrieval.progress import QUIET, Progress
 from retrieval.ranking.executor import Executor, ThreadExecutor
-from retrieval.ranking.open_side import Side, open_side
 from retrieval.ranking.parts import RANKING_SCHEMA
 from retrieval.ranking.plan import Plan, choose_k, make_plan
 from retrieval.ranking.queries import Queries
 from retrieval.ranking.rank_blocks import BlockRanker
 from retrieval.ranking.rank_report import RankedSides, sides_of
 from retrieval.ranking.settings import RankConfig
-from retrieval.ranking.sides import sum_ids
+from retrieval.ranking.sides import Side, open_side, sum_ids
 from retrieval.search import Candidates
 from retrieval.vectors import (
     ArrayFile,

@@ -10,7 +10,7 @@ do not settle go that way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -159,11 +159,6 @@ def _merged(
     found: Candidates, is_settled: NDArray[np.bool_], again: Candidates, rest: NDArray[np.int32]
 ) -> Candidates:
     """Settled queries as they are, the others (numbered by `rest`) as they were ranked again."""
-    kept = is_settled[found.query]
-    query = np.concatenate([found.query[kept], rest[again.query]])
-    order = np.argsort(query, kind="stable")
-    return Candidates(
-        query[order],
-        np.concatenate([found.ids[kept], again.ids])[order],
-        np.concatenate([found.scores[kept], again.scores])[order],
-    )
+    settled = found.at(is_settled[found.query])
+    joined = Candidates.joined([settled, replace(again, query=rest[again.query])])
+    return joined.at(np.argsort(joined.query, kind="stable"))

@@ -5,9 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from retrieval.choices import DEVICES, METRICS
-from retrieval.ranges import COUNT, GIBIBYTES, MANY
-from retrieval.setting_texts import metric_name, number_or_all
-from retrieval.settings import Unit, check_settings, setting
+from retrieval.settings import (
+    COUNT,
+    GIBIBYTES,
+    MANY,
+    Unit,
+    check_settings,
+    metric_name,
+    number_or_all,
+    setting,
+)
 from retrieval.vector_columns import VectorColumns
 
 __all__ = ["RankConfig"]

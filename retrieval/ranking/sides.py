@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,7 @@ from retrieval.vectors.duplicates import hash_ids
 from retrieval.vectors.ids import pad, pieces
 
 __all__ = [
+    "Side",
     "content_sha256",
     "describe",
     "find_version",
@@ -43,6 +46,7 @@ __all__ = [
     "ids_sum",
     "misfit",
     "open_ranked",
+    "open_side",
     "sum_ids",
 ]
 
@@ -51,6 +55,8 @@ _HASH = "content_sha256"
 # same place had another hash.
 _HASH_OF_ADDRESSES = "shards_sha256"
 _ID_ROWS = 2**16
+
+Side = str | Path | VectorSource | Index
 
 
 def describe(source: VectorSource) -> dict[str, Any]:
@@ -246,4 +252,29 @@ def misfit(ranking: Ranking, name: str, there: str) -> MismatchError:
     return MismatchError(
         f"{ranking.uri}: ranked {version}{side.get('uri')} with {side.get('num_rows')} rows, which "
         f"is not among the {name} given: {there}. Name what was ranked, or rank again."
+    )
+
+
+def open_side(side: Side, columns: VectorColumns | None = None, name: str = "side") -> VectorSource:
+    """The queries or the gallery as a source.
+
+    Args:
+        side: An index or INDEX@12, other tools' files (see `open_source`), an index or a source
+            that is open.
+        columns: Which columns of other tools' files hold ids and vectors.
+        name: The parameter that has it, for errors.
+
+    Raises:
+        UsageError: it is none of these.
+        RetrievalError: as `open_source` does.
+    """
+    if isinstance(side, VectorSource):
+        return side
+    if isinstance(side, Index):
+        return open_source(side.uri, version=side.version)
+    if isinstance(side, str | Path):
+        return open_source(os.fspath(side), columns)
+    raise UsageError(
+        f"`{name}`: a {type(side).__name__}; a NumPy array, an index, or the place of one or of "
+        f"files is needed."
     )

@@ -15,13 +15,12 @@ from retrieval.progress import QUIET, Progress
 from retrieval.ranking.executor import Executor, ThreadExecutor
 from retrieval.ranking.files import RankingWriter
 from retrieval.ranking.incremental import Previous
-from retrieval.ranking.open_side import Side, open_side
 from retrieval.ranking.plan import Plan, make_plan
 from retrieval.ranking.queries import Queries
 from retrieval.ranking.rank_blocks import BlockRanker
 from retrieval.ranking.rank_report import RankReport, sides_of
 from retrieval.ranking.settings import RankConfig
-from retrieval.ranking.sides import sum_ids
+from retrieval.ranking.sides import Side, open_side, sum_ids
 from retrieval.search import Candidates
 from retrieval.step_timer import StepTimer
 from retrieval.storage import absolute_uri

@@ -7,7 +7,6 @@ top_k          one block of queries against a stream of gallery blocks, on all c
 
 cpu_engine     the engine on the CPU, made of
   gallery_block  stored vectors → float32
-  float16_numba    float16 in compiled loops
   bounds         upper bounds of scores, with their proof
   blas           BLAS in compiled loops
   small_gemm     the product where queries are few

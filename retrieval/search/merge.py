@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,21 @@ class Candidates:
         """No candidates."""
         return cls(np.empty(0, np.int32), np.empty(0, "S1"), np.empty(0, np.float64))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+        """The candidates of several parts, one part behind another; one copy."""
+        if not parts:
+            return cls.none()
+        return cls(
+            np.concatenate([part.query for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+        )
+
+    def at(self, rows: NDArray[Any]) -> Candidates:
+        """Those at some positions, int (N,) in any order, or bool (M,); one copy."""
+        return Candidates(self.query[rows], self.ids[rows], self.scores[rows])
+
 
 def best(parts: Sequence[Candidates], k: int, *, smaller_is_nearer: bool) -> Candidates:
     """Keep the k nearest of many candidates for each query.
@@ -58,12 +74,10 @@ def best(parts: Sequence[Candidates], k: int, *, smaller_is_nearer: bool) -> Can
         >>> best([found], k=2, smaller_is_nearer=False).ids.tolist()
         [b'b', b'a']
     """
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return Candidates.none()
-    query = np.concatenate([part.query for part in parts])
-    ids = np.concatenate([part.ids for part in parts])
-    scores = np.concatenate([part.scores for part in parts])
+    found = Candidates.joined([part for part in parts if len(part)])
+    if not len(found):
+        return found
+    query, ids, scores = found.query, found.ids, found.scores
     order = _in_order(query, scores if smaller_is_nearer else -scores, ids)
     query = query[order]
     starts = np.flatnonzero(np.diff(query, prepend=-1))  # where the next query begins

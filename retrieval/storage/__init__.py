@@ -18,8 +18,7 @@ from retrieval.storage.addresses import (
     join_inside,
 )
 from retrieval.storage.answers import is_no_answer, not_read
-from retrieval.storage.clients import delta_options, first_line, open_store
-from retrieval.storage.contents import contents_at, none_there
+from retrieval.storage.clients import check_store_answers, delta_options, first_line, open_store
 from retrieval.storage.files import (
     DAMAGED_PARQUET,
     FileTooLargeError,
@@ -33,20 +32,20 @@ from retrieval.storage.files import (
 )
 from retrieval.storage.json_files import LISTING_BYTES, JsonObject, parse_json, read_json
 from retrieval.storage.listing import (
+    LITTER,
     Entry,
     entries,
     entry_at,
     expand,
     first_stranger,
+    is_litter,
     leads_out,
     list_files,
     walk,
 )
-from retrieval.storage.litter import LITTER, is_litter
 from retrieval.storage.parquet import check_inflation, parquet_file, parquet_table
-from retrieval.storage.places import check_apart, is_same_place
+from retrieval.storage.places import check_apart, contents_at, is_same_place, none_there
 from retrieval.storage.removal import is_path_below, remove_written
-from retrieval.storage.trial import check_store_answers
 from retrieval.storage.writing import (
     check_writable,
     sync_folder,

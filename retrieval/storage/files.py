@@ -16,8 +16,7 @@ import pyarrow.fs as pafs
 
 from retrieval.errors import StorageError
 from retrieval.storage.addresses import absolute_uri, is_local
-from retrieval.storage.clients import first_line, open_store, pauses_s
-from retrieval.storage.trial import check_store_answers
+from retrieval.storage.clients import check_store_answers, first_line, open_store, pauses_s
 
 __all__ = [
     "CHECK_ADDRESS",

@@ -1,4 +1,8 @@
-"""What lies in a folder: listings, globs, where links lead, and what a job has not written."""
+"""What lies in a folder: listings, globs, where links lead, and what a job has not written.
+
+Litter is what systems put beside people's files: thumbnails, waste bins, snapshots. It is never an
+image.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pyarrow.fs as pafs
 
@@ -15,20 +20,37 @@ from retrieval.errors import StorageError
 from retrieval.storage.addresses import absolute_uri, as_utf8, is_local, is_utf8, join
 from retrieval.storage.clients import open_store
 from retrieval.storage.files import CHECK_ADDRESS, file_exists, storage_error
-from retrieval.storage.litter import is_litter
 
 __all__ = [
+    "LITTER",
     "Entry",
     "entries",
     "entry_at",
     "expand",
     "first_stranger",
+    "is_litter",
     "leads_out",
     "list_files",
     "walk",
 ]
 
 _CHECK_FOLDER = "Its files would be taken for deleted; allow reading it, or move it elsewhere."
+
+# Files or folders, in small letters: names are compared without regard to case. Closed, and told in
+# docs/formats.md; a name with a dot before it is hidden already (.DS_Store, .Trash-1000).
+LITTER: Final = frozenset(
+    {
+        # Windows
+        "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information",
+        # Linux, at the top of a disk: of root alone, and what a repair has found
+        "lost+found",
+        # macOS: in archives, on network drives, and a folder's picture
+        "__macosx", "network trash folder", "temporary items", "icon\r",
+        # Synology, QNAP and NetApp
+        "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb",
+        "~snapshot",
+    }
+)  # fmt: skip
 
 
 def list_files(folder: str) -> list[str]:
@@ -251,3 +273,13 @@ def expand(pattern: str) -> list[str]:
     if not found:
         raise StorageError(f"{pattern}: no file found there. Name a folder, a file or a glob.")
     return found
+
+
+def is_litter(path: str) -> bool:
+    """Whether a file or folder is litter or lies in some, by the names of its path.
+
+    Example:
+        >>> is_litter("a/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg"), is_litter("a/Thumbs.db.jpg")
+        (True, False)
+    """
+    return any(name in LITTER or name == ".ds_store" for name in path.lower().split("/"))

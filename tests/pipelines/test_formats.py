@@ -27,8 +27,8 @@ from retrieval.augmentations.manifest import MANIFEST_SCHEMA
 from retrieval.drawn import draw_gallery
 from retrieval.errors import IndexFormatError, StorageError, UsageError
 from retrieval.experiments import ROWS
+from retrieval.format_version import check_table_format, with_format
 from retrieval.index.schema import REJECT_SCHEMA
-from retrieval.table_format import check_table_format, with_format
 from retrieval.training.checkpoints import Progress
 
 KEY = b"retrieval.format_version"

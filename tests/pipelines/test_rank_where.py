@@ -8,8 +8,8 @@ import pytest
 from pipelines.rank import RankConfig, executor, run
 from pipelines.ray_runtime.cluster_options import Site
 from retrieval.errors import ClusterError
-from retrieval.ranking.open_side import open_side
 from retrieval.ranking.rank import rank
+from retrieval.ranking.sides import open_side
 from retrieval.search import available_cpus, whole_product_ns
 from tests.retrieval.ranks import draw, parts_of, write_foreign
 

@@ -20,7 +20,7 @@ from retrieval.gallery.listing import list_photos
 from retrieval.images import MAX_FILE_BYTES, Preprocessing, Reason, decode_image
 from retrieval.images import fetch as fetching
 from retrieval.images.fetch import FETCH_AT_ONCE, fetch_photos, open_photo
-from retrieval.storage import files, trial
+from retrieval.storage import clients, files
 from tests.retrieval.photos import encode, noise, png
 
 SMALL = Preprocessing(size=8)
@@ -224,9 +224,9 @@ def test_a_store_whose_client_ends_or_stops_its_process_costs_rejects(
     tmp_path, monkeypatch, program, problem
 ):
     """As Arrow's client of Azure does without credentials; one trial a container."""
-    monkeypatch.setattr(trial, "_TRIAL", program)
-    monkeypatch.setattr(trial, "_TRIAL_S", 1.0)
-    monkeypatch.setattr(trial, "_tried", {})
+    monkeypatch.setattr(clients, "_TRIAL", program)
+    monkeypatch.setattr(clients, "_TRIAL_S", 1.0)
+    monkeypatch.setattr(clients, "_tried", {})
     monkeypatch.setattr(files, "open_input", lambda uri: pa.BufferReader(uri.encode()))
     trials, run = [], subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda *a, **b: trials.append(a) or run(*a, **b))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from retrieval.images import MAX_FILE_BYTES, MAX_PIXELS, Reason
-from retrieval.images.structure import bmp, gif, jpeg, limits, png, tiff, webp
+from retrieval.images.structure import jpeg, limits, other_formats, png
 
 TEXT = (Path(__file__).parents[2] / "docs/images.md").read_text()
 
@@ -28,13 +28,16 @@ def test_every_limit_is_told():
         "JPEG: scans": [jpeg.MAX_SCANS],
         "JPEG: scans × pixels": [jpeg.MAX_SCANNED_PIXELS],
         "PNG: chunks": [png.MAX_CHUNKS],
-        "WebP: pixels": [webp.MAX_PIXELS],
-        "WebP: chunks": [webp.MAX_CHUNKS],
-        "GIF: blocks before the image": [gif.MAX_BLOCKS],
-        "BMP, run-length encoded: pixels": [bmp.MAX_RUN_LENGTH_PIXELS],
-        "BMP, run-length encoded: bytes": [bmp.MAX_BYTES_OF_A_PIXEL, bmp.MAX_OTHER_BYTES],
-        "TIFF: entries of a directory": [tiff.MAX_ENTRIES],
-        "TIFF: numbers of an entry": [tiff.MAX_NUMBERS],
-        "TIFF: pixels of a tile": [tiff.MAX_TILE_PIXELS],
+        "WebP: pixels": [other_formats.MAX_WEBP_PIXELS],
+        "WebP: chunks": [other_formats.MAX_WEBP_CHUNKS],
+        "GIF: blocks before the image": [other_formats.MAX_BLOCKS],
+        "BMP, run-length encoded: pixels": [other_formats.MAX_RUN_LENGTH_PIXELS],
+        "BMP, run-length encoded: bytes": [
+            other_formats.MAX_BYTES_OF_A_PIXEL,
+            other_formats.MAX_OTHER_BYTES,
+        ],
+        "TIFF: entries of a directory": [other_formats.MAX_ENTRIES],
+        "TIFF: numbers of an entry": [other_formats.MAX_NUMBERS],
+        "TIFF: pixels of a tile": [other_formats.MAX_TILE_PIXELS],
     }
     assert {reason for *_, reason in rows} == {"too_large", "too_many_pixels", "too_complex"}

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from retrieval.images import MAX_PIXELS, Reason, load_rgb
-from retrieval.images.structure import bmp, gif, jpeg, png, tiff, webp
+from retrieval.images.structure import jpeg, other_formats, png
 from tests.retrieval import photos
 from tests.retrieval.hostile import (
     chunk,
@@ -30,7 +30,7 @@ GREY = (
     *((262, 3, 1, 1), (277, 3, 1, 1), (278, 3, 1, 8), (279, 4, 1, 64)),
 )
 STRIP = (273, 4, 1, bytes(64))  # lies where its offset points to
-MANY = tiff.MAX_NUMBERS + 1
+MANY = other_formats.MAX_NUMBERS + 1
 
 
 def told_to_be(width, height, data):
@@ -178,12 +178,17 @@ def test_limits_are_met_exactly(monkeypatch):
         (jpeg, "MAX_SCANNED_PIXELS", num_scans(scans) * 16 * 16, scans),
         (jpeg, "MAX_SEGMENTS", num_segments + 9, segments),
         (png, "MAX_CHUNKS", 11, chunks),  # IHDR and IDAT too
-        (gif, "MAX_BLOCKS", 10, gif_with(GIF, b"!\xfe" + b"\1a" * 9 + b"\0")),
-        (bmp, "MAX_RUN_LENGTH_PIXELS", 16, runs),
-        (webp, "MAX_PIXELS", 64, WEBP),
-        (webp, "MAX_CHUNKS", 1, WEBP),
-        (tiff, "MAX_ENTRIES", 9, tiff_of(*GREY, STRIP)),
-        (tiff, "MAX_NUMBERS", 8, tiff_of(*GREY[:6], (278, 3, 1, 1), (273, 4, 8, bytes(32)))),
+        (other_formats, "MAX_BLOCKS", 10, gif_with(GIF, b"!\xfe" + b"\1a" * 9 + b"\0")),
+        (other_formats, "MAX_RUN_LENGTH_PIXELS", 16, runs),
+        (other_formats, "MAX_WEBP_PIXELS", 64, WEBP),
+        (other_formats, "MAX_WEBP_CHUNKS", 1, WEBP),
+        (other_formats, "MAX_ENTRIES", 9, tiff_of(*GREY, STRIP)),
+        (
+            other_formats,
+            "MAX_NUMBERS",
+            8,
+            tiff_of(*GREY[:6], (278, 3, 1, 1), (273, 4, 8, bytes(32))),
+        ),
     ]
     for module, name, limit, data in limits:
         with monkeypatch.context() as patch:
@@ -221,14 +226,14 @@ def test_segments_within_the_image_are_walked_up_to_their_limit():
 
 
 def test_directories_of_a_tiff_that_lead_to_each_other_are_walked_once(monkeypatch):
-    check, walked = tiff._check_directory, []
+    check, walked = other_formats._check_directory, []
 
     def noted(data, offset, *how):
         walked.append(offset)
         assert len(walked) <= 9
         return check(data, offset, *how)
 
-    monkeypatch.setattr(tiff, "_check_directory", noted)
+    monkeypatch.setattr(other_formats, "_check_directory", noted)
     itself = (34665, 4, 1, 8)  # the directory that it stands in
     assert load_rgb(tiff_of(*GREY, STRIP, itself))[0].size == (8, 8)
     assert walked == [8]
@@ -249,7 +254,7 @@ def test_the_limits_leave_room_for_what_cameras_and_programs_write():
     assert jpeg.MAX_SEGMENTS * 65_535 > 60 * 2**20  # depth maps and recordings in XMP
     assert jpeg.MAX_SCANNED_PIXELS >= 102_000_000 * 16
     assert png.MAX_CHUNKS * 8_192 > 512 * 2**20
-    assert bmp.MAX_RUN_LENGTH_PIXELS > 3_840 * 2_160
-    assert webp.MAX_PIXELS >= 8_160 * 6_120  # of a phone
-    assert tiff.MAX_NUMBERS > 3 * 65_535  # a strip a row, channels apart
-    assert tiff.MAX_TILE_PIXELS == MAX_PIXELS
+    assert other_formats.MAX_RUN_LENGTH_PIXELS > 3_840 * 2_160
+    assert other_formats.MAX_WEBP_PIXELS >= 8_160 * 6_120  # of a phone
+    assert other_formats.MAX_NUMBERS > 3 * 65_535  # a strip a row, channels apart
+    assert other_formats.MAX_TILE_PIXELS == MAX_PIXELS

@@ -18,7 +18,7 @@ from retrieval.index import (
     read_records,
     write_record,
 )
-from retrieval.provenance import provenance
+from retrieval.index.records import provenance
 from retrieval.storage import list_files
 from tests.retrieval.commits import commit, make_shard
 

@@ -21,7 +21,7 @@ from retrieval.index import (
     open_index,
     plan_update,
     publish,
-    refused_again,
+    rejects,
 )
 from retrieval.index.gallery_diff import LISTED_SCHEMA
 from retrieval.index.staging import INDEX_REJECT_SCHEMA, read_rejects, stage
@@ -254,7 +254,7 @@ def test_rejects_that_are_many_are_tried_until_one_is_back_or_the_time_is_up(
     nights, tmp_path, monkeypatch
 ):
     """The rest is for workers, who are many and start anyway."""
-    monkeypatch.setattr(refused_again, "_TRIED_AT_ONCE", 2)
+    monkeypatch.setattr(rejects, "_TRIED_AT_ONCE", 2)
     names = [f"n{number}" for number in range(6)]
     for name in names:
         (tmp_path / "gallery" / name).symlink_to(f"to-{name}")
@@ -263,7 +263,7 @@ def test_rejects_that_are_many_are_tried_until_one_is_back_or_the_time_is_up(
     (tmp_path / "gallery" / "to-n3").write_bytes(b"there")
     assert nights.run()[0] == ["n2", "n3", "n4", "n5", "to-n3"]
     assert nights.reasons().keys() == set(names) - {"n3"}
-    monkeypatch.setattr(refused_again, "_TRY_S", -1.0)
+    monkeypatch.setattr(rejects, "_TRY_S", -1.0)
     assert nights.run()[0] == ["n2", "n4", "n5"]
 
 

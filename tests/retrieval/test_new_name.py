@@ -11,8 +11,8 @@ import pytest
 
 from retrieval.errors import IndexFormatError, MismatchError, StorageError
 from retrieval.index import open_index, set_torn_entry_aside
-from retrieval.storage import check_writable, new_name, write_bytes
-from retrieval.storage.new_name import give_new_name
+from retrieval.storage import check_writable, write_bytes, writing
+from retrieval.storage.writing import give_new_name
 from tests.retrieval.commits import commit, make_shard, make_versions, night, state_of
 from tests.retrieval.power_loss import Recorder, possible_states, rebuild
 
@@ -31,7 +31,7 @@ def no_links(request, monkeypatch):
     """A file system without links; and one that cannot rename without replacing either."""
     refuse_links(monkeypatch)
     if request.param == "copied":
-        monkeypatch.setattr(new_name, "_renamed", lambda *_: False)
+        monkeypatch.setattr(writing, "_renamed", lambda *_: False)
     return request.param
 
 
@@ -52,7 +52,7 @@ def test_nor_does_a_checkpoint(tmp_path, no_links, caplog):
 
 def test_one_of_two_runs_wins_without_links_too(tmp_path, no_links, monkeypatch):
     make_versions(tmp_path, 1)
-    shard, given = make_shard(tmp_path, "x"), new_name.give_new_name
+    shard, given = make_shard(tmp_path, "x"), writing.give_new_name
 
     def be_late(temporary, name):
         monkeypatch.setattr("retrieval.index.delta_log_writer.give_new_name", given)
@@ -87,7 +87,7 @@ def test_an_entry_that_does_not_fit_is_not_left_begun(tmp_path, monkeypatch):
     make_versions(tmp_path, 1)
     shard = make_shard(tmp_path, "x")
     refuse_links(monkeypatch)
-    monkeypatch.setattr(new_name, "_renamed", lambda *_: False)
+    monkeypatch.setattr(writing, "_renamed", lambda *_: False)
     real, synced = os.fsync, []
 
     def fsync(descriptor):
@@ -109,7 +109,7 @@ def test_a_loss_of_power_without_links_leaves_nothing_that_is_taken_for_whole(
 ):
     """The old version, the new, or an entry that is told to be incomplete and can be set aside."""
     refuse_links(monkeypatch)
-    monkeypatch.setattr(new_name, "_renamed", lambda *_: False)
+    monkeypatch.setattr(writing, "_renamed", lambda *_: False)
     root, rebuilt = tmp_path / "disk", tmp_path / "rebuilt"
     root.mkdir()
     make_versions(root / "index", 1)

@@ -186,10 +186,10 @@ def test_keys_of_a_store_go_below_the_prefix_alone(s3):
 # Who may remove or rename by other means, and what: files of this very process, under random names.
 OWN_MEANS = {
     "retrieval/storage/removal.py": {"unlink", "rmdir", "delete_file"},
-    # What `write_bytes` has not finished, the probe of `check_writable`, and `remove_file`.
-    "retrieval/storage/files.py": {"unlink", "rmdir", "delete_file", "replace"},
-    # An entry gets its name without replacing; the copy of one that could not be finished goes.
-    "retrieval/storage/new_name.py": {"unlink", "rename"},
+    "retrieval/storage/files.py": {"delete_file"},  # `remove_file`
+    # What `write_bytes` has not finished, and the probe of `check_writable`. An entry of the log
+    # gets its name without replacing; the copy of one that could not be finished goes.
+    "retrieval/storage/writing.py": {"unlink", "rmdir", "replace", "rename"},
     # An entry that was not committed, and the folder in which a checkpoint is made.
     "retrieval/index/delta_log_writer.py": {"unlink", "rmtree", "replace"},
     "retrieval/index/torn_entry.py": {"rename", "delete_file"},

@@ -16,18 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from retrieval.images.structure import bmp, gif, jpeg, png, tiff, webp
+from retrieval.images.structure import jpeg, other_formats, png
 
 __all__ = ["without_ballast"]
 
 _WALKS: Final[tuple[tuple[bytes, Callable[[bytes], bytes]], ...]] = (
     (b"\xff\xd8\xff", jpeg.walk),
     (b"\x89PNG\r\n\x1a\n", png.walk),
-    (b"RIFF", webp.walk),
-    (b"GIF8", gif.walk),
-    (b"BM", bmp.walk),
-    (b"II", tiff.walk),
-    (b"MM", tiff.walk),
+    (b"RIFF", other_formats.walk_webp),
+    (b"GIF8", other_formats.walk_gif),
+    (b"BM", other_formats.walk_bmp),
+    (b"II", other_formats.walk_tiff),
+    (b"MM", other_formats.walk_tiff),
 )
 
 

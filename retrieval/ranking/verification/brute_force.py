@@ -1,7 +1,7 @@
 """The k nearest of a few queries among all gallery rows, in float64 with NumPy alone.
 
 No engine of `retrieval.search` is used, no float32, no compiled loop: only the canonical scores
-as `canonical` computes them, and the definition of an order (`candidates.best`). A pair is left
+as `canonical` computes them, and the definition of an order (`merge.best`). A pair is left
 out only where its score provably cannot reach the k-th best so far. For cosine, ip and l2 a
 float64 matrix product tells; for other metrics every pair is scored.
 
