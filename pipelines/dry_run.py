@@ -7,8 +7,6 @@ this machine, and Ray is not started.
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -140,16 +138,10 @@ def _as_json(crew: Crew, rooms: Sequence[_Room]) -> Mapping[str, Any]:
     }
 
 
-def _has_cluster(site: Site) -> bool:
-    ray = sys.modules.get("ray")
-    is_connected = ray is not None and ray.is_initialized()
-    return bool(site.address or os.environ.get("RAY_ADDRESS") or is_connected)
-
-
 @contextmanager
 def connected(site: Site) -> Iterator[None]:
     """Hold the connection to a cluster, if one is named, for several looks around it."""
-    if not _has_cluster(site):
+    if not site.has_cluster:
         yield
         return
     from pipelines.ray_runtime.session import session  # only here: it takes a second to load
@@ -164,7 +156,7 @@ def look_around(site: Site) -> Ground:
     Raises:
         ClusterError: the cluster cannot be reached.
     """
-    if not _has_cluster(site):
+    if not site.has_cluster:
         return Ground(this_machine(), "this machine")
     with connected(site):
         found = usable(site, present())

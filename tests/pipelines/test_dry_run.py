@@ -35,7 +35,7 @@ def content_of(folder):
 @pytest.fixture
 def alone(monkeypatch):
     """No cluster is named or connected, and Ray must not start."""
-    monkeypatch.setattr(forecast, "_has_cluster", lambda site: False)
+    monkeypatch.setattr(Site, "has_cluster", False)
     monkeypatch.setattr(ray, "init", None)
 
 

@@ -13,8 +13,7 @@ from pipelines.scan import Scan, presume_photos
 from pipelines.train import TrainConfig, estimate
 from pipelines.train.decoding import PhotoLostError, _check_same
 from pipelines.train.job import _describe_epoch
-from pipelines.train.photo_changes import say_changes
-from pipelines.train.publishing import start_folder
+from pipelines.train.publishing import say_changes, start_folder
 from pipelines.train.split import share_photos
 from pipelines.train.tensorboard import event_writer
 from retrieval.errors import UsageError
