@@ -56,8 +56,8 @@ def diff(
 
     found = diff_versions(index, before, after, num_listed=num_listed)
     if probe is not None:
-        config = RankConfig(top_k=top_k or 10)
+        top_k = top_k or 10
         queries, gallery = open_side(probe), open_side(open_index(found.index, before))
-        executor = choose_executor(queries, gallery, config, Site())
-        found = add_churn(found, queries, config.top_k, executor=executor, progress=STDERR)
+        executor = choose_executor(queries, gallery, RankConfig(top_k=top_k), Site())
+        found = add_churn(found, queries, top_k, executor=executor, progress=STDERR)
     print_report(found)

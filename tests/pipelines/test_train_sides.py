@@ -183,7 +183,7 @@ def test_a_dry_run_counts_the_steps_that_are_trained(tmp_path, num_photos, batch
     config = TrainConfig(
         backbone="tests.training:plain", weights="none", image_size=32, batch_size=batch_size
     )
-    report = estimate(str(tmp_path / "photos"), str(tmp_path / "model"), config)
+    report = estimate(str(tmp_path / "photos"), str(tmp_path / "model"), config).to_json()
     found = report["num_training"]
     assert report["num_steps_an_epoch"] == num_steps(found, batch_size)
     assert report["num_steps_an_epoch"] * min(batch_size, found) <= found
