@@ -27,6 +27,7 @@ MOVED: Final[Mapping[str, str]] = {
     "pipelines.cluster.tokens": "pipelines.ray_runtime.auth",
     "pipelines.cluster.waiting": "pipelines.ray_runtime.wait",
     "pipelines.embed.hands": "pipelines.embed.executor",
+    "pipelines.embed.sink": "pipelines.embed.stages",
     "pipelines.forecast": "pipelines.dry_run",
     "pipelines.laps": "pipelines.metrics",
     "pipelines.opening": "pipelines.ray_runtime.decode_task",

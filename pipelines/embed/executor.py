@@ -17,8 +17,7 @@ import ray.data
 
 from pipelines.embed.budget import Budget, budget
 from pipelines.embed.placement import BLOCK_ROWS, DECODE_BYTES, Placement, place_actors
-from pipelines.embed.sink import IndexDatasink
-from pipelines.embed.stages import Decode, EmbedPhotos
+from pipelines.embed.stages import Decode, EmbedPhotos, IndexDatasink
 from pipelines.embed.update import Update
 from pipelines.metrics import Laps, tell_rejects
 from pipelines.progress import progress_line, status_line
