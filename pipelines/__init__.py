@@ -2,15 +2,13 @@
 
 ray_runtime  which one, which of its nodes, how to get in: the one door to Ray
 progress    one line while a job runs, on a terminal or in a log
-metrics     what a run tells Prometheus
-step_timer  how long each stage of a run took
+metrics     what a run tells Prometheus, and how long each of its steps took
 dry_run     what a job needs from each node, for --dry-run
 scan        the first pass over labelled photos
 augment     photos → augmented photos
 train       photos → a model folder
 embed       photos → index
 rank        queries × gallery → ranking, here or on a cluster
-diff        two versions of an index → what changed
 reindex     a night: embed, quality gate, commit, rank, report
 demo        a drawn gallery through all of them
 experiment  the paper's table, trained and measured

@@ -7,8 +7,6 @@ this machine, and Ray is not started.
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,11 +16,43 @@ from typing import Any
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.ray_runtime.nodes import Node, Resources, present, this_machine, usable
 
-__all__ = ["Crew", "Ground", "connected", "look_around"]
+__all__ = ["Capacity", "Estimate", "ResourceRequest", "connected", "look_around"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a job would do.
+
+    Attributes:
+        facts: What this job alone has to say, counts above all, by the names of its report.
+        read_bytes, write_bytes: How many, by what for.
+        work: What `Capacity.plan` gives, and what a job adds; None where there is nothing to do:
+            then the facts are all.
+        expected_seconds: Where an earlier run has measured a rate; else None.
+    """
+
+    facts: Mapping[str, Any]
+    read_bytes: Mapping[str, Any] = field(default_factory=dict)
+    write_bytes: Mapping[str, Any] = field(default_factory=dict)
+    work: Mapping[str, Any] | None = None
+    expected_seconds: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The estimate as it is printed."""
+        report = {"dry_run": True, **self.facts}
+        if self.work is None:
+            return report
+        return {
+            **report,
+            "read_bytes": dict(self.read_bytes),
+            "write_bytes": dict(self.write_bytes),
+            **self.work,
+            "expected_seconds": self.expected_seconds,
+        }
 
 
 @dataclass(frozen=True)
-class Crew:
+class ResourceRequest:
     """Processes of one kind: actors, or tasks at a time.
 
     Attributes:
@@ -40,7 +70,7 @@ class Crew:
 
 
 @dataclass(frozen=True)
-class Ground:
+class Capacity:
     """Where a job would run.
 
     Attributes:
@@ -52,21 +82,21 @@ class Ground:
     there: Resources
     found_on: str
 
-    def plan(self, crews: Sequence[Crew]) -> dict[str, Any]:
+    def plan(self, requests: Sequence[ResourceRequest]) -> dict[str, Any]:
         """The plan's `work` and `nodes`.
 
         Returns:
-            `work`: for each crew what it books, and how many there are of it in all; `nodes`:
+            `work`: for each request what it books, and how many there are of it in all; `nodes`:
             nodes that are alike together, with what each would hold and need; `are_enough`:
             whether all find room, in memory too, where that is known.
         """
-        rooms = [_Room(node) for node in self.there.nodes]
-        lacking = [crew.name for crew in crews if not all(_place(crew, rooms))]
-        alike = Counter(tuple(room.as_json(crews).items()) for room in rooms)
+        capacities = [NodeCapacity(node) for node in self.there.nodes]
+        lacking = [request.name for request in requests if not all(_place(request, capacities))]
+        alike = Counter(tuple(capacity.as_json(requests).items()) for capacity in capacities)
         nodes = [{"num_nodes": num, **dict(facts)} for facts, num in alike.items()]
         short = [node for node in nodes if node["lacks_memory_bytes"]]
         return {
-            "work": {crew.name: _as_json(crew, rooms) for crew in crews},
+            "work": {request.name: _as_json(request, capacities) for request in requests},
             "planned_for": self.found_on,
             "nodes": [{**node, "holds": dict(node["holds"])} for node in nodes],
             "are_enough": not lacking and not short and self.found_on != "what is asked for",
@@ -75,7 +105,7 @@ class Ground:
 
 
 @dataclass
-class _Room:
+class NodeCapacity:
     """What is left of a node, and what it holds."""
 
     node: Node
@@ -85,24 +115,24 @@ class _Room:
         self.cpus, self.gpus = float(self.node.num_cpus), float(self.node.num_gpus)
         self.memory_bytes = self.node.memory_bytes or math.inf
 
-    def has_room(self, crew: Crew) -> bool:
+    def has_room(self, request: ResourceRequest) -> bool:
         # Memory holds nobody back whose number is given: what lacks is told instead.
-        needed = 0 if crew.num else crew.memory_bytes
+        needed = 0 if request.num else request.memory_bytes
         return (
-            self.cpus >= crew.num_cpus - 1e-9
-            and self.gpus >= crew.num_gpus - 1e-9
+            self.cpus >= request.num_cpus - 1e-9
+            and self.gpus >= request.num_gpus - 1e-9
             and self.memory_bytes >= needed
         )
 
-    def take(self, crew: Crew) -> None:
-        self.cpus -= crew.num_cpus
-        self.gpus -= crew.num_gpus
-        self.memory_bytes -= crew.memory_bytes
-        self.holds[crew.name] += 1
+    def take(self, request: ResourceRequest) -> None:
+        self.cpus -= request.num_cpus
+        self.gpus -= request.num_gpus
+        self.memory_bytes -= request.memory_bytes
+        self.holds[request.name] += 1
 
-    def as_json(self, crews: Sequence[Crew]) -> dict[str, Any]:
+    def as_json(self, requests: Sequence[ResourceRequest]) -> dict[str, Any]:
         """Hashable values, so that nodes that are alike can be counted."""
-        needed = sum(crew.memory_bytes * self.holds[crew.name] for crew in crews)
+        needed = sum(request.memory_bytes * self.holds[request.name] for request in requests)
         there = self.node.memory_bytes
         return {
             "num_cpus": self.node.num_cpus,
@@ -115,41 +145,38 @@ class _Room:
         }
 
 
-def _place(crew: Crew, rooms: Sequence[_Room]) -> list[bool]:
-    """Put a crew where most room is left, as Ray spreads it; whether each has found some."""
-    if crew.num is None:
-        for room in rooms:
-            while room.has_room(crew):
-                room.take(crew)
-        return [any(room.holds[crew.name] for room in rooms)]
+def _place(request: ResourceRequest, capacities: Sequence[NodeCapacity]) -> list[bool]:
+    """Put a request where most room is left, as Ray spreads it; whether each has found some."""
+    if request.num is None:
+        for capacity in capacities:
+            while capacity.has_room(request):
+                capacity.take(request)
+        return [any(capacity.holds[request.name] for capacity in capacities)]
     found = []
-    for _ in range(crew.num):
-        fitting = [room for room in rooms if room.has_room(crew)]
+    for _ in range(request.num):
+        fitting = [capacity for capacity in capacities if capacity.has_room(request)]
         found.append(bool(fitting))
         if fitting:
-            max(fitting, key=lambda room: (room.gpus, room.cpus)).take(crew)
+            max(fitting, key=lambda capacity: (capacity.gpus, capacity.cpus)).take(request)
     return found
 
 
-def _as_json(crew: Crew, rooms: Sequence[_Room]) -> Mapping[str, Any]:
+def _as_json(request: ResourceRequest, capacities: Sequence[NodeCapacity]) -> Mapping[str, Any]:
+    num = request.num
+    if num is None:
+        num = sum(capacity.holds[request.name] for capacity in capacities)
     return {
-        "num": sum(room.holds[crew.name] for room in rooms) if crew.num is None else crew.num,
-        "num_cpus": crew.num_cpus,
-        "num_gpus": crew.num_gpus,
-        "memory_bytes": crew.memory_bytes,
+        "num": num,
+        "num_cpus": request.num_cpus,
+        "num_gpus": request.num_gpus,
+        "memory_bytes": request.memory_bytes,
     }
-
-
-def _has_cluster(site: Site) -> bool:
-    ray = sys.modules.get("ray")
-    is_connected = ray is not None and ray.is_initialized()
-    return bool(site.address or os.environ.get("RAY_ADDRESS") or is_connected)
 
 
 @contextmanager
 def connected(site: Site) -> Iterator[None]:
     """Hold the connection to a cluster, if one is named, for several looks around it."""
-    if not _has_cluster(site):
+    if not site.has_cluster:
         yield
         return
     from pipelines.ray_runtime.session import session  # only here: it takes a second to load
@@ -158,16 +185,16 @@ def connected(site: Site) -> Iterator[None]:
         yield
 
 
-def look_around(site: Site) -> Ground:
+def look_around(site: Site) -> Capacity:
     """The nodes that a job may use.
 
     Raises:
         ClusterError: the cluster cannot be reached.
     """
-    if not _has_cluster(site):
-        return Ground(this_machine(), "this machine")
+    if not site.has_cluster:
+        return Capacity(this_machine(), "this machine")
     with connected(site):
         found = usable(site, present())
     if found.nodes:
-        return Ground(found, "the cluster")
-    return Ground(Resources((Node(site.min_cpus, site.min_gpus),)), "what is asked for")
+        return Capacity(found, "the cluster")
+    return Capacity(Resources((Node(site.min_cpus, site.min_gpus),)), "what is asked for")

@@ -13,12 +13,15 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any, Final
 
+from retrieval.step_timer import StepTimer
+
 __all__ = [
     "EXPECTED",
     "ITEMS",
     "REJECTS",
     "STEP_SECONDS",
     "Items",
+    "Laps",
     "of_verb",
     "tell_again",
     "tell_rejects",
@@ -114,3 +117,12 @@ def _metric(name: str) -> Any:  # noqa: ANN401 - Ray, which is not loaded here, 
 
     kind = metrics.Counter if name in _COUNTERS else metrics.Gauge
     return kind(name, tag_keys=_LABELS[name])
+
+
+class Laps(StepTimer):
+    """Seconds of steps that follow each other, told to Prometheus as well."""
+
+    def end(self, step: str) -> None:
+        """End a step, or one more part of it; the next one begins."""
+        super().end(step)
+        tell_seconds(step, self.seconds[step])

@@ -288,7 +288,7 @@ def test_no_command_takes_settings_of_any_type():
         ("verify", "retrieval.ranking.verification.verify:verify", ["sample", "seed"]),
         ("report", "retrieval.report_page.ranking_page:write_report", ["max_queries"]),
         ("vacuum", "retrieval.maintenance.vacuum:vacuum_index", ["keep_days", "force"]),
-        ("diff", "pipelines.diff:run", ["num_listed"]),
+        ("diff", "retrieval.maintenance.diff:diff_versions", ["num_listed"]),
         ("submit", "pipelines.submit.request:make_request", ["python"]),
     ],
 )

@@ -4,9 +4,8 @@ job         the whole of it: start reading here
 config      settings
 estimating  what a run would do, for --dry-run
 plan        classes, the shares of their photos, units of work
-output      the output folder: what may be one, what of it is kept
+output      the output folder: what may be one, what of it is kept, what a run has found
 worker      how a unit is made, and the part that says that it is
-report      what a run has found
 """
 
 from __future__ import annotations

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyarrow.compute as pc
 
 from pipelines.augment.config import AugmentConfig
 from pipelines.augment.output import SETTINGS, check_format, check_places, make_method
 from pipelines.augment.plan import plan_classes
-from pipelines.dry_run import Crew, look_around
+from pipelines.dry_run import Estimate, ResourceRequest, look_around
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.scan import presume_photos
 from retrieval.storage import absolute_uri, file_exists, join
@@ -20,16 +18,11 @@ __all__ = ["estimate"]
 _TASK_BYTES = 400_000_000
 
 
-def estimate(
-    photos: str, output: str, config: AugmentConfig, *, site: Site = Site()
-) -> dict[str, Any]:
+def estimate(photos: str, output: str, config: AugmentConfig, *, site: Site = Site()) -> Estimate:
     """What `run` would do, with the same arguments, if every labelled file is a good photo.
 
     Which results of an earlier run are kept, only the content of the photos tells: an output
     that is there counts as if it were empty. Whether it can be written is not tried.
-
-    Returns:
-        Counts, `read_bytes`, `write_bytes`, `work` and `nodes`; see `pipelines.dry_run`.
 
     Raises:
         RetrievalError: as `run` does before it opens the first photo.
@@ -44,9 +37,8 @@ def estimate(
     )
     num_results = sum(share.count for plan in plans for share in plan.shares)
     num_bytes = pc.sum(scan.photos["size_bytes"]).as_py()
-    ground = look_around(site)
-    return {
-        "dry_run": True,
+    capacity = look_around(site)
+    facts = {
         "photos": photos,
         "output": output,
         "recipe": config.recipe,
@@ -59,8 +51,10 @@ def estimate(
         "goes_on": file_exists(join(output, SETTINGS)),
         "num_to_hash": scan.photos.num_rows,
         "num_tasks": sum(len(plan.units()) for plan in plans),
-        "read_bytes": {"to_examine": num_bytes, "to_augment": num_bytes},
-        "write_bytes": {"copies": num_bytes, "results": None},  # they hang on the pictures
-        **ground.plan([Crew("tasks", None, 1, 0, _TASK_BYTES)]),
-        "expected_seconds": None,
     }
+    return Estimate(
+        facts=facts,
+        read_bytes={"to_examine": num_bytes, "to_augment": num_bytes},
+        write_bytes={"copies": num_bytes, "results": None},  # they hang on the pictures
+        work=capacity.plan([ResourceRequest("tasks", None, 1, 0, _TASK_BYTES)]),
+    )

@@ -28,6 +28,7 @@ import ray.data
 from pipelines.augment.config import AugmentConfig
 from pipelines.augment.output import (
     REJECTS,
+    AugmentReport,
     check_format,
     check_places,
     finished_parts,
@@ -37,14 +38,13 @@ from pipelines.augment.output import (
     sheet_path,
 )
 from pipelines.augment.plan import ClassPlan, check_names, plan_classes
-from pipelines.augment.report import AugmentReport
 from pipelines.augment.worker import Augment, Part, encode_table
+from pipelines.metrics import Laps
 from pipelines.progress import progress_line, status_line
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.ray_runtime.counter import Tally
 from pipelines.ray_runtime.session import quiet_data, session
 from pipelines.scan import Scan, list_labelled, scan_photos
-from pipelines.step_timer import Laps
 from retrieval.augmentations.contact_sheet import contact_sheet
 from retrieval.augmentations.manifest import AUGMENT_FORMAT, AUGMENTED, MANIFEST, SETTINGS
 from retrieval.augmentations.multiplying import Method, reduced_picture

@@ -13,12 +13,10 @@ from typing import Any
 
 import click
 
-from pipelines.cli.home import ensure_home
 from pipelines.cli.interrupts import Interrupted, handled, is_interrupted
 from pipelines.cli.parameters import as_options
-from pipelines.cli.streams import flush_stdout, take_over
-from pipelines.cli.usage import PlainErrors
-from pipelines.cli.verbs import Verbs
+from pipelines.cli.process import ensure_home, flush_stdout, take_over
+from pipelines.cli.verbs import PlainErrors, Verbs
 from pipelines.metrics import of_verb
 from retrieval.errors import RetrievalError
 from retrieval.one_line import one_line

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from pipelines.cli.numbers import number
+from pipelines.cli.options import number
 from pipelines.cli.shared import print_report
+from pipelines.ray_runtime.cluster_options import Site
 from retrieval.settings import COUNT
 
 __all__ = ["diff"]
@@ -46,7 +47,17 @@ def diff(
     """
     if top_k is not None and probe is None:
         raise click.UsageError("--top-k is for --probe: name queries to rank.")
-    from pipelines import diff as job
+    from pipelines.progress import STDERR
+    from pipelines.rank.executor import choose_executor
+    from retrieval.index import open_index
+    from retrieval.maintenance.diff import add_churn, diff_versions
+    from retrieval.ranking.settings import RankConfig
+    from retrieval.ranking.sides import open_side
 
-    found = job.run(index, before, after, num_listed=num_listed, probe=probe, top_k=top_k or 10)
-    print_report(found.to_json())
+    found = diff_versions(index, before, after, num_listed=num_listed)
+    if probe is not None:
+        top_k = top_k or 10
+        queries, gallery = open_side(probe), open_side(open_index(found.index, before))
+        executor = choose_executor(queries, gallery, RankConfig(top_k=top_k), Site())
+        found = add_churn(found, queries, top_k, executor=executor, progress=STDERR)
+    print_report(found)

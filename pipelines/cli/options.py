@@ -19,12 +19,11 @@ from typing import Any
 
 import click
 
-from pipelines.cli.numbers import number
 from pipelines.cli.parameters import as_options, spelled
 from retrieval.parameters import NAME
-from retrieval.settings import Setting, settings_of
+from retrieval.settings import Range, Setting, settings_of
 
-__all__ = ["SettingOption", "options"]
+__all__ = ["SettingOption", "number", "options"]
 
 _Command = Callable[..., None]
 
@@ -145,3 +144,26 @@ def _in_help(said: Setting, settings: Collection[str]) -> Setting:
 
 def _in_options(error: ValueError, ctx: click.Context | None) -> str:
     return as_options(str(error), ctx) if ctx else str(error)
+
+
+def number(numbers: Range, *, low: int | None = None) -> click.ParamType[Any]:
+    """The type of an option with these numbers, or with those of them from `low` on."""
+    return _Number(numbers if low is None else replace(numbers, low=low))
+
+
+class _Number(click.ParamType[Any]):
+    """A number of a range; wrong usage otherwise, in a line that says the range."""
+
+    def __init__(self, numbers: Range) -> None:
+        self.name = "integer" if numbers.is_whole else "float"
+        self._numbers = numbers
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """The number that a text is."""
+        try:
+            found = int(value) if self._numbers.is_whole else float(value)
+        except (ValueError, TypeError, OverflowError):
+            found = None
+        if found is None or not self._numbers.holds(found):
+            self.fail(f"{str(value)[:60]!r} is not {self._numbers}.", param, ctx)
+        return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipelines.cli.numbers import number
+from pipelines.cli.options import number
 from pipelines.cli.shared import print_report
 from retrieval.settings import COUNT
 

@@ -10,10 +10,9 @@ from typing import Any, Protocol
 import click
 
 from pipelines.cli.options import options
-from pipelines.cli.streams import report_stream
+from pipelines.cli.process import report_stream
 from pipelines.progress import announce as say
-from pipelines.ray_runtime.address import check_port
-from pipelines.ray_runtime.cluster_options import Site
+from pipelines.ray_runtime.cluster_options import Site, check_port
 from retrieval.one_line import as_json, one_line
 
 __all__ = [

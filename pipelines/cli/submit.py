@@ -15,8 +15,8 @@ from click.core import ParameterSource
 
 from pipelines.cli.interrupts import Interrupted
 from pipelines.cli.parameters import as_options
+from pipelines.cli.process import report_stream
 from pipelines.cli.shared import ReportLost, print_report, say
-from pipelines.cli.streams import report_stream
 from pipelines.ray_runtime.cluster_options import parse_labels
 from retrieval.errors import ClusterError
 from retrieval.secrets import holds_secret

@@ -1,16 +1,19 @@
-"""The commands by their names; each module is loaded when its command is asked for."""
+"""The group of commands: each is loaded when it is asked for; what it quotes is plain text."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, MutableMapping
-from typing import Final
+from contextlib import contextmanager
+from typing import Any, Final
 
 import click
+from click.exceptions import MissingParameter, NoArgsIsHelpError
 
-from pipelines.cli.streams import for_the_report
+from pipelines.cli.process import for_the_report
+from retrieval.one_line import one_line
 
-__all__ = ["Verbs"]
+__all__ = ["PlainErrors", "Verbs"]
 
 _NAMES: Final = (
     "demo", "augment", "embed", "rank", "verify", "evaluate", "report", "train", "experiment",
@@ -45,3 +48,30 @@ class Verbs(MutableMapping[str, click.Command]):
 
     def __len__(self) -> int:
         return len(self._loaded)
+
+
+class PlainErrors(click.Group):
+    """A group whose errors quote no credentials and no control characters of the command line."""
+
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:  # noqa: ANN401
+        """Parse the options of the group."""
+        with _plain():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        """Parse the rest and run the command."""
+        with _plain():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    try:
+        yield
+    except (MissingParameter, NoArgsIsHelpError):  # quote nothing, and have lines of their own
+        raise
+    except click.ClickException as error:
+        for part in ("message", "option_name", "param_hint"):
+            if isinstance(text := getattr(error, part, None), str):
+                setattr(error, part, one_line(text))
+        raise

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipelines.cli.numbers import number
+from pipelines.cli.options import number
 from pipelines.cli.shared import print_report, say
 from retrieval.settings import COUNT, SEED
 

@@ -20,8 +20,7 @@ update      what a run starts from, and how often it is tried
 job         prepare and publish: list → compare → hash → embed → rewrite → commit
 executor    who does the work: Ray
 placement   how many actors, and what they book
-stages      decode and embed, on workers
-sink        shards, rejects and receipts, written by workers
+stages      decode, embed, write: on workers
 budget      the time that each stage took, and what bounds the job
 report      what a run has found
 estimating  what a run would do, for --dry-run

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.dry_run import Crew, Ground, look_around
+from pipelines.dry_run import Capacity, Estimate, ResourceRequest, look_around
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.inputs import check_places, labelled
 from pipelines.embed.model import Network, check_same_model, describe_input
@@ -24,65 +23,23 @@ _LOOK_BACK = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedEstimate:
-    """What a run would do.
+class EmbedEstimate(Estimate):
+    """What a run would do; a night goes on from it.
 
     Attributes:
-        photos, index: Their addresses.
+        index: Its address.
         network: The network that it would embed by.
-        version_before: The version that is there; None for a new index.
-        preprocessing: What the network's input is, and what says so.
-        is_embedded_anew: Whether the index is of another make, so that nothing of it is kept.
         update: What would become of the images, as far as the listing tells.
-        num_new_shards: At most.
-        work: `work`, `nodes` and more of `pipelines.dry_run.Ground.plan`.
-        expected_seconds: Where an earlier run has measured a rate; else None.
     """
 
-    photos: str
     index: str
     network: Network
-    version_before: int | None
-    preprocessing: Mapping[str, Any]
-    is_embedded_anew: bool
     update: UpdateEstimate
-    num_new_shards: int
-    work: Mapping[str, Any]
-    expected_seconds: Mapping[str, Any] | None
 
     @property
     def spec(self) -> EmbeddingSpec:
         """What the embeddings would be."""
         return self.network.spec
-
-    def to_json(self) -> dict[str, Any]:
-        """The estimate as it is printed. A row takes some 200 bytes more than its embedding."""
-        update = self.update
-        return {
-            "dry_run": True,
-            "photos": self.photos,
-            "index": self.index,
-            "version_before": self.version_before,
-            "model": asdict(self.spec),
-            "preprocessing": dict(self.preprocessing),
-            "is_embedded_anew": self.is_embedded_anew,
-            **_counts(update),
-            "read_bytes": {
-                "to_hash": update.hash_bytes,
-                "to_embed": {
-                    "at_least": update.embed_bytes + update.touched_bytes - update.hash_bytes,
-                    "at_most": update.embed_bytes + update.touched_bytes,
-                },
-                "shards": update.rewritten_bytes,
-            },
-            "write_bytes": {
-                "embeddings_at_most": update.most_to_embed * self.spec.row_bytes,
-                "shards": update.rewritten_bytes,
-            },
-            "num_new_shards_at_most": self.num_new_shards,
-            **self.work,
-            "expected_seconds": self.expected_seconds,
-        }
 
 
 def estimate(
@@ -109,18 +66,39 @@ def estimate(
     with status_line("comparing the gallery with what is embedded"):
         listed = labelled(update.listing.batches, config.labels, update.label)
         found = estimate_update(index, seen, spec, listed, update.options)
+    facts = {
+        "photos": photos,
+        "index": index,
+        "version_before": None if seen is None else seen.version,
+        "model": asdict(spec),
+        "preprocessing": describe_input(update.network.preprocessing, update.asked, config, seen),
+        "is_embedded_anew": seen is not None and not seen.spec.makes_same(spec),
+        **_counts(found),
+    }
+    num_new_shards = math.ceil(found.most_to_embed / update.options.shard_rows)
+    work = _work(found, update, look_around(site))
     return EmbedEstimate(
-        photos=photos,
         index=index,
         network=update.network,
-        version_before=None if seen is None else seen.version,
-        preprocessing=describe_input(update.network.preprocessing, update.asked, config, seen),
-        is_embedded_anew=seen is not None and not seen.spec.makes_same(spec),
         update=found,
-        num_new_shards=math.ceil(found.most_to_embed / update.options.shard_rows),
-        work=_work(found, update, look_around(site)),
+        facts=facts,
+        read_bytes=_read_bytes(found),
+        write_bytes={
+            "embeddings_at_most": found.most_to_embed * spec.row_bytes,
+            "shards": found.rewritten_bytes,
+        },
+        work={"num_new_shards_at_most": num_new_shards, **work},
         expected_seconds=_expected(index, found),
     )
+
+
+def _read_bytes(update: UpdateEstimate) -> dict[str, Any]:
+    sure = update.embed_bytes + update.touched_bytes - update.hash_bytes
+    return {
+        "to_hash": update.hash_bytes,
+        "to_embed": {"at_least": sure, "at_most": update.embed_bytes + update.touched_bytes},
+        "shards": update.rewritten_bytes,
+    }
 
 
 def _counts(update: UpdateEstimate) -> dict[str, Any]:
@@ -131,20 +109,20 @@ def _counts(update: UpdateEstimate) -> dict[str, Any]:
     }
 
 
-def _work(found: UpdateEstimate, update: Update, ground: Ground) -> dict[str, Any]:
+def _work(found: UpdateEstimate, update: Update, capacity: Capacity) -> dict[str, Any]:
     config, most = update.config, found.most_to_embed
     if not most:
-        return ground.plan([])
-    place = place_actors(ground.there, config.num_actors, math.ceil(most / BLOCK_ROWS))
+        return capacity.plan([])
+    place = place_actors(capacity.there, config.num_actors, math.ceil(most / BLOCK_ROWS))
     batch = config.batch_size or place.batch_size
     pixels = place.num_calls * batch * update.network.preprocessing.size**2 * 3
     actor_bytes = ACTOR_BYTES + pixels * (1 + 4)  # as uint8, and as float32 for the network
-    crews = [
-        Crew("actors", place.num_actors, place.num_cpus, place.num_gpus, actor_bytes),
-        Crew("writing_tasks", place.num_writes, place.write_cpus),
-        Crew("decoding_tasks", None, place.decode_cpus, 0, DECODE_BYTES),
+    requests = [
+        ResourceRequest("actors", place.num_actors, place.num_cpus, place.num_gpus, actor_bytes),
+        ResourceRequest("writing_tasks", place.num_writes, place.write_cpus),
+        ResourceRequest("decoding_tasks", None, place.decode_cpus, 0, DECODE_BYTES),
     ]
-    plan = ground.plan(crews)
+    plan = capacity.plan(requests)
     plan["work"]["actors"] |= {"num_threads": place.num_calls, "batch_size": batch}
     return plan
 

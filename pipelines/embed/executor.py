@@ -17,16 +17,14 @@ import ray.data
 
 from pipelines.embed.budget import Budget, budget
 from pipelines.embed.placement import BLOCK_ROWS, DECODE_BYTES, Placement, place_actors
-from pipelines.embed.sink import IndexDatasink
-from pipelines.embed.stages import Decode, EmbedPhotos
+from pipelines.embed.stages import Decode, EmbedPhotos, IndexDatasink
 from pipelines.embed.update import Update
-from pipelines.metrics import tell_rejects
+from pipelines.metrics import Laps, tell_rejects
 from pipelines.progress import progress_line, status_line
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.ray_runtime.counter import Tally
 from pipelines.ray_runtime.nodes import resources
 from pipelines.ray_runtime.session import quiet_data, session
-from pipelines.step_timer import Laps
 from retrieval.images.fetch import FETCH_AT_ONCE, hash_photos
 from retrieval.index import EmbeddingSpec, Receipt, Shard
 from retrieval.index.compaction import RowSlice, compact

@@ -9,8 +9,8 @@ from types import TracebackType
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.inputs import Listing, check_output, update_options
 from pipelines.embed.model import Network, check_same_model, complete, load_network
+from pipelines.metrics import Laps
 from pipelines.progress import announce, status_line
-from pipelines.step_timer import Laps
 from retrieval.errors import MismatchError, VacuumedError
 from retrieval.gallery.labels import labeller
 from retrieval.index import Index, UpdateOptions, is_index, open_index

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipelines.dry_run import Crew, look_around
+from pipelines.dry_run import Estimate, ResourceRequest, look_around
 from pipelines.experiment.config import ExperimentConfig
 from pipelines.experiment.photos import Sides, find_sides
 from pipelines.experiment.places import GALLERY, QUERIES, check_places
@@ -33,13 +33,13 @@ def estimate(
     *,
     table: Sequence[Row] = ROWS,
     site: Site = Site(),
-) -> dict[str, Any]:
+) -> Estimate:
     """What `run` would do, with the same arguments, if every labelled file is a good photo.
 
     Which rows were done before, only the content of the photos tells: all count as if none was.
 
     Returns:
-        Counts, `rows` with what each is trained on, `read_bytes`, `write_bytes`, `work`, `nodes`.
+        Its facts: counts, and `rows` with what each is trained on.
 
     Raises:
         RetrievalError: as `run` does before it opens the first photo.
@@ -56,12 +56,11 @@ def estimate(
         say=lambda line: None,
     )
     num_bytes = pc.sum(scan.photos["size_bytes"]).as_py()
-    ground = look_around(site)
-    place = place_workers(ground.there, config.num_workers)
+    capacity = look_around(site)
+    place = place_workers(capacity.there, config.num_workers)
     num_workers = place.num_workers if isinstance(place.num_workers, int) else place.num_workers[1]
     rows = [_row(row, config, sides) for row in chosen]
-    return {
-        "dry_run": True,
+    facts = {
         "photos": photos,
         "output": output,
         "num_listed": scan.num_listed,
@@ -72,11 +71,14 @@ def estimate(
         "data_sets": sorted({row["data_set"] for row in rows}),
         "rows": rows,
         "num_steps": sum(row["num_steps"] for row in rows),
-        "read_bytes": {"to_examine": num_bytes, "to_copy": num_bytes},
-        "write_bytes": {"copies": num_bytes, "results": None},  # they hang on the pictures
-        **ground.plan([Crew("workers", num_workers, place.num_cpus, place.num_gpus)]),
-        "expected_seconds": None,
     }
+    workers = ResourceRequest("workers", num_workers, place.num_cpus, place.num_gpus)
+    return Estimate(
+        facts=facts,
+        read_bytes={"to_examine": num_bytes, "to_copy": num_bytes},
+        write_bytes={"copies": num_bytes, "results": None},  # they hang on the pictures
+        work=capacity.plan([workers]),
+    )
 
 
 def _row(row: Row, config: ExperimentConfig, sides: Sides) -> dict[str, Any]:

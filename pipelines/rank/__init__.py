@@ -12,9 +12,8 @@ Fails when  the two sides are of different models or dimensions, a vector is NaN
             the gallery's size.
 
 executor    who ranks: the threads of this process, or actors of a cluster
-actors      the actors
+actors      the actors, which take work as soon as they have started
 placement   how many there are, and what they book
-pool        actors that take work as soon as they have started
 job         all of it
 """
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from pipelines.rank.placement import place_scorers
-from pipelines.ray_runtime.address import check_port
-from pipelines.ray_runtime.cluster_options import Site
+from pipelines.ray_runtime.cluster_options import Site, check_port
 from retrieval.errors import UsageError
 from retrieval.progress import Progress
 from retrieval.ranking.executor import Executor, ThreadExecutor, Workers
@@ -82,8 +79,7 @@ def choose_executor(
 def _uses_ray(queries: VectorSource, gallery: VectorSource, config: RankConfig, site: Site) -> bool:
     if config.num_actors or site.asks_for_nodes:
         return True
-    on_cluster = site.address or os.environ.get("RAY_ADDRESS") or _is_ray_running()
-    if config.num_threads or not on_cluster:
+    if config.num_threads or not site.has_cluster:
         return False
     if not _is_small(queries, gallery, config):
         return True
@@ -100,9 +96,3 @@ def _is_small(queries: VectorSource, gallery: VectorSource, config: RankConfig) 
         return False
     core_ns = gallery.num_rows * whole_product_ns(queries.num_rows, gallery.dim)
     return core_ns * 1e-9 <= _SMALL_S * available_cpus()
-
-
-def _is_ray_running() -> bool:
-    # Not imported for this: it takes as long as ranking a small gallery.
-    ray = sys.modules.get("ray")
-    return ray is not None and ray.is_initialized()

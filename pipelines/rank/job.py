@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from pipelines.metrics import Laps
 from pipelines.progress import STDERR
 from pipelines.rank.executor import choose_executor
 from pipelines.ray_runtime.cluster_options import Site
-from pipelines.step_timer import Laps
 from retrieval.ranking.estimate import estimate_ranking
 from retrieval.ranking.files import check_ranking_place
 from retrieval.ranking.folder import check_places

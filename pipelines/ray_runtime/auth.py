@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from pipelines.progress import announce
-from pipelines.ray_runtime.address import check_port, host_of
+from pipelines.ray_runtime.cluster_options import check_port, host_of
 from retrieval.errors import ClusterError
 
 __all__ = ["admit", "is_loopback", "refusal", "require_token", "token_source"]

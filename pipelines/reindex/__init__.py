@@ -10,12 +10,10 @@ Resume      run again: finished work of a killed night is kept, step by step, an
 Fails when  `embed` or `rank` do, or the gate refuses the version: then the one before stays.
 
 config      settings
-places      where a night writes, looked at before it begins
-sides       queries and probe, as indexes
+sides       queries and probe, as indexes; where a night writes, looked at before it begins
 gate        figures of a version before it is committed, and whether they will do
 ranking     the queries, ranked against the version that was committed
-record      what a night has found
-job         all of it, read from top to bottom
+job         all of it, read from top to bottom, and its record
 estimating  what a night would do, for --dry-run
 """
 
@@ -28,8 +26,7 @@ from retrieval.lazily import lazily
 if TYPE_CHECKING:
     from pipelines.reindex.config import GateConfig, ReindexConfig
     from pipelines.reindex.estimating import NightEstimate, estimate
-    from pipelines.reindex.job import run
-    from pipelines.reindex.record import NightRecord
+    from pipelines.reindex.job import NightRecord, run
 
 __all__ = [
     "GateConfig",
@@ -48,6 +45,6 @@ __getattr__ = lazily(
         "NightEstimate": "estimating",
         "estimate": "estimating",
         "run": "job",
-        "NightRecord": "record",
+        "NightRecord": "job",
     },
 )

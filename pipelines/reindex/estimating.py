@@ -11,8 +11,13 @@ from pipelines.dry_run import connected
 from pipelines.embed import EmbedEstimate
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.reindex.config import ReindexConfig
-from pipelines.reindex.places import check_places
-from pipelines.reindex.sides import following, index_at, index_for, is_probed_by_queries
+from pipelines.reindex.sides import (
+    check_places,
+    following,
+    index_at,
+    index_for,
+    is_probed_by_queries,
+)
 from retrieval.index import is_index, open_index
 from retrieval.index.table import may_hold_index
 from retrieval.ranking.files import is_ranking

@@ -11,7 +11,7 @@ from pipelines.progress import announce
 from pipelines.rank import RankConfig
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.reindex.config import GateConfig, ReindexConfig
-from pipelines.reindex.places import PROBE_RANKINGS
+from pipelines.reindex.sides import PROBE_RANKINGS
 from retrieval.errors import GateError, MismatchError, StorageError
 from retrieval.evaluation import evaluate
 from retrieval.evaluation.overlap import compare_rankings

@@ -1,27 +1,27 @@
-"""The job: list → compare → embed → gate → commit → rank → report."""
+"""The job: list → compare → embed → gate → commit → rank → report; its record in INDEX/_runs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from pipelines import embed
+from pipelines.embed import EmbedReport
+from pipelines.metrics import Laps
 from pipelines.progress import announce
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.reindex.config import ReindexConfig
-from pipelines.reindex.gate import forget_older, pass_gate
-from pipelines.reindex.places import check_places
-from pipelines.reindex.ranking import rank_version
-from pipelines.reindex.record import NightRecord
-from pipelines.reindex.sides import embed_sides
-from pipelines.step_timer import Laps
+from pipelines.reindex.gate import GateFigures, forget_older, pass_gate
+from pipelines.reindex.ranking import NightRanking, rank_version
+from pipelines.reindex.sides import check_places, embed_sides
 from retrieval.errors import RetrievalError, StorageError
-from retrieval.index import failures_recorded, open_index
+from retrieval.index import RecordStamp, failures_recorded, open_index, write_record
 from retrieval.storage import absolute_uri, remove_written
 
-__all__ = ["run"]
+__all__ = ["NightRecord", "run"]
 
 
 def run(photos: str, index: str, config: ReindexConfig, *, site: Site = Site()) -> NightRecord:
@@ -86,3 +86,45 @@ def _tidy_up(night: NightRecord) -> None:
             remove_written(index, [night.gate.candidate.removeprefix(f"{index}/")])
         if night.config.gate.probe is not None:
             forget_older(open_index(index))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightRecord:
+    """A night, as far as it has come.
+
+    Attributes:
+        update: What became of the gallery.
+        config: Settings of the night.
+        gate: Figures of the version; None where none was asked for.
+        ranking: The queries' ranking; None where there is none.
+        failed: Why there is none, where it was asked for.
+        seconds: Of each step.
+        stamp: When and by what the record was written.
+    """
+
+    update: EmbedReport
+    config: ReindexConfig
+    gate: GateFigures | None
+    ranking: NightRanking | None = None
+    failed: str | None = None
+    seconds: Mapping[str, float]
+    stamp: RecordStamp | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as it is printed and stored."""
+        record = self.update.to_json()
+        own = {"rank": asdict(self.config.rank), "gate": asdict(self.config.gate)}
+        record |= {"settings": {**record["settings"], **own}, "seconds": dict(self.seconds)}
+        if self.gate is not None:
+            record["gate"] = self.gate.to_json()
+        if self.ranking is not None:
+            record["ranking"] = self.ranking.to_json()
+        elif self.failed is not None:
+            record["ranking"] = {"failed": self.failed}
+        return {**record, **(asdict(self.stamp) if self.stamp else {})}
+
+    def written(self) -> NightRecord:
+        """Write it, in place of what the run wrote before; gives it with its stamp."""
+        record = replace(self, stamp=None).to_json()
+        stamp = write_record(self.update.index, self.update.run_id, record, announce)
+        return replace(self, stamp=stamp)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines import rank
+from pipelines.metrics import Laps
 from pipelines.progress import STDERR, announce
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.reindex.config import ReindexConfig
-from pipelines.step_timer import Laps
 from retrieval.errors import RetrievalError, StorageError, UsageError
 from retrieval.evaluation import evaluate
 from retrieval.index import open_index

@@ -1,18 +1,15 @@
 """Any verb of the command line as a job of Ray's job server.
 
 request      what is to run: command, runtime environment, id
-environment  the runtime environment, read and checked
-packages     the folders that are sent along, and how large they may be
+environment  the runtime environment and the folders sent along with it, read and checked
 server       Ray's job server: a job is placed once, whoever submits it
 log          a job's log: the report to stdout, all else to stderr
-following    until the job has ended, over lost connections
-outcome      how it has ended: an exit code, and words
+following    until the job has ended, over lost connections; its exit code
 """
 
 from pipelines.submit.environment import read_runtime_env, shown_runtime_env
-from pipelines.submit.following import Follower
+from pipelines.submit.following import Follower, exit_code
 from pipelines.submit.log import ReportSplitter
-from pipelines.submit.outcome import exit_code
 from pipelines.submit.request import Request, make_request
 from pipelines.submit.server import JobServer
 

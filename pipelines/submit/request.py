@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.submit.environment import texts
-from pipelines.submit.packages import check_sizes
+from pipelines.submit.environment import check_sizes, texts
 from retrieval.errors import UsageError
 from retrieval.one_line import is_control
 from retrieval.secrets import holds_secret, without_secrets

@@ -18,8 +18,8 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from pipelines.progress import announce
-from pipelines.ray_runtime.address import host_of
 from pipelines.ray_runtime.auth import is_loopback, refusal, require_token
+from pipelines.ray_runtime.cluster_options import host_of
 from pipelines.submit.request import Request
 from retrieval.errors import ClusterError, UsageError
 

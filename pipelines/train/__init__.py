@@ -3,10 +3,9 @@
 job         the whole of it: start reading here
 config      settings
 network     the network that they describe, and what it takes
-plan        what travels to the workers
 estimating  what a training would do, for --dry-run
 split       the photos, examined once and shared out between training and validation
-placement   how many workers, and what they book
+placement   how many workers, what they book, and what travels to them
 contents    the content of what settings only name: files, own code
 trainer     Ray Train, and what is shown meanwhile
 failures    which errors a restart may mend, what each means
@@ -15,9 +14,8 @@ photos      the photos of a worker as streams of decoded batches, by Ray Data
 prefetcher  these streams, each started before it is asked for
 decoding    the tasks of these streams
 places      what may lie in the model's folder, and what of it is the training's own
-photo_changes  what has become of the photos of a finished model
 report      what a training has found
-publishing  what an earlier run left in the folder; the model folder
+publishing  what an earlier run left in the folder, how its photos changed since; the model folder
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.dry_run import Crew, Ground, look_around
+from pipelines.dry_run import Capacity, Estimate, ResourceRequest, look_around
 from pipelines.progress import status_line
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.scan import Scan, presume_photos
@@ -41,15 +41,14 @@ def estimate(
     workers: Workers = Workers(),
     *,
     site: Site = Site(),
-) -> dict[str, Any]:
+) -> Estimate:
     """What `run` would do, with the same arguments, if every labelled file is a good photo.
 
     Whether the folder can be written is not tried.
 
     Returns:
-        Counts, `read_bytes`, `write_bytes`, `work` and `nodes`; see `pipelines.dry_run`.
-        Memory is that of weights and optimizer; what a batch needs on its way through the
-        network comes on top.
+        The estimate. Memory is that of weights and optimizer; what a batch needs on its way through
+        the network comes on top.
 
     Raises:
         RetrievalError: as `run` does before it opens the first photo.
@@ -57,27 +56,25 @@ def estimate(
     photos, model = absolute_uri(photos), absolute_uri(model)
     given, config = config.given_preprocessing, with_decoder(settled(config), model)
     settings = with_contents({"photos": photos, **config.recorded()}, config)
-    report = {
-        "dry_run": True,
+    facts: dict[str, Any] = {
         "photos": photos,
         "model": model,
         "backbone": config.backbone,
         "preprocessing": describe_preprocessing(preprocessing_of(config), given),
     }
     if finished_model(model, settings):
-        return {**report, "already_trained": True}
+        return Estimate(facts={**facts, "already_trained": True})
     check_places(photos, model, config)
     begun = resume_split(model, settings)
     load_recipe(config.recipe)
     with status_line(f"loading {config.backbone}"):
         network = build_network(config, num_classes=2)
     split = begun or _presume(photos, config)
-    ground = look_around(site)
-    place = place_workers(ground.there, workers.num_workers)
+    capacity = look_around(site)
+    place = place_workers(capacity.there, workers.num_workers)
     check_batches(split, config, place, network)
     num_training = split.count(TRAINING)
-    return {
-        **report,
+    facts |= {
         "already_trained": False,
         "goes_on": begun is not None,
         "num_classes": len(split.classes_of(TRAINING)),
@@ -87,14 +84,14 @@ def estimate(
         "num_to_hash": 0 if begun else split.photos.num_rows,
         "epochs": config.epochs,
         "num_steps_an_epoch": num_steps(num_training, config.batch_size),
-        "read_bytes": {
-            "to_examine": 0 if begun else _bytes_of(split, TRAINING, VALIDATION, LEFT_OUT),
-            "an_epoch": _bytes_of(split, TRAINING, VALIDATION),
-        },
-        "write_bytes": {"weights": _size(network)},
-        **_work(network, config, place, ground),
-        "expected_seconds": None,
     }
+    examined = 0 if begun else _bytes_of(split, TRAINING, VALIDATION, LEFT_OUT)
+    return Estimate(
+        facts=facts,
+        read_bytes={"to_examine": examined, "an_epoch": _bytes_of(split, TRAINING, VALIDATION)},
+        write_bytes={"weights": _size(network)},
+        work=_work(network, config, place, capacity),
+    )
 
 
 def _presume(photos: str, config: TrainConfig) -> Split:
@@ -114,16 +111,18 @@ def _size(network: TrainingNetwork) -> int:
 
 
 def _work(
-    network: TrainingNetwork, config: TrainConfig, place: Placement, ground: Ground
+    network: TrainingNetwork, config: TrainConfig, place: Placement, capacity: Capacity
 ) -> dict[str, Any]:
     num = place.num_workers if isinstance(place.num_workers, int) else place.num_workers[1]
     pixels = math.ceil(config.batch_size / num) * preprocessing_of(config).size ** 2 * 3 * 4
     worker_bytes = _TORCH_BYTES + _COPIES * _size(network) + pixels
     decoders = place.num_decoders
-    plan = ground.plan(
+    plan = capacity.plan(
         [
-            Crew("workers", num, place.num_cpus, place.num_gpus, worker_bytes),
-            Crew("decoding_tasks", decoders and decoders * num, DECODE_CPUS, 0, _DECODE_BYTES),
+            ResourceRequest("workers", num, place.num_cpus, place.num_gpus, worker_bytes),
+            ResourceRequest(
+                "decoding_tasks", decoders and decoders * num, DECODE_CPUS, 0, _DECODE_BYTES
+            ),
         ]
     )
     plan["work"]["workers"] |= {"num_threads": place.num_threads}

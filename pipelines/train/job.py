@@ -21,22 +21,21 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.metrics import Laps
 from pipelines.progress import status_line
 from pipelines.ray_runtime.cluster_options import Site
 from pipelines.ray_runtime.nodes import resources
 from pipelines.ray_runtime.session import session
-from pipelines.step_timer import Laps
 from pipelines.train.config import TrainConfig, Workers
 from pipelines.train.contents import with_contents
 from pipelines.train.network import build_network, preprocessing_of, settled
-from pipelines.train.photo_changes import say_changes
-from pipelines.train.placement import Placement, place_workers
+from pipelines.train.placement import Placement, WorkerPlan, place_workers
 from pipelines.train.places import check_places, checkpoints_of
-from pipelines.train.plan import WorkerPlan
 from pipelines.train.publishing import (
     finished_model,
     publish,
     resume_split,
+    say_changes,
     start_folder,
     with_decoder,
 )

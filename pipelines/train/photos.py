@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from pipelines.ray_runtime.session import quiet_data
 from pipelines.train.decoding import DecodePhotos
 from pipelines.train.network import preprocessing_of
-from pipelines.train.placement import DECODE_CPUS
-from pipelines.train.plan import WorkerPlan
+from pipelines.train.placement import DECODE_CPUS, WorkerPlan
 from retrieval.augmentations import Recipe, load_recipe
 from retrieval.images.fetch import FETCH_AT_ONCE
 from retrieval.index.reading import vectors_of

@@ -1,13 +1,16 @@
-"""How many workers train, and what each of them books."""
+"""How many workers train, what each of them books, and what travels to it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipelines.ray_runtime.cluster_options import Site
 from pipelines.ray_runtime.nodes import HARDLY_ANY_CPU, Resources
+from pipelines.train.config import TrainConfig
+from retrieval.augmentations import Recipe
 from retrieval.errors import UsageError
 
-__all__ = ["DECODE_CPUS", "Placement", "place_workers"]
+__all__ = ["DECODE_CPUS", "Placement", "WorkerPlan", "place_workers"]
 
 DECODE_CPUS = 0.5  # of a task: two keep a CPU at work while one ends and the next begins
 
@@ -66,3 +69,28 @@ def place_workers(there: Resources, num_workers: int | tuple[int, int] | None) -
         num_gpus=0,
         num_decoders=max(1, min(cpus, _DECODERS_OF_A_NODE) // on_a_node),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerPlan:
+    """All that a worker needs to know. Plain values: each builds its own network.
+
+    Attributes:
+        config: Settings of the job.
+        recipe: The recipe that it names, read once by the driver.
+        classes: Labels in the order of the head's rows.
+        num_threads: Threads of a worker on the CPU.
+        num_decoders: Tasks that decode for a worker at a time; None for as many as find room.
+        split_uri: Parquet file with the photos, rows of SPLIT_SCHEMA.
+        metrics_uri: Where the figures of the epochs are written, as JSON lines.
+        site: Where photos are decoded.
+    """
+
+    config: TrainConfig
+    recipe: Recipe
+    classes: tuple[str, ...]
+    num_threads: int
+    num_decoders: int | None
+    split_uri: str
+    metrics_uri: str
+    site: Site

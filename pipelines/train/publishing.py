@@ -10,7 +10,7 @@ MODEL/training/                          settings and the last checkpoint, while
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.later_settings import TRAIN, comparable
+from pipelines.scan import presume_photos
 from pipelines.train.config import TrainConfig
 from pipelines.train.contents import CONTENTS
 from pipelines.train.network import build_network, preprocessing_of
+from pipelines.train.placement import WorkerPlan
 from pipelines.train.places import TABLES, checkpoints_of, remove_checkpoints
-from pipelines.train.plan import WorkerPlan
 from pipelines.train.split import Split
 from pipelines.train.trainer import Outcome
-from retrieval.errors import StorageError, TrainingError, UsageError
+from retrieval.errors import RetrievalError, StorageError, TrainingError, UsageError
 from retrieval.format_version import (
     FORMAT_VERSION,
     check_format_version,
@@ -54,6 +55,7 @@ __all__ = [
     "publish",
     "read_split",
     "resume_split",
+    "say_changes",
     "start_folder",
     "with_decoder",
 ]
@@ -233,3 +235,41 @@ def publish(
 
 def _as_json(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def say_changes(photos: str, model: str, config: TrainConfig, say: Callable[[str], None]) -> None:
+    """Say a line where photos were added, are gone, or have another size; opens none of them.
+
+    None where it cannot be told: the folder of photos may be gone by now.
+
+    Cost: lists the folders.
+    """
+    try:
+        split = read_split(model)
+        scans = [
+            presume_photos(folder, config.labels, follow_links=config.follow_links)
+            for folder in (photos, config.validation_folder)
+            if folder is not None
+        ]
+    except RetrievalError:
+        return
+    uris, sizes = (split.photos[name].to_pylist() for name in ("uri", "size_bytes"))
+    before = dict(zip(uris, sizes, strict=True))
+    now = {
+        uri: size
+        for scan in scans
+        for uri, size in zip(
+            scan.photos["uri"].to_pylist(), scan.photos["size_bytes"].to_pylist(), strict=True
+        )
+    }
+    counts = {
+        "added": len(now.keys() - before.keys() - set(split.rejects["uri"].to_pylist())),
+        "gone": len(before.keys() - now.keys()),
+        "changed": sum(now.get(uri, size) != size for uri, size in before.items()),
+    }
+    found = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    if found:
+        say(
+            f"{model}: is a model of the photos as they were ({found} since). For one of those of "
+            f"now, train in another folder"
+        )

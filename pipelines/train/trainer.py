@@ -1,4 +1,4 @@
-"""Running Ray Train, and what is shown meanwhile."""
+"""Running Ray Train: how its workers are connected, and what is shown meanwhile."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import ray
+import torch
 from ray.actor import ActorHandle
 from ray.train import CheckpointConfig as KeptCheckpoints
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipelines.progress import live_line
-from pipelines.ray_runtime.nodes import beside_the_driver
+from pipelines.ray_runtime.nodes import beside_the_driver, no_gpu_found
 from pipelines.ray_runtime.wait import start_text
 from pipelines.train.failures import EndsAtOnce, meaning
-from pipelines.train.placement import Placement
-from pipelines.train.plan import WorkerPlan
-from pipelines.train.torch_backend import ConnectionConfig
+from pipelines.train.placement import Placement, WorkerPlan
 from pipelines.train.worker import Journal, train_worker
 from retrieval.storage import join, open_store
 
-__all__ = ["Outcome", "run_trainer"]
+__all__ = ["ConnectionConfig", "Outcome", "run_trainer"]
 
 RUN_NAME = "run"  # Ray Train goes on with the run that it finds under this name
 _POLL_S = 0.5
@@ -152,3 +152,42 @@ def _fit(
     if "error" in ended:
         raise ended["error"]
     return ended["result"]
+
+
+if TYPE_CHECKING:
+    from ray.train._internal.base_worker_group import BaseWorkerGroup
+
+
+class ConnectionConfig(TorchConfig):
+    """Ray Train's own configuration of torch, on the interface of the node's address.
+
+    On CPUs torch uses gloo, which listens where the name of its machine leads to. On many machines
+    that is 127.0.0.1 or 127.0.1.1 (Debian's /etc/hosts), and workers of two machines would never
+    meet. Before they are connected, their GPUs are looked at too.
+    """
+
+    @property
+    def backend_cls(self) -> type:
+        """What Ray Train makes to connect the workers."""
+        return _Backend
+
+
+class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]
+    def on_start(self, worker_group: BaseWorkerGroup, backend_config: TorchConfig) -> None:
+        worker_group.execute(check_gpu)
+        worker_group.execute(choose_interface)
+        super().on_start(worker_group, backend_config)
+
+
+def check_gpu() -> None:
+    """Raise ClusterError where this worker has booked a GPU that torch does not find."""
+    if ray.get_gpu_ids() and not torch.cuda.is_available():
+        raise no_gpu_found()
+
+
+def choose_interface() -> None:
+    """Name gloo the interface with this node's address; a user's own choice wins."""
+    address = ray.util.get_node_ip_address()
+    for name, found in psutil.net_if_addrs().items():
+        if any(one.address == address for one in found):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)

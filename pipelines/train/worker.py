@@ -24,7 +24,7 @@ from torch import nn
 from pipelines.train.config import TrainConfig
 from pipelines.train.network import build_network, preprocessing_of
 from pipelines.train.photos import TrainingPhotos
-from pipelines.train.plan import WorkerPlan
+from pipelines.train.placement import WorkerPlan
 from pipelines.train.prefetcher import StreamsAhead
 from retrieval.errors import TrainingError
 from retrieval.storage import write_bytes

@@ -72,7 +72,15 @@ class VersionDiff:
         return said
 
 
-def diff_versions(index: str, before: int, after: int, *, num_listed: int = 0) -> VersionDiff:
+def diff_versions(
+    index: str,
+    before: int,
+    after: int,
+    *,
+    num_listed: int = 0,
+    probe: Side | None = None,
+    top_k: int = 10,
+) -> VersionDiff:
     """Compare two versions of an index.
 
     Args:
@@ -80,16 +88,18 @@ def diff_versions(index: str, before: int, after: int, *, num_listed: int = 0) -
         before: A version.
         after: Another, which may be the older one.
         num_listed: Most ids to name of each state.
+        probe: Queries to rank both versions for, in this process; see `add_churn`.
+        top_k: Images to rank for each of them.
 
     Raises:
         UsageError: `index` names a version itself, or has none of these.
-        IndexFormatError: as `compare_versions`, whose cost is this one's.
+        IndexFormatError: as `compare_versions`, whose cost is this one's without a probe.
     """
     uri, named = split_version(index)
     if named is not None:
         raise UsageError(f"{index}: name the versions apart: diff {uri} {before} {after}")
     old, new = open_index(uri, before), open_index(uri, after)
-    return VersionDiff(
+    found = VersionDiff(
         index=uri,
         before=VersionSize(before, old.num_rows),
         after=VersionSize(after, new.num_rows),
@@ -97,6 +107,7 @@ def diff_versions(index: str, before: int, after: int, *, num_listed: int = 0) -
         changes=compare_versions(old, new, num_listed),
         num_listed=num_listed,
     )
+    return found if probe is None else add_churn(found, probe, top_k)
 
 
 def add_churn(

@@ -15,8 +15,7 @@ import ray
 from pipelines import progress, scan
 from pipelines.embed import EmbedConfig, executor
 from pipelines.embed import run as embed
-from pipelines.embed.sink import IndexDatasink
-from pipelines.embed.stages import Decode, EmbedPhotos
+from pipelines.embed.stages import Decode, EmbedPhotos, IndexDatasink
 from pipelines.rank import RankConfig
 from pipelines.rank import run as rank
 from pipelines.ray_runtime import nodes

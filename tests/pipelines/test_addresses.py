@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import main
-from pipelines.ray_runtime import address as ray_address
-from pipelines.ray_runtime.address import check_port
+from pipelines.ray_runtime import cluster_options as ray_address
+from pipelines.ray_runtime.cluster_options import check_port
 from retrieval.errors import ClusterError
 
 VERBS = {

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines import diff, rank
+from pipelines import rank
 from retrieval.errors import MismatchError
 from retrieval.evaluation.overlap import QueryChange, compare_rankings
 from retrieval.index import open_index
@@ -80,9 +80,9 @@ def test_diff_ranks_both_versions_for_a_probe(gallery, queries, tmp_path):
 
 
 def test_diff_is_not_misled_by_a_folder_called_like_a_version(gallery, queries, tmp_path):
-    found = diff.run(str(gallery), 1, 2, probe=str(queries), top_k=2)
+    found = diff_versions(str(gallery), 1, 2, probe=str(queries), top_k=2)
     shutil.copytree(gallery, tmp_path / "gallery@1")
-    assert diff.run(str(gallery), 1, 2, probe=str(queries), top_k=2) == found
+    assert diff_versions(str(gallery), 1, 2, probe=str(queries), top_k=2) == found
     in_library = diff_versions(str(gallery), 1, 2)
     assert add_churn(in_library, open_index(str(queries)), 2) == found
 

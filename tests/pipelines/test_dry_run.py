@@ -35,7 +35,7 @@ def content_of(folder):
 @pytest.fixture
 def alone(monkeypatch):
     """No cluster is named or connected, and Ray must not start."""
-    monkeypatch.setattr(forecast, "_has_cluster", lambda site: False)
+    monkeypatch.setattr(Site, "has_cluster", False)
     monkeypatch.setattr(ray, "init", None)
 
 
@@ -160,7 +160,7 @@ def test_another_network_embeds_all_anew(world, alone):
 def test_augment_says_how_many_images_there_will_be(world, tmp_path):
     root, _ = world
     config = AugmentConfig(per_class=5, size=32)
-    said = estimate_augment(f"{root}/photos", str(tmp_path / "out"), config)
+    said = estimate_augment(f"{root}/photos", str(tmp_path / "out"), config).to_json()
     done = augment(f"{root}/photos", str(tmp_path / "out"), config, print).to_json()
     # The broken photo counts as a good one until it is opened.
     assert (said["num_originals"], done["num_originals"]) == (10, 9)

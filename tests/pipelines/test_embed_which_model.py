@@ -232,7 +232,7 @@ def test_a_model_s_folder_needs_no_option_again_and_another_one_is_refused(mine,
     plan = estimate(
         str(photos), str(index), EmbedConfig(model=str(tmp_path / "copy"), backbone=ONE_WEIGHT)
     )
-    assert not plan.is_embedded_anew
+    assert not plan.to_json()["is_embedded_anew"]
     shutil.rmtree(tmp_path / "model")
     message = refusal(estimate, str(photos), str(index), EmbedConfig(backbone=ONE_WEIGHT))
     assert message.endswith(

@@ -137,7 +137,7 @@ def test_what_ended_is_forgotten():
 def test_without_a_connected_ray_nothing_is_loaded():
     work = (
         "import sys\n"
-        "from pipelines.step_timer import Laps\n"
+        "from pipelines.metrics import Laps\n"
         "from pipelines.metrics import tell_rejects\n"
         "from pipelines.progress import progress_line\n"
         "with progress_line('ranked', 'parts', 3, lambda: 1):\n"

@@ -7,7 +7,7 @@ import os
 import pytest
 import ray
 
-from pipelines.rank.pool import Pool
+from pipelines.rank.actors import Pool
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

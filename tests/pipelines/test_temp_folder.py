@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli.home import ensure_home
-from pipelines.ray_runtime import temp_folder as module
-from pipelines.ray_runtime.temp_folder import temp_folder
+from pipelines.cli.process import ensure_home
+from pipelines.ray_runtime import session as module
+from pipelines.ray_runtime.session import temp_folder
 from retrieval.errors import ClusterError
 from retrieval.private_folder import private_folder
 
@@ -114,7 +114,7 @@ def test_a_folder_that_another_user_has_made_is_not_private(monkeypatch, tmp_pat
 
 @pytest.mark.parametrize("home", [None, "/nonexistent", "/dev/null", ""])
 def test_without_a_home_a_folder_of_ones_own_is_one(monkeypatch, tmp_path, home):
-    monkeypatch.setattr("pipelines.cli.home.private_folder", lambda _: tmp_path)
+    monkeypatch.setattr("pipelines.cli.process.private_folder", lambda _: tmp_path)
     if home is None:
         monkeypatch.delenv("HOME")
 
@@ -131,7 +131,7 @@ def test_without_a_home_a_folder_of_ones_own_is_one(monkeypatch, tmp_path, home)
 
 
 def test_a_home_that_is_there_stays(monkeypatch, tmp_path):
-    monkeypatch.setattr("pipelines.cli.home.private_folder", lambda _: Path("/other"))
+    monkeypatch.setattr("pipelines.cli.process.private_folder", lambda _: Path("/other"))
     for home in (str(tmp_path), "/", "/proc"):  # the last can't be written; it may hold a token
         monkeypatch.setenv("HOME", home)
         ensure_home()

@@ -11,7 +11,7 @@ import pytest
 import ray
 import torch
 
-from pipelines.train.torch_backend import check_gpu, choose_interface
+from pipelines.train.trainer import check_gpu, choose_interface
 from retrieval.errors import ClusterError
 
 ADDRESSES = {"lo": ["127.0.0.1"], "eth0": ["fe80::1", "10.0.0.7"], "eth1": ["10.1.0.7"]}

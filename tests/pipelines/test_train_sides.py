@@ -13,8 +13,7 @@ from pipelines.scan import Scan, presume_photos
 from pipelines.train import TrainConfig, estimate
 from pipelines.train.decoding import PhotoLostError, _check_same
 from pipelines.train.job import _describe_epoch
-from pipelines.train.photo_changes import say_changes
-from pipelines.train.publishing import start_folder
+from pipelines.train.publishing import say_changes, start_folder
 from pipelines.train.split import share_photos
 from pipelines.train.tensorboard import event_writer
 from retrieval.errors import UsageError
@@ -184,7 +183,7 @@ def test_a_dry_run_counts_the_steps_that_are_trained(tmp_path, num_photos, batch
     config = TrainConfig(
         backbone="tests.training:plain", weights="none", image_size=32, batch_size=batch_size
     )
-    report = estimate(str(tmp_path / "photos"), str(tmp_path / "model"), config)
+    report = estimate(str(tmp_path / "photos"), str(tmp_path / "model"), config).to_json()
     found = report["num_training"]
     assert report["num_steps_an_epoch"] == num_steps(found, batch_size)
     assert report["num_steps_an_epoch"] * min(batch_size, found) <= found

@@ -14,7 +14,7 @@ from pipelines.train import photos
 from pipelines.train.config import TrainConfig
 from pipelines.train.network import preprocessing_of
 from pipelines.train.photos import TrainingPhotos
-from pipelines.train.plan import WorkerPlan
+from pipelines.train.placement import WorkerPlan
 from pipelines.train.prefetcher import StreamsAhead
 from pipelines.train.publishing import start_folder
 from pipelines.train.split import split_photos

@@ -23,11 +23,11 @@ import pipelines.embed.hands as hands
 import pyarrow as pa
 import pyarrow.parquet as pq
 import retrieval.index.night as night_module
+import retrieval.provenance as provenance_module
 from PIL import Image
 from pipelines.cluster.session import session
 
 import pipelines.embed.inputs as inputs
-import retrieval.provenance as provenance_module
 from pipelines import train
 from pipelines.cli import main
 

@@ -1,4 +1,6 @@
-"""stdin, stdout and stderr of a command: the report alone on stdout, and no stream ends a job.
+"""What a command's process may lack: streams that take what is written, and a home.
+
+The report alone goes to stdout, and no stream ends a job.
 
 Whoever started the command may have closed them, and a log may be full or have lost its reader.
 What cannot be said on stderr is dropped, since the result counts. What a network of the user's or
@@ -13,9 +15,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
+from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["flush_stdout", "for_the_report", "report_stream", "take_over"]
+from retrieval.private_folder import private_folder
+
+__all__ = ["ensure_home", "flush_stdout", "for_the_report", "report_stream", "take_over"]
 
 _report: TextIO | None = None  # where the report goes while a command runs
 
@@ -116,3 +121,30 @@ def flush_stdout() -> None:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.close(nowhere)
+
+
+def ensure_home() -> None:
+    """Where there is no home, take a folder of this user's own for one, in Ray's workers too.
+
+    Ray Train, Torch, Matplotlib and others look for theirs in it; some fail without, and some
+    make a folder called "~" in the current one. A home that is there stays, though it may not be
+    written: it can hold tokens and weights.
+    """
+    try:
+        has_home = os.environ.get("HOME") != "" and Path.home().is_dir()
+    except (RuntimeError, OSError):  # this user has no entry, or it may not be looked at
+        has_home = False
+    if not has_home and (folder := private_folder("retrieval-home")):
+        os.environ["HOME"] = str(folder)
+    if "USER" not in os.environ and not _has_name():
+        os.environ["USER"] = f"user{os.geteuid()}"  # Torch names its caches by it
+
+
+def _has_name() -> bool:
+    import pwd
+
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return True
