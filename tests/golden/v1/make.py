@@ -19,17 +19,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pipelines.embed.hands as hands
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
+
+import pipelines.embed.hands as hands
+import pipelines.embed.inputs as inputs
 import retrieval.index.night as night_module
 import retrieval.provenance as provenance_module
-from PIL import Image
-from pipelines.cluster.session import session
-
-import pipelines.embed.inputs as inputs
 from pipelines import train
 from pipelines.cli import main
+from pipelines.cluster.session import session
 
 ROOT = Path("/srv/golden-v1")
 NETWORK = "tests.golden.tiny_network:tiny"
