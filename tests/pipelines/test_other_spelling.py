@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from pipelines import rank
-from pipelines.reindex.job import _is_current
+from pipelines.reindex.ranking import _is_current
 from retrieval.errors import MismatchError
 from retrieval.evaluation import evaluate
 from retrieval.index import commit_index, open_index, save_candidate

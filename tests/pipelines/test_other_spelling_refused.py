@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import main
-from pipelines.reindex.job import _is_current
+from pipelines.reindex.ranking import _is_current
 from retrieval.errors import MismatchError, RetrievalError
 from retrieval.evaluation import evaluate
 from retrieval.index import open_index

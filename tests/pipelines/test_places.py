@@ -24,7 +24,7 @@ from pipelines.train.split import SPLIT_SCHEMA, Split
 from retrieval.index.schema import REJECT_SCHEMA
 from retrieval.ranking.files import RankingWriter
 from tests.conftest import make_index
-from tests.pipelines.test_report import write_ranking
+from tests.retrieval.test_report_ranking import write_ranking
 from tests.training import draw_photos
 
 PART = "part-00000-0123456789ab.parquet"

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from pipelines.cli import main
 from pipelines.rank import RankConfig, run
-from pipelines.reindex.job import _is_current
+from pipelines.reindex.ranking import _is_current
 from retrieval.errors import IndexFormatError, MismatchError, UsageError
 from retrieval.evaluation.overlap import compare_rankings
 from retrieval.ranking import plan
