@@ -107,7 +107,7 @@ def test_that_gpus_are_not_free_is_told_while_they_are_waited_for(jobs, job, who
     assert "offers GPUs, but torch finds none there" in done.stderr.splitlines()[-1]
 
 
-FEW_SECONDS = "from pipelines.ray_runtime import waiting; waiting.PATIENCE_S = 1"
+FEW_SECONDS = "from pipelines.ray_runtime import wait; wait.PATIENCE_S = 1"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ pytest.importorskip("triton")
 
 _START = """
 import numpy as np, torch
-from retrieval.search.gpu import filtering, scan, sizes, triton_dots, triton_filter
+from retrieval.search.gpu import block_sizes as sizes, prefilter as filtering
+from retrieval.search.gpu import scan, triton_dots, triton_filter
 from retrieval.search.scores import Rows, pair_scores
 from tests.retrieval.gpu_cases import *
 
