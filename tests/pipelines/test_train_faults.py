@@ -118,7 +118,7 @@ def test_a_loss_that_is_no_number_keeps_the_best_epoch_before(photos, tmp_path):
     assert done.stderr.splitlines()[-1] == (
         f"Error: {model}: in epoch 3 the loss is nan by step 3. The best epoch before, "
         f"{best['epoch']} with retrieval top-1 {best['top_1']:.3f}, is kept there. Use a smaller "
-        f"`learning_rate` and another folder to train on."
+        "--learning-rate and another folder to train on."
     )
     assert done.stdout == ""
     # Tried again, as by a scheduler, it ends the same way, at once and without Ray.
@@ -126,7 +126,8 @@ def test_a_loss_that_is_no_number_keeps_the_best_epoch_before(photos, tmp_path):
     for again in (run, estimate):
         with pytest.raises(TrainingError) as caught:
             again(str(photos), str(model), config)
-        assert f"Error: {caught.value}" == done.stderr.splitlines()[-1]
+        told = str(caught.value).replace("`learning_rate`", "--learning-rate")
+        assert f"Error: {told}" == done.stderr.splitlines()[-1]
     assert steps.stat() == before
 
 
