@@ -179,8 +179,8 @@ def test_no_byte_of_a_footer_ends_the_process(tmp_path):
     start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
     for place, value in itertools.product(range(start, len(content)), (0, 1, 12, 0x1C, 0x55)):
         path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
-        first, last = _query_range(ranking, path.name)
-        assert first <= last or first != b""
+        first, last = _query_range(ranking, path.name)  # the process lives, which is the test
+        assert type(first) is type(last) is bytes
 
 
 @pytest.mark.parametrize("name", ["report", "verify", "read", "rank --previous", "rank"])
