@@ -1,6 +1,6 @@
 """The jobs on Ray, and the command line on top.
 
-ray_runtime  which one, which of its nodes, how to get in: the one door to Ray
+ray_runtime  which cluster, which of its nodes, how to get in: the one door to Ray
 progress    one line while a job runs, on a terminal or in a log
 metrics     what a run tells Prometheus, and how long each of its steps took
 dry_run     what a job needs from each node, for --dry-run
